@@ -1,0 +1,237 @@
+"""The interface of a process manager, and the identity of what it runs.
+
+A manager knows units: which exist, which run, what each process was started with, and how to start and stop many
+at once. It knows nothing of engines, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import host
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+UNIT = re.compile(
+    r"^workfleet\.(?P<app>[a-z][a-z0-9_-]*)\.(?P<group>[a-z][a-z0-9_-]*)\.(?P<slot>[1-9][0-9]*)\.(?P<incarnation>[1-9][0-9]*)$"
+)
+OWNER_LINE = "X-Workfleet-App="
+GENERATION_LINE = "X-Workfleet-Generation="
+
+
+@dataclass(frozen=True, order=True)
+class Name:
+    """Identity of a node on a host. ``str(name)`` is its unit or program name, without ``.service``."""
+
+    app: str
+    group: str
+    slot: int
+    incarnation: int
+
+    def __str__(self) -> str:
+        return f"workfleet.{self.app}.{self.group}.{self.slot}.{self.incarnation}"
+
+    @classmethod
+    def parse(cls, unit: str) -> Name | None:
+        """Return the identity in a unit's name, or ``None`` where it is not of our form."""
+        match = UNIT.match(unit)
+        if match is None:
+            return None
+        return cls(match["app"], match["group"], int(match["slot"]), int(match["incarnation"]))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run record: what the launcher wrote when it started the process that is alive now.
+
+    ``ready`` and ``stopping`` are Unix times written by a runner inside the worker, or ``None``. ``starts`` counts
+    the starts of this unit since it was last started on purpose.
+    """
+
+    generation: str
+    starts: int = 1
+    ready: float | None = None
+    stopping: float | None = None
+
+
+@dataclass(frozen=True)
+class Present:
+    """A node as it is on the host.
+
+    ``text`` is its unit or program file, ``None`` where only a process or a loaded unit is left.
+    ``activity`` is one of ``running`` (a process is up), ``starting`` (up, its readiness not yet told),
+    ``stopping``, ``stopped``, ``failed`` (down against the wish of its file: crashed, in a restart pause, given up).
+    ``record`` is ``None`` where nothing runs, and where what runs has no readable record: ``generation`` is then what
+    ``/proc/<pid>/environ`` tells, or ``None`` for unknown.
+    """
+
+    name: Name
+    text: str | None
+    enabled: bool
+    activity: str
+    pid: int | None = None
+    generation: str | None = None
+    record: Record | None = None
+    restarts: int = 0
+    uptime_seconds: float | None = None
+    stopping_seconds: float | None = None
+    memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    needs_reload: bool = False
+    result: str | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a process of this node exists."""
+        return self.activity in ("running", "starting", "stopping")
+
+    @property
+    def file_generation(self) -> str | None:
+        """The generation that the unit's text declares."""
+        return line_value(self.text, GENERATION_LINE)
+
+
+def line_value(text: str | None, prefix: str) -> str | None:
+    """Return what stands behind ``prefix`` (a comment sign before it is skipped) in a unit or program text."""
+    for line in (text or "").splitlines():
+        bare = line.lstrip("; ")
+        if bare.startswith(prefix):
+            return bare[len(prefix):].strip()
+    return None
+
+
+class Manager(ABC):
+    """Intended and present nodes of one app on this host.
+
+    All calls take many names at once: cost hardly grows with their number. ``start`` and ``stop`` return at once;
+    whoever needs to know looks at ``present`` again.
+    """
+
+    #: Seconds after which a start that crashed is tried again; told to people, not used to decide.
+    def __init__(self, app: str, root: str, run_directory: str) -> None:
+        self.app = app
+        self.root = root
+        self.run_directory = run_directory
+
+    @abstractmethod
+    def present(self) -> list[Present]:
+        """Return every node of this app on this host, sorted by name. Never a node of another app."""
+
+    @abstractmethod
+    def path(self, name: Name) -> str:
+        """Return where the unit or program file of a node stands."""
+
+    @abstractmethod
+    def reload(self) -> None:
+        """Make the manager read the files that were written or removed since."""
+
+    @abstractmethod
+    def enable(self, names: Sequence[Name]) -> None:
+        """Start these at boot."""
+
+    @abstractmethod
+    def disable(self, names: Sequence[Name]) -> None:
+        """Do not start these at boot."""
+
+    @abstractmethod
+    def start(self, names: Sequence[Name]) -> None:
+        """Begin to start these and return; the count of restarts begins anew."""
+
+    @abstractmethod
+    def stop(self, names: Sequence[Name]) -> None:
+        """Send the stop signal to these and return; they go on until their tasks are done."""
+
+    @abstractmethod
+    def remove(self, names: Sequence[Name]) -> None:
+        """Remove files and records of nodes whose process is gone; takes effect at the next ``reload``."""
+
+    @abstractmethod
+    def log(self, name: Name, lines: int) -> list[str]:
+        """Return the last lines that a node wrote, oldest first; empty where it wrote none."""
+
+    def prepare(self, wanted: Wanted) -> list[str]:
+        """Return what of the manager's own service is missing or differs (reasons for people); see ``install``."""
+        return []
+
+    def install(self, wanted: Wanted) -> None:
+        """Make the manager's own service as ``prepare`` found it wanting."""
+
+    def write(self, name: Name, text: str) -> None:
+        """Write a node's unit or program file."""
+        host.write(self.path(name), text)
+
+    def record_path(self, name: Name) -> str:
+        """Return where the launcher of a node writes its run record."""
+        return os.path.join(self.run_directory, f"{name}.json")
+
+    def identify(self, name: Name, pid: int) -> tuple[str | None, Record | None]:
+        """Return the generation that process ``pid`` runs and its record, as far as they can be told.
+
+        The record counts only where its pid and start time are those of the live process: a pid is used again.
+        """
+        record = read_record(self.record_path(name), pid)
+        if record is not None:
+            return record.generation, record
+        return process_generation(pid), None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the manager's own service needs to know: texts of its own files by path, and the longest drain.
+
+    ``user`` and ``group`` own what it runs. Used by supervisor; systemd needs nothing.
+    """
+
+    texts: dict[str, str]
+    user: str
+    group: str
+    drain_seconds: int
+
+
+def start_time(pid: int) -> int | None:
+    """Return the start time of a process in clock ticks since boot (field 22 of ``/proc/<pid>/stat``), or ``None``."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def read_record(path: str, pid: int) -> Record | None:
+    """Return the run record in ``path`` if it is that of the live process ``pid``, else ``None``."""
+    try:
+        data: dict[str, Any] = json.loads(host.read(path) or "null") or {}
+        if data.get("pid") != pid or data.get("starttime") != start_time(pid):
+            return None
+        return Record(data["generation"], data.get("starts", 1), data.get("ready"), data.get("stopping"))
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def process_generation(pid: int) -> str | None:
+    """Return ``WORKFLEET_GENERATION`` of a live process, or ``None`` where its environment does not tell."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            for entry in file.read().split(b"\0"):
+                if entry.startswith(b"WORKFLEET_GENERATION="):
+                    return entry.partition(b"=")[2].decode(errors="replace") or None
+    except OSError:
+        pass
+    return None
+
+
+def process_usage(pid: int) -> tuple[int | None, float | None]:
+    """Return resident memory (bytes) and CPU time (seconds) of one process, where the kernel tells no group's."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+    except OSError:
+        return None, None
+    ticks = os.sysconf("SC_CLK_TCK")
+    return int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), (int(fields[11]) + int(fields[12])) / ticks

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Start a command with exactly the environment of its file, and record what it was started with.
+
+    launch.py --env-file FILE [options] -- COMMAND [ARGUMENT ...]
+
+Standard library only, Python 3.9 or newer. It ends in ``exec``: the command takes over this process, its pid, its
+standard streams and systemd's notify socket. A node's process gets the names of its environment file and, where the
+file does not set them, HOME, USER, LOGNAME, SHELL, PATH and LANG, and nothing else that happened to be around but
+what the process manager hands to every service (``KEPT``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import resource
+import sys
+
+# systemd's own words to a service; without them there is no readiness and no journal fields.
+KEPT = ("NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM")
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ESCAPED = '"\\$`'
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """Read ``NAME="value"`` lines as a POSIX shell and systemd do: a backslash escapes only ``" \\ $ ```."""
+    found = {}
+    position = 0
+    while position < len(text):
+        if text[position] in "\n \t":
+            position += 1
+            continue
+        if text[position] == "#":
+            end = text.find("\n", position)
+            position = len(text) if end < 0 else end
+            continue
+        name, opening, _ = text[position:].partition('="')
+        if not opening or "\n" in name:
+            raise ValueError(f"no NAME=\"value\" at character {position}")
+        position += len(name) + 2
+        value = []
+        while position < len(text) and text[position] != '"':
+            if text[position] == "\\" and text[position + 1:position + 2] in ESCAPED:
+                position += 1
+            value.append(text[position])
+            position += 1
+        if position >= len(text):
+            raise ValueError(f"the value of {name} has no closing quote")
+        found[name] = "".join(value)
+        position += 1
+    return found
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    """Parse our own command line; all behind ``--`` is the command's."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--env-file", required=True, help="file of NAME=\"value\" lines")
+    parser.add_argument("--unit", help="the node's unit name; with it a run record is written")
+    parser.add_argument("--generation", help="what the node is started with, as a fingerprint")
+    parser.add_argument("--run-directory", help="where run records are kept")
+    parser.add_argument("--user", help="drop root's rights to this account first")
+    parser.add_argument("--chdir", help="working directory of the command")
+    parser.add_argument("--path", help="directory put in front of PATH")
+    parser.add_argument("--open-files", type=int, help="limit of open files")
+    parser.add_argument("--nice", type=int, help="niceness")
+    parser.add_argument("--json", dest="as_json", help="the command as a JSON list, for callers whose own quoting is not sound")
+    parser.add_argument("command", nargs="*")
+    options = parser.parse_args(argv)
+    if options.as_json:
+        options.command = json.loads(options.as_json)
+    if not options.command:
+        parser.error("no command after --")
+    return options
+
+
+def become(user: str) -> None:
+    """Drop root's rights to ``user``; where we are not root we must be that user already."""
+    entry = pwd.getpwnam(user)
+    if os.geteuid() == entry.pw_uid:
+        return
+    if os.geteuid() != 0:
+        raise PermissionError(f"this runs as {user}: use sudo, or be {user}")
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+
+
+def environment(declared: dict[str, str], path: str | None) -> dict[str, str]:
+    """Return the whole environment of the command."""
+    entry = pwd.getpwuid(os.geteuid())
+    whole = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "SHELL": "/bin/sh",
+             "PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
+    whole.update({name: os.environ[name] for name in KEPT if name in os.environ})
+    whole.update(declared)
+    if path:
+        whole["PATH"] = path + os.pathsep + whole["PATH"]
+    return whole
+
+
+def start_time(pid: int) -> int:
+    """Return the start time of a process in clock ticks since boot."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[19])
+
+
+def record(path: str, generation: str) -> None:
+    """Write the run record of this process, which the command will be; ``starts`` goes on from the one before."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            starts = int(json.load(file)["starts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        starts = 0
+    pid = os.getpid()
+    data = {"pid": pid, "starttime": start_time(pid), "generation": generation, "starts": starts + 1}
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(data, file)
+    os.replace(path + ".new", path)
+
+
+def main(argv: list[str]) -> None:
+    """Prepare the process as told, then become the command."""
+    options = arguments(argv)
+    with open(options.env_file, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        text = file.read()
+    if options.user:
+        become(options.user)
+    declared = parse_env(text)
+    if options.unit:
+        path = os.path.join(options.run_directory, options.unit + ".json")
+        record(path, options.generation)
+        # SPT_NOENV: setproctitle would otherwise overwrite the environment in /proc, our fallback for the record.
+        declared = {"SPT_NOENV": "1", "WORKFLEET_GENERATION": options.generation, "WORKFLEET_RECORD": path, **declared}
+    if options.open_files:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        limit = options.open_files if os.geteuid() == 0 or hard == resource.RLIM_INFINITY else min(options.open_files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard) if os.geteuid() == 0 else hard))
+    if options.nice is not None:
+        os.setpriority(os.PRIO_PROCESS, 0, options.nice)
+    whole = environment(declared, options.path)
+    if options.chdir:
+        os.chdir(options.chdir)
+    encoded = {name.encode(errors="surrogateescape"): value.encode(errors="surrogateescape") for name, value in whole.items()}
+    command = [word.encode(errors="surrogateescape") for word in options.command]
+    os.execvpe(command[0], command, encoded)  # noqa: S606 - the point of this program
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"launch.py: {error}")
