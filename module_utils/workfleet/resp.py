@@ -1,0 +1,355 @@
+"""Redis' wire protocol (RESP2) on the standard library, so that a managed host needs no packages.
+
+``connect(url)`` gives a :class:`Client`; ``client.call("LLEN", "celery")`` one reply, ``client.pipeline([...])`` many
+in one round trip. Replies are ``bytes``, ``int``, ``None`` or lists of these: nothing is decoded behind the caller's
+back (:func:`text` does it on request). No message of an error ever holds a password.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, Union
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from .errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Argument = Union[str, bytes, int, float]  # a real union, for it is evaluated on Python 3.9
+Reply = Any  # bytes | int | None | RespError | list of Reply: recursive, and callers know what their command answers
+
+DEFAULT_TIMEOUT = 5.0
+DEFAULT_PORT = 6379
+_SCHEMES = ("redis", "rediss", "unix", "socket", "redis+socket")
+_CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+_LARGEST_BULK = 512 * 1024 * 1024  # Redis' own proto-max-bulk-len
+_LONGEST_LINE = 64 * 1024
+_DEEPEST = 32
+_NUMBER = re.compile(rb"-?[0-9]{1,20}")
+_BATCH = 1000
+_CHUNK = 64 * 1024
+
+
+class RespError(WorkfleetError):
+    """An error the server replied with; ``code`` is its first word (``WRONGTYPE``, ``NOAUTH``, ``ERR`` …)."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RespConnectionError(WorkfleetError):
+    """The server cannot be reached, went away, was silent for too long, or is no Redis."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How a ``rediss://`` server proves itself; file names are paths on the host that connects."""
+
+    cert_reqs: str = "required"
+    check_hostname: bool = True
+    ca_certs: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a Redis is and who we are to it. ``str()`` shows no user and no password."""
+
+    host: str = "localhost"
+    port: int = DEFAULT_PORT
+    db: int = 0
+    path: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: Tls | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix://{self.path}?db={self.db}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}/{self.db}"
+
+
+def parse_url(url: str) -> Address:
+    """Read a Redis URL as kombu and redis-py write it.
+
+    ``redis://``, ``rediss://`` (``ssl_cert_reqs``, ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``,
+    ``ssl_check_hostname``), ``unix://``, ``socket://`` and ``redis+socket://`` (``db`` or ``virtual_host``). Without
+    ``ssl_cert_reqs`` a certificate is required, although kombu then silently accepts any. Options that only concern a
+    client library are passed over. Errors never show the URL, for the password may be in any part of a wrong one.
+    """
+    scheme = url.partition("://")[0].lower()
+    if scheme in ("sentinel", "redis+sentinel", "rediss+sentinel"):
+        raise WorkfleetError("a sentinel:// URL is not supported yet: give the redis:// URL of the master")
+    if "://" not in url or scheme not in _SCHEMES:
+        # what stands before the first "://" is shown only if it can be nothing but a scheme
+        given = f"{scheme}://" if "://" in url and scheme.replace("+", "").isalpha() else "no scheme"
+        raise WorkfleetError(f"not a Redis URL: given is {given}, allowed are {', '.join(s + '://' for s in _SCHEMES)}")
+    if ";" in url.rpartition("@")[2]:
+        raise WorkfleetError("a Redis URL with several addresses (separated by ;) is not supported: give one")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, -1
+    if port is not None and not 0 < port < 65536:
+        raise WorkfleetError(
+            "the Redis URL has no valid host or port; in a password the characters / ? # @ : % must be %-encoded"
+        )
+    options = dict(parse_qsl(parts.query))
+    user, password = (None if part is None else unquote(part) or None for part in (parts.username, parts.password))
+    if scheme in ("redis", "rediss"):
+        return Address(
+            host=unquote(host or "localhost"), port=port or DEFAULT_PORT, username=user, password=password,
+            db=_database(options.get("db", unquote(parts.path).strip("/"))),
+            tls=_tls(options) if scheme == "rediss" else None,
+        )
+    path = unquote(parts.netloc.rpartition("@")[2] + parts.path)
+    if not path.startswith("/"):
+        raise WorkfleetError(f"a {scheme}:// URL needs the absolute path of a socket, such as {scheme}:///run/redis.sock")
+    database = _database(options.get("db", options.get("virtual_host", "").strip("/")))
+    return Address(path=path, username=user, password=password, db=database)
+
+
+def _database(given: str) -> int:
+    if given and not (given.isascii() and given.isdigit()):
+        raise WorkfleetError(
+            "the Redis URL's database is not a number (redis://host:6379/0); "
+            "in a password the characters / ? # @ : % must be %-encoded"
+        )
+    return int(given or 0)
+
+
+def _tls(options: Mapping[str, str]) -> Tls:
+    reqs = options.get("ssl_cert_reqs", "required").lower()
+    reqs = reqs[len("cert_"):] if reqs.startswith("cert_") else reqs
+    if reqs not in _CERT_REQS:
+        raise WorkfleetError(f"ssl_cert_reqs in the Redis URL: given {reqs!r}, allowed are none, optional, required")
+    strict = options.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
+    return Tls(
+        cert_reqs=reqs, check_hostname=strict and reqs == "required", ca_certs=options.get("ssl_ca_certs"),
+        certfile=options.get("ssl_certfile"), keyfile=options.get("ssl_keyfile"),
+    )
+
+
+def text(reply: Reply) -> str:
+    """Decode a reply for people: bytes that are no UTF-8 survive as escapes, ``None`` is the empty string."""
+    if isinstance(reply, bytes):
+        return reply.decode("utf-8", "surrogateescape")
+    return "" if reply is None else str(reply)
+
+
+def encode(*args: Argument) -> bytes:
+    """One command as Redis reads it."""
+    words = [_word(arg) for arg in args]
+    return b"".join([b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)])
+
+
+def _word(arg: Argument) -> bytes:
+    if isinstance(arg, bytes):
+        return arg
+    if isinstance(arg, str):
+        return arg.encode("utf-8", "surrogateescape")
+    if isinstance(arg, (int, float)) and not isinstance(arg, bool):
+        return repr(arg).encode()
+    raise TypeError(f"a Redis argument is str, bytes, int or float, not {type(arg).__name__}")
+
+
+def connect(url: str | Address, timeout: float = DEFAULT_TIMEOUT) -> Client:
+    """Open a connection, log in and select the database; ``timeout`` (seconds) also is each call's default."""
+    address = parse_url(url) if isinstance(url, str) else url
+    client = Client(_open(address, timeout), address, timeout)
+    try:
+        client.login()
+    except WorkfleetError:
+        client.close()
+        raise
+    return client
+
+
+def _open(address: Address, timeout: float) -> socket.socket:
+    raw: socket.socket | None = None
+    try:
+        if address.path is not None:
+            raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            raw.settimeout(timeout)
+            raw.connect(address.path)
+            return raw
+        raw = socket.create_connection((address.host, address.port), timeout)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return raw if address.tls is None else _context(address.tls).wrap_socket(raw, server_hostname=address.host)
+    except (OSError, UnicodeError) as error:
+        if raw is not None:
+            raw.close()
+        raise RespConnectionError(f"cannot connect to {address}: {_why(error, timeout)}") from error
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ca_certs)
+    context.check_hostname = tls.check_hostname
+    context.verify_mode = _CERT_REQS[tls.cert_reqs]
+    if tls.certfile:
+        context.load_cert_chain(tls.certfile, tls.keyfile)
+    return context
+
+
+def _why(error: Exception, timeout: float) -> str:
+    if isinstance(error, socket.timeout):
+        return f"no answer within {timeout:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({error.verify_message}); see ssl_ca_certs and ssl_cert_reqs"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error}): does the server speak TLS on this port?"
+    return str(getattr(error, "strerror", None) or error)
+
+
+class Client:
+    """One connection. Not for several threads at once; after a connection error it is closed for good."""
+
+    def __init__(self, sock: socket.socket, address: Address, timeout: float) -> None:
+        self.address = address
+        self._socket: socket.socket | None = sock
+        self._timeout = timeout
+        self._buffer = bytearray()
+        self._deadline = 0.0
+        self._allowed = timeout
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; twice is fine."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+            self._socket = None
+
+    def login(self) -> None:
+        """Authenticate and select the address's database (done by :func:`connect`)."""
+        address, commands = self.address, []
+        if address.password is not None or address.username is not None:
+            user = () if address.username is None else (address.username,)
+            commands.append(("AUTH", *user, address.password or ""))
+        if address.db:
+            commands.append(("SELECT", str(address.db)))
+        self.pipeline(commands)
+
+    def call(self, *args: Argument, timeout: float | None = None) -> Reply:
+        """Send one command and return its reply, or raise :class:`RespError` with what the server said.
+
+        ``timeout`` (seconds, for the whole call) must be longer than a blocking command's own.
+        """
+        return self.pipeline([args], timeout=timeout)[0]
+
+    def pipeline(
+        self, commands: Iterable[Sequence[Argument]], *, timeout: float | None = None, raise_errors: bool = True
+    ) -> list[Reply]:
+        """Send many commands in one go and return their replies in order.
+
+        The first error reply is raised when all replies are in; with ``raise_errors=False`` each stands in its
+        command's place as a :class:`RespError`. ``timeout`` is for the whole pipeline.
+        """
+        todo = list(commands)
+        self._allowed = self._timeout if timeout is None else timeout
+        self._deadline = time.monotonic() + self._allowed
+        replies: list[Reply] = []
+        try:
+            for start in range(0, len(todo), _BATCH):
+                batch = todo[start:start + _BATCH]
+                self._send(b"".join(encode(*command) for command in batch))
+                replies += [self._reply(text(_word(command[0])).upper()) for command in batch]
+        except OSError as error:
+            self._fail(_why(error, self._allowed))
+        except BaseException:
+            self.close()  # replies may be left unread: the next caller would take them for its own
+            raise
+        if raise_errors:
+            for reply in replies:
+                if isinstance(reply, RespError):
+                    raise reply
+        return replies
+
+    def _fail(self, why: str) -> NoReturn:
+        self.close()
+        raise RespConnectionError(f"connection to {self.address} failed: {why}")
+
+    def _wait(self) -> socket.socket:
+        """The socket, set to wait no longer than the call's deadline allows."""
+        if self._socket is None:
+            self._fail("it is closed")
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            self._fail(f"no answer within {self._allowed:g} s")
+        self._socket.settimeout(left)
+        return self._socket
+
+    def _send(self, data: bytes) -> None:
+        self._wait().sendall(data)
+
+    def _fill(self) -> None:
+        data = self._wait().recv(_CHUNK)
+        if not data:
+            self._fail("the server closed it")
+        self._buffer += data
+
+    def _line(self) -> bytes:
+        seen = 0
+        while (end := self._buffer.find(b"\r\n", seen)) < 0:
+            seen = max(0, len(self._buffer) - 1)
+            if seen > _LONGEST_LINE:
+                self._fail("what answers there does not speak Redis' protocol")
+            self._fill()
+        line = bytes(self._buffer[:end])
+        del self._buffer[:end + 2]
+        return line
+
+    def _number(self, line: bytes, largest: int) -> int:
+        if not _NUMBER.fullmatch(line, 1) or int(line[1:]) > largest:
+            self._fail("what answers there does not speak Redis' protocol")
+        return int(line[1:])
+
+    def _reply(self, command: str, depth: int = 0) -> Reply:
+        line = self._line()
+        kind = line[:1]
+        if kind == b"$":
+            return self._bulk(self._number(line, _LARGEST_BULK))
+        if kind == b"+":
+            return line[1:]
+        if kind == b":":
+            return self._number(line, 2**64)
+        if kind == b"-":
+            return self._error(command, text(line[1:]))
+        if kind != b"*" or depth >= _DEEPEST:
+            self._fail("what answers there does not speak Redis' protocol")
+        size = self._number(line, 2**32)
+        return None if size < 0 else [self._reply(command, depth + 1) for _ in range(size)]
+
+    def _bulk(self, size: int) -> bytes | None:
+        if size < 0:
+            return None
+        while len(self._buffer) < size + 2:
+            self._fill()
+        if self._buffer[size:size + 2] != b"\r\n":
+            self._fail("what answers there does not speak Redis' protocol")
+        data = bytes(memoryview(self._buffer)[:size])
+        del self._buffer[:size + 2]
+        return data
+
+    def _error(self, command: str, said: str) -> RespError:
+        code = said.split(" ", 1)[0]
+        said = said.partition(", with args beginning with")[0]  # Redis repeats arguments there, a password too
+        if code in ("WRONGPASS", "NOAUTH") or (command == "AUTH" and code == "ERR"):
+            given = "none" if self.address.password is None else "one" if code == "NOAUTH" else "a wrong one"
+            said = f"{said} (password given: {given})"
+        return RespError(f"{self.address}: {command}: {said}", code)
