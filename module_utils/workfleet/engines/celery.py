@@ -1,0 +1,86 @@
+"""Engine ``celery``: ``celery worker`` 5.x over Redis.
+
+Facts about Celery in this file were observed on celery 5.7 and kombu 5.7; see docs/decisions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import celery_options, celery_wire
+from .base import Engine, Place, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..spec import App, Group
+
+DEFAULT_QUEUE = "celery"
+
+
+class Celery(Engine):
+    """Celery workers; each node is one ``celery worker``."""
+
+    name = "celery"
+    broker_env = ("CELERY_BROKER_URL",)
+    result_env = ("CELERY_RESULT_BACKEND",)
+    speaks = True
+
+    def notifies(self, group: Group) -> bool:
+        """Our plug-in is loaded by ``-I``; a command of the user's own does not load it."""
+        return not group.command
+
+    def has_children(self, group: Group) -> bool:
+        """The prefork pool, Celery's default, and ``processes`` run tasks in children."""
+        return group.options.get("pool", "prefork") in ("prefork", "processes")
+
+    def queues(self, group: Group) -> tuple[str, ...]:
+        """Without ``queues`` a worker consumes the app's default queue, named ``celery`` unless the app says otherwise."""
+        return group.queues or (DEFAULT_QUEUE,)
+
+    def problems(self, group: Group) -> list[str]:
+        """Check the options and settings by Celery's own rules."""
+        found = [] if group.app else ["app: is required for engine celery: the value of celery's -A, such as app.celery_app"]
+        if group.command and (group.options or group.settings or group.queues or group.concurrency):
+            found.append("command: replaces the engine's command line; say options, settings, queues and concurrency in it")
+        return found + celery_options.check(group.options) + celery_options.check_settings(group.settings)
+
+    def warnings(self, group: Group, app: App) -> list[str]:
+        """Warn of drains without a bound, and of environment names that Celery's command line reads."""
+        found = celery_options.check_environment({**app.env, **app.secrets, **group.env, **group.secrets})
+        limit = group.options.get("time_limit")
+        if limit is None and not group.drain_declared:
+            found.append(f"neither drain_seconds nor options.time_limit is set: a task longer than {group.drain_seconds} s is killed by a stop")
+        if limit is not None and float(limit) > group.drain_seconds:
+            found.append(f"drain_seconds = {group.drain_seconds} is below options.time_limit = {limit}: a stop may kill a task within its own limit")
+        return found
+
+    def command(self, group: Group, place: Place) -> list[str]:
+        """Return ``python -m celery … worker …``; secrets never stand in it."""
+        if group.command:
+            return list(group.command)
+        options = dict(group.options)
+        include = ",".join(["workfleet_celery", *options.pop("include", [])])
+        words = [place.python, "-m", "celery", "-A", group.app, "worker", "-n", place.node, "-I", include]
+        if group.queues:
+            words += ["-Q", ",".join(group.queues)]
+        if group.concurrency is not None:
+            words += ["-c", str(group.concurrency)]
+        words += celery_options.render(options)
+        settings = celery_options.render_settings(group.settings)
+        return [*words, "--", *settings] if settings else words
+
+    def environment(self, group: Group, place: Place) -> dict[str, str]:
+        """Let the worker find our plug-in."""
+        return {"PYTHONPATH": place.runners} if self.notifies(group) else {}
+
+    def inspect(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Report]:
+        """Ask over pidbox; ends as soon as all have answered."""
+        return celery_wire.reports(url, nodes, options, timeout)
+
+    def waiting(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
+        """Sum over the lists of all priorities."""
+        return celery_wire.waiting(url, queues, options)
+
+
+ENGINE = Celery()

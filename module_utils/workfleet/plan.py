@@ -1,0 +1,335 @@
+"""The plan: the difference between the nodes that should be and those that are. Pure; touches nothing.
+
+It is made anew before each stretch of work from what is present then, so that a run which was killed, or which works
+in many short calls, goes on where the host is. Hence the one rule of this file: planning again in the middle of a plan
+gives its rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from .managers.base import Name, Present
+from .steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One worker group as it should be on this host. ``text`` and ``env`` give a node's two files."""
+
+    group: str
+    state: str
+    nodes: int
+    generation: str
+    text: Callable[[Name], str]
+    env: Callable[[Name], str]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A present node with the text of its environment file (None where there is none)."""
+
+    present: Present
+    env: str | None
+
+    @property
+    def name(self) -> Name:
+        """Its identity."""
+        return self.present.name
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it was told to go: it stops, and will not come back at boot."""
+        return self.present.activity == "stopping" and not self.present.enabled
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps that are carried out in order; the next phase begins when the nodes of this one have settled."""
+
+    steps: tuple[Step, ...]
+    waits_for: tuple[Name, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done. ``converge`` interrupts no running task but of nodes that are no longer wanted;
+    ``rollout`` replaces running nodes of another generation, one phase a batch. ``notes`` are sentences for people."""
+
+    converge: tuple[Phase, ...] = ()
+    rollout: tuple[Phase, ...] = ()
+    notes: tuple[str, ...] = ()
+    wanted: tuple[Name, ...] = ()
+
+    def phases(self, *, rollout: bool) -> tuple[Phase, ...]:
+        """Return the phases to carry out, with or without the rollout."""
+        return self.converge + (self.rollout if rollout else ())
+
+    def steps(self, *, rollout: bool) -> list[Step]:
+        """Return all steps in the order of execution."""
+        return list(chain.from_iterable(phase.steps for phase in self.phases(rollout=rollout)))
+
+
+@dataclass
+class Slot:
+    """What is to become of one slot: ``target`` is the node that should run there."""
+
+    target: Name
+    fresh: bool = False
+    reason: str = ""
+    others: list[Seen] = field(default_factory=list)
+    seen: Seen | None = None
+
+
+@dataclass
+class Draft:
+    """Collects the parts of a plan, group by group."""
+
+    app: str
+    reload_reason: str | None = None
+    writes: list[Step] = field(default_factory=list)
+    removes: list[Step] = field(default_factory=list)
+    enables: list[Step] = field(default_factory=list)
+    disables: list[Step] = field(default_factory=list)
+    starts: list[Step] = field(default_factory=list)
+    stops: list[Step] = field(default_factory=list)
+    gone: list[Step] = field(default_factory=list)
+    gone_waits: list[Name] = field(default_factory=list)
+    stale: list[tuple[Slot, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    wanted: list[Name] = field(default_factory=list)
+
+
+def step(action: str, name: Name, reason: str) -> Step:
+    """Return a step about a node."""
+    return Step(action, str(name), reason, name.group, name.slot, name.incarnation)
+
+
+def name_of(app: str, item: Step) -> Name:
+    """Return the node that a step is about."""
+    if item.group is None or item.slot is None or item.incarnation is None:
+        raise ValueError(f"the step {item} is about no node")
+    return Name(app, item.group, item.slot, item.incarnation)
+
+
+def make(
+    app: str,
+    intents: Sequence[Intent],
+    seen: Iterable[Seen],
+    *,
+    only: Sequence[str] | None = None,
+    running: Mapping[Name, int] | None = None,
+    batch: Callable[[int], int] = lambda nodes: 1,
+    reason: str | None = None,
+) -> Plan:
+    """Return the plan for one app on one host.
+
+    ``only`` narrows everything, pruning too, to these groups. ``running`` tells how many tasks a node runs, so that a
+    scale-down takes idle slots first. ``batch`` gives how many of n nodes a rollout may replace at once. With
+    ``reason`` every running node is replaced though it is current (a restart by wish); nodes that were started since
+    the wish are told by their generation, which the caller changes.
+    """
+    draft = Draft(app)
+    by_group: dict[str, list[Seen]] = {}
+    for node in seen:
+        if only is None or node.name.group in only:
+            by_group.setdefault(node.name.group, []).append(node)
+            if node.present.needs_reload:
+                draft.reload_reason = f"{node.name} was changed since it was loaded"
+    chosen = [intent for intent in intents if only is None or intent.group in only]
+    declared = {intent.group for intent in chosen}
+    for group in sorted(set(by_group) - declared):
+        leave(draft, by_group[group], "its group is no longer declared")
+    for intent in chosen:
+        group_plan(draft, intent, by_group.get(intent.group, []), running or {}, reason)
+    return assemble(draft, batch)
+
+
+def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[Name, int], reason: str | None) -> None:
+    """Plan one declared group."""
+    if intent.state == "absent":
+        leave(draft, seen, "its group is declared absent")
+        return
+    kept, dropped, free = slots(intent, seen, running)
+    leave(draft, dropped, f"the group has {intent.nodes} nodes now")
+    for slot, nodes in kept.items():
+        keep(draft, intent, settle(draft.app, intent, slot, nodes, reason))
+    for slot, incarnation in free:
+        keep(draft, intent, Slot(Name(draft.app, intent.group, slot, incarnation), fresh=True, reason="new node"))
+
+
+def slots(intent: Intent, seen: list[Seen], running: Mapping[Name, int]) -> tuple[dict[int, list[Seen]], list[Seen], list[tuple[int, int]]]:
+    """Choose slots: (kept slot → its nodes, nodes of slots that go, new slots with their incarnation).
+
+    Idle slots go first, of equals the highest; the lowest free ones are filled.
+    """
+    by_slot: dict[int, list[Seen]] = {}
+    for node in seen:
+        by_slot.setdefault(node.name.slot, []).append(node)
+    live = {slot: nodes for slot, nodes in by_slot.items()
+            if intent.state == "stopped" or not all(node.is_leaving for node in nodes)}
+    tasks = {slot: sum(running.get(node.name, 0) for node in nodes) for slot, nodes in live.items()}
+    excess = sorted(live, key=lambda slot: (tasks[slot], -slot))[: max(0, len(live) - intent.nodes)]
+    kept = {slot: live[slot] for slot in sorted(live) if slot not in excess}
+    dropped = [node for slot, nodes in sorted(by_slot.items()) if slot not in kept for node in nodes]
+    free = []
+    slot = 0
+    while len(kept) + len(free) < intent.nodes:
+        slot += 1
+        if slot not in kept:
+            highest = max((node.name.incarnation for node in by_slot.get(slot, [])), default=0)
+            free.append((slot, highest + 1))
+    return kept, dropped, free
+
+
+def settle(app: str, intent: Intent, slot: int, nodes: list[Seen], reason: str | None) -> Slot:
+    """Find the node that should run in a slot: one of the declared generation, else a new incarnation."""
+    ordered = sorted(nodes, key=lambda node: node.name.incarnation, reverse=True)
+    for node in ordered:
+        if is_current(node.present, intent.generation) and not node.is_leaving:
+            return Slot(node.name, seen=node, others=[other for other in ordered if other is not node])
+    highest = ordered[0].name.incarnation
+    why = reason or "its generation is stale"
+    return Slot(Name(app, intent.group, slot, highest + 1), fresh=True, reason=why, others=ordered)
+
+
+def is_current(present: Present, generation: str) -> bool:
+    """Whether a node is of this generation: what runs counts, and the file only where nothing runs.
+
+    A process whose record cannot be read is not called stale; see ``keep``.
+    """
+    if present.is_up and present.generation is not None:
+        return present.generation == generation
+    return present.file_generation == generation
+
+
+def keep(draft: Draft, intent: Intent, slot: Slot) -> None:
+    """Plan one slot that should exist: its files, its process, and what of older incarnations is left."""
+    target = slot.target
+    draft.wanted.append(target)
+    older_up = [node for node in slot.others if node.present.is_up]
+    rolls = bool(older_up) and intent.state == "started"
+    if rolls and not slot.fresh and slot.seen is not None and slot.seen.present.is_up:
+        # Both run (a rollout was interrupted between start and stop, or an older one still drains): the old one goes.
+        leave(draft, older_up, "a newer incarnation runs")
+        older_up, rolls = [], False
+    idle = [node for node in slot.others if not node.present.is_up]
+    retire(draft, idle, "an older incarnation")
+    if rolls:
+        draft.stale.append((slot, write_reason(intent, slot)))
+        return
+    why = write_reason(intent, slot)
+    if why:
+        draft.writes.append(step("write", target, why))
+    if intent.state == "stopped":
+        leave(draft, older_up, "the group is declared stopped")
+        halt(draft, slot)
+    else:
+        run(draft, slot)
+
+
+def write_reason(intent: Intent, slot: Slot) -> str:
+    """Say why a node's files are to be written, or return nothing where they are right."""
+    if slot.fresh or slot.seen is None:
+        return slot.reason
+    present = slot.seen.present
+    if present.activity == "stopping":
+        return ""
+    if present.text is None:
+        return "its unit file is missing"
+    if slot.seen.env is None:
+        return "its environment file is missing"
+    if present.text != intent.text(slot.target):
+        return "its unit file differs"
+    if slot.seen.env != intent.env(slot.target):
+        return "its environment file differs"
+    return ""
+
+
+def run(draft: Draft, slot: Slot) -> None:
+    """Plan that the target runs and is enabled."""
+    present = None if slot.seen is None else slot.seen.present
+    if present is None or not present.enabled:
+        draft.enables.append(step("enable", slot.target, slot.reason or "it should start at boot"))
+    if present is None:
+        draft.starts.append(step("start", slot.target, slot.reason))
+    elif present.activity == "failed":
+        draft.starts.append(step("start", slot.target, f"it failed ({present.result or 'not running'})"))
+    elif present.activity in ("stopped", "stopping"):
+        draft.starts.append(step("start", slot.target, "it is not running"))
+    elif present.generation is None:
+        draft.notes.append(f"{slot.target}: what it was started with cannot be read; it is left as it is")
+
+
+def halt(draft: Draft, slot: Slot) -> None:
+    """Plan that the target is stopped and disabled."""
+    if slot.seen is None:
+        return
+    if slot.seen.present.enabled:
+        draft.disables.append(step("disable", slot.target, "the group is declared stopped"))
+    if slot.seen.present.activity in ("running", "starting", "failed"):
+        draft.stops.append(step("stop", slot.target, "the group is declared stopped"))
+    if slot.seen.present.is_up:
+        draft.gone_waits.append(slot.target)
+
+
+def retire(draft: Draft, nodes: Iterable[Seen], reason: str) -> None:
+    """Plan the removal of nodes of which no process is left."""
+    for node in sorted(nodes, key=lambda item: item.name):
+        draft.removes.append(step("remove", node.name, reason))
+
+
+def leave(draft: Draft, nodes: Iterable[Seen], reason: str) -> None:
+    """Plan that nodes finish their tasks and go, with every trace."""
+    for node in sorted(nodes, key=lambda item: item.name):
+        if not node.present.is_up and node.present.activity != "failed":
+            retire(draft, [node], reason)
+            continue
+        if node.present.enabled:
+            draft.disables.append(step("disable", node.name, reason))
+        if node.present.activity != "stopping":
+            draft.stops.append(step("stop", node.name, reason))
+        draft.gone.append(step("remove", node.name, reason))
+
+
+def assemble(draft: Draft, batch: Callable[[int], int]) -> Plan:
+    """Put the parts in order: what is new first, then what goes, then the rollout batch by batch."""
+    phases = []
+    first = [*draft.writes, *draft.removes]
+    reload_reason = draft.reload_reason or ("files were written or removed" if first else None)
+    if reload_reason:
+        first.append(Step("reload", None, reload_reason))
+    first += [*draft.enables, *draft.starts]
+    if first:
+        phases.append(Phase(tuple(first)))
+    going = [*draft.disables, *draft.stops, *draft.gone]
+    if draft.gone:
+        going.append(Step("reload", None, "files were removed"))
+    if going or draft.gone_waits:
+        phases.append(Phase(tuple(going), tuple(draft.gone_waits)))
+    return Plan(tuple(phases), tuple(batches(draft.stale, batch)), tuple(draft.notes), tuple(draft.wanted))
+
+
+def batches(stale: list[tuple[Slot, str]], batch: Callable[[int], int]) -> Iterator[Phase]:
+    """Yield the phases of a stop-first rollout; a slot that is under way comes first."""
+    ordered = sorted(stale, key=lambda item: not any(node.is_leaving for node in item[0].others))
+    width = batch(len(ordered)) if ordered else 1
+    for start in range(0, len(ordered), width):
+        part = ordered[start:start + width]
+        olds = [node for slot, why in part for node in slot.others if node.present.is_up]
+        steps = [step("write", slot.target, why) for slot, why in part if why]
+        steps += [step("disable", node.name, "it is replaced") for node in olds if node.present.enabled]
+        if any(why for slot, why in part):
+            steps.append(Step("reload", None, "files were written"))
+        steps += [step("stop", node.name, "it is replaced") for node in olds if node.present.activity != "stopping"]
+        steps += [step("remove", node.name, "it is replaced") for node in olds]
+        for action in ("enable", "start"):
+            steps += [step(action, slot.target, slot.reason or "it takes the place of an older incarnation") for slot, why in part]
+        yield Phase(tuple(steps))
+    if ordered:
+        yield Phase((Step("reload", None, "files were removed"),))

@@ -1,0 +1,476 @@
+"""The inventory's words as values: parse, check, cross-check. Knows no files, processes or Ansible.
+
+``parse`` finds every mistake of a declaration, not the first only, and never repeats a value that may be secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import engines
+from .errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
+ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+SIZE = re.compile(r"[1-9][0-9]*[KMGT]?\Z")
+#: Names that the toolkit itself gives to every node; see the closed list in docs/environment.md.
+RESERVED_ENVIRONMENT = ("NOTIFY_SOCKET", "SPT_NOENV", "WORKFLEET_GENERATION", "WORKFLEET_RECORD")
+MANAGERS = ("systemd", "supervisor")
+#: ``drain_seconds`` bounds the drain; the manager's own timeout leaves the worker time to close its connections.
+STOP_MARGIN_SECONDS = 15
+
+
+class SpecError(WorkfleetError):
+    """A declaration that cannot be used. ``problems`` holds one sentence for each mistake."""
+
+    def __init__(self, problems: list[str]) -> None:
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        super().__init__(f"the declaration has {count}:\n" + "\n".join(f"- {text}" for text in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class App:
+    """What all nodes of an app on a host share. ``secrets`` and the URLs are secret."""
+
+    name: str
+    user: str
+    group: str
+    root: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    broker_url: str = ""
+    result_url: str = ""
+    broker_env: tuple[str, ...] | None = None
+    result_env: tuple[str, ...] | None = None
+    broker_options: Mapping[str, Any] = field(default_factory=dict)
+    has_release: bool = True
+
+
+@dataclass(frozen=True)
+class Group:
+    """An entry of ``worker_groups``; see the contract for the meaning of each key."""
+
+    name: str
+    engine: str = "celery"
+    app: str = ""
+    nodes: int = 1
+    queues: tuple[str, ...] = ()
+    concurrency: int | None = None
+    drain_seconds: int = 300
+    drain_declared: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    state: str = "started"
+    command: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sandbox: str = "basic"
+    writable_paths: tuple[str, ...] = ()
+
+    @property
+    def stop_seconds(self) -> int:
+        """How long the process manager waits after the stop signal before it kills."""
+        return self.drain_seconds + STOP_MARGIN_SECONDS
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How nodes are replaced. ``parallelism`` is a count of nodes or a percentage such as ``25%``."""
+
+    order: str = "stop-first"
+    parallelism: int | str = 1
+    delay_seconds: float = 0
+    monitor_seconds: float = 5
+    failure_action: str = "pause"
+    start_stagger_seconds: float = 0
+    ready_timeout_seconds: float = 120
+
+    def batch(self, nodes: int) -> int:
+        """Return how many of ``nodes`` may be replaced at once; at least one."""
+        if isinstance(self.parallelism, str):
+            return max(1, nodes * int(self.parallelism[:-1]) // 100)
+        return self.parallelism
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where nodes write: the journal (or supervisor's file), or a file with rotation by supervisor."""
+
+    to: str = "journal"
+    max_bytes: int = 50_000_000
+    backups: int = 5
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """All that is declared for one app on one host. ``warnings`` are sentences for people."""
+
+    host: str
+    app: App
+    manager: str
+    run_directory: str
+    groups: tuple[Group, ...]
+    rollout: Rollout
+    log: Log
+    warnings: tuple[str, ...] = ()
+
+
+class Checker:
+    """Collects the mistakes of one mapping, and gives back sound values (or the default) for each key."""
+
+    def __init__(self, entry: str, raw: Mapping[str, Any], problems: list[str]) -> None:
+        self.entry = entry
+        self.raw = raw
+        self.problems = problems
+
+    def wrong(self, key: str, allowed: str, *, given: Any = None, secret: bool = False) -> None:
+        """Note a mistake: which entry, which key, what was given (unless it may be secret), what is allowed."""
+        shown = "" if secret else f" = {given!r}"
+        self.problems.append(f"{self.entry}: {key}{shown}: {allowed}")
+
+    def unknown(self, known: Iterable[str]) -> None:
+        """Refuse keys that nobody reads, the nearest known one first."""
+        names = list(known)
+        for key in self.raw:
+            if key not in names:
+                near = difflib.get_close_matches(str(key), names, 1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                self.problems.append(f"{self.entry}: {key}: unknown key; {hint}known are {', '.join(names)}")
+
+    def value(self, key: str, default: Any, sound: Callable[[Any], Any], allowed: str) -> Any:
+        """Return ``sound(value)``; ``sound`` raises ValueError or TypeError on a wrong one."""
+        if self.raw.get(key) is None:
+            return default
+        try:
+            return sound(self.raw[key])
+        except (ValueError, TypeError):
+            self.wrong(key, f"must be {allowed}", given=self.raw[key])
+            return default
+
+    def text(self, key: str, default: str, *, pattern: re.Pattern[str] | None = None, allowed: str = "a text") -> str:
+        """Return a text; with ``pattern`` one that matches it whole."""
+
+        def sound(value: Any) -> str:
+            if not isinstance(value, str) or (pattern is not None and not pattern.match(value)):
+                raise ValueError
+            return str(value)
+
+        return str(self.value(key, default, sound, allowed))
+
+    def whole(self, key: str, default: int | None, least: int = 0) -> Any:
+        """Return a whole number of at least ``least``."""
+        return self.value(key, default, lambda value: whole(value, least), f"a whole number, {least} or more")
+
+    def choice(self, key: str, default: str, choices: Iterable[str]) -> str:
+        """Return one of ``choices``."""
+        allowed = tuple(choices)
+
+        def sound(value: Any) -> str:
+            if value not in allowed:
+                raise ValueError
+            return str(value)
+
+        return str(self.value(key, default, sound, f"one of {', '.join(allowed)}"))
+
+    def texts(self, key: str, allowed: str = "a list of texts") -> tuple[str, ...]:
+        """Return a list of texts without NUL."""
+
+        def sound(value: Any) -> tuple[str, ...]:
+            if not isinstance(value, (list, tuple)):
+                raise TypeError
+            return tuple(plain(item) for item in value)
+
+        found: tuple[str, ...] = self.value(key, (), sound, allowed)
+        return found
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """Return a mapping with text keys."""
+
+        def sound(value: Any) -> dict[str, Any]:
+            return {plain(name): item for name, item in dict(value).items()}
+
+        found: Mapping[str, Any] = self.value(key, {}, sound, "a mapping")
+        return found
+
+    def environment(self, key: str) -> dict[str, str]:
+        """Return environment variables. Their values are never repeated in a message."""
+        raw = self.raw.get(key)
+        if raw is None:
+            return {}
+        if not hasattr(raw, "items"):
+            self.wrong(key, "must be a mapping of environment names to values", secret=True)
+            return {}
+        found = {}
+        for name, value in raw.items():
+            if not isinstance(name, str) or not ENVIRONMENT_NAME.match(name):
+                self.wrong(f"{key}.{name}", "is no environment name: letters, digits and _ are allowed, no digit first", secret=True)
+            elif name in RESERVED_ENVIRONMENT:
+                self.wrong(f"{key}.{name}", "is set by the toolkit itself", secret=True)
+            elif isinstance(value, bool) or not isinstance(value, (str, int)):
+                self.wrong(f"{key}.{name}", "must be a text or a whole number; put quotes around it "
+                           "(YAML turns a bare yes, 1.10 or null into something else)", secret=True)
+            else:
+                try:
+                    found[str(name)] = plain(str(value))
+                except ValueError:
+                    self.wrong(f"{key}.{name}", "must be unicode text without NUL", secret=True)
+        return found
+
+
+def plain(value: Any) -> str:
+    """Return a text that a process can be given; NUL and broken unicode cannot."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise TypeError
+    text = str(value)
+    if "\0" in text:
+        raise ValueError
+    text.encode()
+    return text
+
+
+def whole(value: Any, least: int = 0) -> int:
+    """Return a whole number; a text of digits counts, as ``-e`` gives it."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise TypeError
+    number = int(value)
+    if number < least:
+        raise ValueError
+    return number
+
+
+def seconds(value: Any) -> float:
+    """Return a number of seconds, 0 or more."""
+    if isinstance(value, bool):
+        raise TypeError
+    number = float(value)
+    if not 0 <= number < 10**9:
+        raise ValueError
+    return number
+
+
+def size(value: Any) -> str:
+    """Return a size in systemd's words: bytes, or with K, M, G, T."""
+    text = str(value)
+    if isinstance(value, bool) or not SIZE.match(text):
+        raise ValueError
+    return text
+
+
+def percentage(value: Any) -> str:
+    """Return a share of one processor, ``150%``."""
+    text = str(value)
+    if not re.match(r"[1-9][0-9]*%\Z", text):
+        raise ValueError
+    return text
+
+
+def parallelism(value: Any) -> int | str:
+    """Return a count of at least 1, or a percentage from 1 % to 100 %."""
+    if isinstance(value, str) and value.endswith("%"):
+        if not 1 <= int(value[:-1]) <= 100:
+            raise ValueError
+        return str(value)
+    return whole(value, 1)
+
+
+def niceness(value: Any) -> int:
+    """Return a niceness from -20 to 19."""
+    if isinstance(value, bool) or not -20 <= int(value) <= 19:
+        raise ValueError
+    return int(value)
+
+
+LIMITS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "memory_max": (size, "bytes, or a number with K, M, G or T"),
+    "cpu_quota": (percentage, "a percentage of one processor, such as 150%"),
+    "tasks_max": (lambda value: whole(value, 1), "a whole number, 1 or more"),
+    "open_files": (lambda value: whole(value, 1), "a whole number, 1 or more"),
+    "nice": (niceness, "a whole number from -20 to 19"),
+}
+GROUP_KEYS = (
+    "name", "engine", "app", "nodes", "queues", "concurrency", "drain_seconds", "env", "secrets", "limits", "state", "command",
+    "settings", "options", "sandbox", "writable_paths", "autoscale",
+)
+ROLLOUT_KEYS = ("order", "parallelism", "delay_seconds", "monitor_seconds", "failure_action", "start_stagger_seconds",
+                "ready_timeout_seconds")
+
+
+def parse(raw: Mapping[str, Any]) -> Declaration:
+    """Return the declaration of one app on one host.
+
+    ``raw`` has the keys ``host`` (inventory name), ``app`` (mapping of the ``app_*`` variables without their prefix), ``manager``,
+    ``run_directory``, ``groups``, ``rollout`` and ``log``. Raises :class:`SpecError` with every mistake found.
+    """
+    problems: list[str] = []
+    warnings: list[str] = []
+    app = parse_app(raw.get("app") or {}, problems)
+    top = Checker("worker", raw, problems)
+    manager = top.choice("manager", "systemd", MANAGERS)
+    given = raw.get("groups")
+    groups: list[Group] = []
+    if not isinstance(given, (list, tuple, type(None))):
+        problems.append("worker_groups: must be a list of entries")
+    else:
+        for number, entry in enumerate(given or ()):
+            groups.append(parse_group(number, entry, app, manager, problems, warnings))
+    check_unique(groups, problems)
+    rollout = parse_rollout(raw.get("rollout") or {}, problems)
+    log = parse_log(raw.get("log") or {}, problems)
+    if problems:
+        raise SpecError(problems)
+    return Declaration(
+        host=str(raw.get("host", "")), app=app, manager=manager, run_directory=str(raw.get("run_directory") or f"/run/workfleet/{app.name}"),
+        groups=tuple(groups), rollout=rollout, log=log, warnings=tuple(warnings),
+    )
+
+
+def parse_app(raw: Mapping[str, Any], problems: list[str]) -> App:
+    """Return what the nodes share."""
+    check = Checker("app", raw, problems)
+    if not raw.get("name"):
+        problems.append("app_name: is required: it names everything that belongs to the app on a host")
+    name = check.text("name", "", pattern=NAME, allowed="a lower-case name: a letter, then up to 30 of a-z 0-9 _ -")
+    absolute = re.compile(r"/[^\0\n]*[^/\0\n]\Z")
+    return App(
+        name=name, user=check.text("user", name), group=check.text("group", name),
+        root=check.text("root", f"/opt/{name}", pattern=absolute, allowed="an absolute path"),
+        env=check.environment("env"), secrets=check.environment("secrets"),
+        broker_url=url(check, "broker_url"), result_url=url(check, "result_url"),
+        broker_env=names(check, "broker_env"), result_env=names(check, "result_env"),
+        broker_options=check.mapping("broker_options"), has_release=bool(raw.get("has_release", True)),
+    )
+
+
+def url(check: Checker, key: str) -> str:
+    """Return a URL, which may hold a password."""
+    value = check.raw.get(key) or ""
+    if not isinstance(value, str) or (value and "://" not in value):
+        check.wrong(key, "must be a URL such as redis://:password@host:6379/0", secret=True)
+        return ""
+    return str(value)
+
+
+def names(check: Checker, key: str) -> tuple[str, ...] | None:
+    """Return a list of environment names, or None where the engine's own are meant."""
+    if check.raw.get(key) is None:
+        return None
+    found = check.texts(key)
+    for name in found:
+        if not ENVIRONMENT_NAME.match(name):
+            check.wrong(key, "must hold environment names", given=name)
+    return found
+
+
+def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[str], warnings: list[str]) -> Group:
+    """Return one entry of ``worker_groups``, checked by itself and by its engine."""
+    label = f"worker_groups[{number}]"
+    if not hasattr(raw, "items"):
+        problems.append(f"{label}: must be a mapping with at least a name")
+        return Group(name="")
+    if raw.get("name"):
+        label += f" ({raw['name']})"
+    check = Checker(label, raw, problems)
+    check.unknown(GROUP_KEYS)
+    if not raw.get("name"):
+        problems.append(f"{label}: name: is required")
+    before = len(problems)
+    group = Group(
+        name=check.text("name", "", pattern=NAME, allowed="a name for units: a letter, then up to 30 of a-z 0-9 _ -"),
+        engine=check.choice("engine", "celery", engines.ENGINES),
+        app=check.text("app", ""),
+        nodes=check.whole("nodes", 1),
+        queues=check.texts("queues", "a list of queue names"),
+        concurrency=check.whole("concurrency", None, 1),
+        drain_seconds=check.whole("drain_seconds", 300, 1),
+        drain_declared=raw.get("drain_seconds") is not None,
+        env=check.environment("env"),
+        secrets=check.environment("secrets"),
+        limits=parse_limits(check, manager),
+        state=check.choice("state", "started", ("started", "stopped", "absent")),
+        command=check.texts("command", "a list: the program and its arguments"),
+        settings=check.mapping("settings"),
+        options=check.mapping("options"),
+        sandbox=check.choice("sandbox", "basic", ("basic", "strict", "none")),
+        writable_paths=check.texts("writable_paths", "a list of absolute paths"),
+    )
+    for path in group.writable_paths:
+        if not path.startswith("/"):
+            check.wrong("writable_paths", "must be absolute paths", given=path)
+    if len(problems) == before:
+        engine = engines.named(group.engine)
+        problems.extend(f"{label}: {text}" for text in engine.problems(group))
+        warnings.extend(f"{label}: {text}" for text in engine.warnings(group, app))
+    return group
+
+
+def parse_limits(check: Checker, manager: str) -> dict[str, Any]:
+    """Return the limits; those that only the kernel's control groups can keep are refused under supervisor."""
+    raw = check.mapping("limits")
+    inner = Checker(f"{check.entry}: limits", raw, check.problems)
+    inner.unknown(LIMITS)
+    found = {key: inner.value(key, None, sound, allowed) for key, (sound, allowed) in LIMITS.items() if raw.get(key) is not None}
+    if manager == "supervisor":
+        for key in ("memory_max", "cpu_quota", "tasks_max"):
+            if key in found:
+                inner.wrong(key, "cannot be kept by supervisor, which has no control groups; use worker_manager: systemd or drop it",
+                            given=found[key])
+    return found
+
+
+def parse_rollout(raw: Mapping[str, Any], problems: list[str]) -> Rollout:
+    """Return how nodes are replaced."""
+    check = Checker("worker_rollout", raw, problems)
+    check.unknown(ROLLOUT_KEYS)
+    base = Rollout()
+    order = check.choice("order", base.order, ("stop-first", "start-first"))
+    if order == "start-first":
+        check.wrong("order", "start-first is not available in this version; use stop-first", given=order)
+    action = check.choice("failure_action", base.failure_action, ("rollback", "pause"))
+    if action == "rollback":
+        check.wrong("failure_action", "rollback is not available in this version; use pause", given=action)
+    number = "a number of seconds, 0 or more"
+    return Rollout(
+        order=order, failure_action=action,
+        parallelism=check.value("parallelism", base.parallelism, parallelism, "a count of 1 or more, or a percentage up to 100%"),
+        delay_seconds=check.value("delay_seconds", base.delay_seconds, seconds, number),
+        monitor_seconds=check.value("monitor_seconds", base.monitor_seconds, seconds, number),
+        start_stagger_seconds=check.value("start_stagger_seconds", base.start_stagger_seconds, seconds, number),
+        ready_timeout_seconds=check.value("ready_timeout_seconds", base.ready_timeout_seconds, seconds, number),
+    )
+
+
+def parse_log(raw: Mapping[str, Any], problems: list[str]) -> Log:
+    """Return where nodes write their output."""
+    check = Checker("worker_log", raw, problems)
+    check.unknown(("to", "max_bytes", "backups"))
+    base = Log()
+    return Log(check.choice("to", base.to, ("journal",)), check.whole("max_bytes", base.max_bytes, 1), check.whole("backups", base.backups))
+
+
+def check_unique(groups: list[Group], problems: list[str]) -> None:
+    """Refuse two entries of one name."""
+    seen: dict[str, int] = {}
+    for number, group in enumerate(groups):
+        if group.name and group.name in seen:
+            problems.append(f"worker_groups[{number}] ({group.name}): name: is used by worker_groups[{seen[group.name]}] too; names are unique per app")
+        seen.setdefault(group.name, number)
+
+
+def selected(declaration: Declaration, only: str | None) -> list[str] | None:
+    """Return the group names that ``-e worker_only=a,b`` narrows to, or None for all; an unknown one is an error."""
+    if not only:
+        return None
+    wanted = [name.strip() for name in only.split(",") if name.strip()]
+    known = [group.name for group in declaration.groups]
+    strange = [name for name in wanted if name not in known]
+    if strange:
+        raise SpecError([f"worker_only: {name}: no such worker group; known are {', '.join(known)}" for name in strange])
+    return wanted
