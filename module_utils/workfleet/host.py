@@ -34,12 +34,14 @@ def run(
     cwd: str | None = None,
     user: str | None = None,
     stdin: str | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Completed:
     """Run ``argv`` (never through a shell) with ``LC_ALL=C`` and return what it said.
 
     ``env`` is added to the caller's environment. ``user`` drops root's rights to that account first; it is
-    ignored when we are that account already. Raises :class:`WorkfleetError` when the program is missing, runs
-    longer than ``timeout`` seconds, or exits non-zero while ``check`` holds.
+    ignored when we are that account already. ``pass_fds`` stay open in the program: a lock is so held until the
+    program ends, even if we are killed before. Raises :class:`WorkfleetError` when the program is missing or not
+    to be executed, runs longer than ``timeout`` seconds, or exits non-zero while ``check`` holds.
     """
     environment = {**os.environ, "LC_ALL": "C", **(env or {})}
     identity: dict[str, object] = {}
@@ -51,10 +53,12 @@ def run(
         done = subprocess.run(  # noqa: S603 - argv is a list, no shell is involved
             list(argv), env=environment, cwd=cwd, timeout=timeout, capture_output=True, check=False,
             input=None if stdin is None else stdin.encode(), **({} if stdin is not None else {"stdin": subprocess.DEVNULL}),
-            **identity,  # type: ignore[call-overload]
+            pass_fds=pass_fds, **identity,  # type: ignore[call-overload]
         )
     except FileNotFoundError as error:
         raise WorkfleetError(f"{argv[0]} is not on this host: {error}") from error
+    except PermissionError as error:
+        raise WorkfleetError(f"{argv[0]} may not be executed by {user or 'us'}: {error}") from error
     except subprocess.TimeoutExpired as error:
         raise WorkfleetError(f"{' '.join(argv[:4])} did not end within {timeout:g} s") from error
     result = Completed(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))

@@ -1,0 +1,34 @@
+"""How values, secrets among them, travel from an action plugin to its module: as one opaque text (``no_log``).
+
+As a dictionary with ``no_log`` every short value in it (``1``, a port) would be blotted out all over the module's
+result, and without ``no_log`` Ansible writes the arguments to the managed host's journal.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING, Any
+
+from .errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def pack(values: Mapping[str, Any]) -> str:
+    """Return JSON-ready values as one text."""
+    return base64.b64encode(json.dumps(values).encode()).decode()
+
+
+def unpack(text: str | None, module: str) -> dict[str, Any]:
+    """Return what :func:`pack` was given. ``module`` is the short name of the module, for the message of a refusal."""
+    if not text:
+        raise WorkfleetError(f"the module {module} was called without its action plugin, which checks the arguments and packs "
+                             f"them: call it as workfleet.core.{module}, from a task")
+    try:
+        values: dict[str, Any] = json.loads(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise WorkfleetError(f"the payload of {module} is damaged; it is made by the action plugin, never by hand") from error
+    return values
