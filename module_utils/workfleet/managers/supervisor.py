@@ -1,0 +1,731 @@
+"""Nodes under supervisor: a supervisord of our own for each app, one program file per node.
+
+Files, below the app's root::
+
+    supervisor/supervisord.conf            includes programs/*.conf; never shared with another app or with Debian's
+    supervisor/programs/<unit>.conf        one [program:<unit>]; no [group], no numprocs: changing those restarts all
+    supervisor/venv, supervisor/log        belong to the app's user; the rest belongs to whoever converges
+
+and in the run directory its socket, its pid file, the run records of the launcher, and ``<unit>.stopping``: when a
+node was told to stop, which supervisord does not tell.
+
+What supervisor 4.3 does, read in its source and tried, and what follows from it:
+
+* ``addProcessGroup`` starts a program with ``autostart=true`` at once, so ``reload`` adds nothing. ``start`` loads a
+  program (remove what was loaded, read, add) and starts it: **what is started is always the file as it is now.**
+* A loaded program keeps the text it was loaded with, also for restarts after a crash. A text changed in place while
+  its program runs (a new ``drain_seconds``, say) takes effect at the next ``start``; there is no call that changes a
+  loaded program, and the process is worth more than the text. A new generation has a new incarnation and so a new
+  file, so this concerns stop and log settings only.
+* *Enabled* is the last line of a program file, ``autostart=``. It is the manager's own: ``write`` keeps it as it was
+  (``false`` for a new file, so that a supervisord that restarts between two steps of a rollout starts nothing new),
+  ``enable`` and ``disable`` change it, ``Present.text`` does not show it, templates do not contain it.
+* A program that is still loaded though its file is gone needs ``reload``, which forgets it once its process is gone.
+* supervisord that shuts down stops programs **one after the other**. The service is therefore stopped by
+  ``supervisorctl stop all`` first, which signals all at once.
+* The pause before another try of a program that dies within a second grows by one second each time: after an outage
+  of an hour it is 85 s.
+* Nodes outlive a supervisord that is killed, as orphans that nobody supervises. They are told by their run records,
+  shown as running with ``result`` ``orphan``, and ``install`` tells them to finish before it starts a new supervisord.
+  (Under systemd the kernel group of the service goes as one: what ran is killed with it.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import http.client
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import sys
+import time
+import xmlrpc.client
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Union
+
+from .. import host
+from ..errors import WorkfleetError
+from .base import OWNER_LINE, Manager, Name, Present, line_value, start_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .base import Wanted
+
+VERSION = "4.3.0"
+UNIT_DIRECTORY = "/etc/systemd/system"
+ANSWER_SECONDS = 30.0
+UP_SECONDS = 20.0
+ORPHAN_SECONDS = 3.0
+# A path of a unix socket has room for 107 bytes; supervisord binds to ``<path>.<pid>`` first and links it then.
+SOCKET_BYTES = 107 - len(".4194304")
+
+ACTIVITY = {"STOPPED": "stopped", "STARTING": "starting", "RUNNING": "running", "STOPPING": "stopping",
+            "BACKOFF": "failed", "EXITED": "failed", "FATAL": "failed", "UNKNOWN": "failed"}
+# Fault codes of supervisor/xmlrpc.py.
+SHUTDOWN_STATE, BAD_NAME, ALREADY_STARTED, NOT_RUNNING, STILL_RUNNING = 6, 10, 60, 70, 91
+
+SWITCH_COMMENT = "; Set by the manager when the node is enabled or disabled."
+SWITCH = re.compile(r"^[ \t]*autostart[ \t]*[=:]", re.MULTILINE | re.IGNORECASE)
+
+Call = tuple[str, tuple[Any, ...]]
+Answer = Union[Any, xmlrpc.client.Fault]
+
+
+# --- Texts --------------------------------------------------------------------------------------------------------
+
+
+def program_words(words: Iterable[str]) -> str:
+    """Return a command as the value of ``command=``: what supervisor's ini reader and ``shlex`` give back is ``words``.
+
+    Refuses control characters: a line end is no part of an ini value. Hand such values over by :func:`command_json`.
+    """
+    return " ".join(_program_word(word) for word in words)
+
+
+def _program_word(word: str) -> str:
+    if any(ord(character) < 32 for character in word):
+        raise WorkfleetError(f"a word of a supervisor command holds a line end or control character: {word[:80]!r}")
+    quoted = shlex.quote(word)
+    # '' inside quotes is nothing to shlex; it keeps " ;" from beginning a comment and "%(here)s" from being replaced.
+    for special in ";#(":
+        quoted = quoted.replace(special, "''" + special)
+    return quoted.replace("%", "%%")
+
+
+def program_value(text: object) -> str:
+    """Return one plain value (a path, a name) for supervisor's ini files; refuses what they cannot hold."""
+    value = str(text)
+    if value != value.strip() or any(ord(character) < 32 for character in value):
+        raise WorkfleetError(f"supervisor's files hold no line ends and no space at a value's ends: {value[:80]!r}")
+    if re.search(r"(^|\s)[;#]", value) or "%(here)s" in value:
+        raise WorkfleetError(f"supervisor reads a comment or a macro of its own in this value: {value[:80]!r}")
+    return value.replace("%", "%%")
+
+
+def command_json(words: Sequence[str]) -> str:
+    """Return a command as printable ASCII JSON without ``% ; # '``, for the launcher's ``--json``."""
+    text = json.dumps(list(words))
+    return re.sub(r"[%;#'\x7f]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def switched(text: str, on: bool) -> str:
+    """Return a program's text with the line that says whether it starts together with supervisord."""
+    return f"{text}\n{SWITCH_COMMENT}\nautostart={'true' if on else 'false'}\n"
+
+
+def unswitched(text: str) -> tuple[str, bool]:
+    """Take the line of :func:`switched` off; a text without it starts by itself, as supervisor's default is."""
+    body, comment, switch = text.partition(f"\n{SWITCH_COMMENT}\n")
+    return body, not comment or switch.strip() != "autostart=false"
+
+
+def service_paths(app: str, root: str) -> dict[str, str]:
+    """Return where the texts of the templates ``supervisor/*.j2`` of the service itself belong, by template name."""
+    return {
+        "supervisord.conf.j2": os.path.join(root, "supervisor", "supervisord.conf"),
+        "supervisord.service.j2": os.path.join(UNIT_DIRECTORY, f"workfleet.{app}.supervisord.service"),
+    }
+
+
+def service_values(
+    app: str, root: str, run_directory: str, user: str, group: str, drain_seconds: int
+) -> dict[str, Any]:
+    """Return what the templates of the service itself see, as ``service``; ``drain_seconds`` is the longest drain."""
+    home = os.path.join(root, "supervisor")
+    conf = os.path.join(home, "supervisord.conf")
+    runtime = os.path.relpath(run_directory, "/run") if run_directory.startswith("/run/") else None
+    return {
+        "app": app, "user": user, "user_group": group,
+        "socket": socket_path(run_directory),
+        "pid_path": os.path.join(run_directory, "supervisord.pid"),
+        "log_path": os.path.join(home, "log", "supervisord.log"),
+        "runtime_directory": runtime,
+        "start": [os.path.join(home, "venv", "bin", "supervisord"), "-n", "-c", conf],
+        "stop": [os.path.join(home, "venv", "bin", "supervisorctl"), "-c", conf, "stop", "all"],
+        "stop_seconds": drain_seconds + 30,
+    }
+
+
+def socket_path(run_directory: str) -> str:
+    """Return where supervisord listens; a path that is too long for a socket is an error that says so."""
+    path = os.path.join(run_directory, "supervisor.sock")
+    length = len(os.fsencode(path))
+    if length > SOCKET_BYTES:
+        raise WorkfleetError(f"supervisor's socket would be {path}: {length} bytes, and at most {SOCKET_BYTES} are "
+                             "possible; choose a shorter app_root or app_name")
+    return path
+
+
+# --- The XML-RPC socket -------------------------------------------------------------------------------------------
+
+
+class Down(WorkfleetError):
+    """No supervisord listens on the socket (there is none, or it was left behind)."""
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=ANSWER_SECONDS)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(ANSWER_SECONDS)
+        self.sock.connect(self.path)
+
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        return _Connection(self.path)
+
+
+class Server:
+    """A supervisord behind its unix socket; refuses to speak to one that is not the app's own."""
+
+    def __init__(self, path: str, identifier: str) -> None:
+        self.path = path
+        self.identifier = identifier
+
+    def call(self, method: str, *params: Any) -> Any:
+        """Make one call; a fault is an error."""
+        answer = self.batch([(method, params)])[0]
+        if isinstance(answer, xmlrpc.client.Fault):
+            raise WorkfleetError(f"supervisord of {self.identifier} refused {method}: {answer.faultString}")
+        return answer
+
+    def batch(self, calls: Sequence[Call]) -> list[Answer]:
+        """Make many calls in one request, in this order; a fault stands in its call's place."""
+        identity: Call = ("supervisor.getIdentification", ())
+        request = [{"methodName": method, "params": list(params)} for method, params in [identity, *calls]]
+        identifier, *answers = [_answer(answer) for answer in self._request(request)]
+        if isinstance(identifier, xmlrpc.client.Fault):
+            if identifier.faultCode == SHUTDOWN_STATE:
+                raise WorkfleetError(f"supervisord of {self.identifier} is shutting down: its programs finish their "
+                                     "tasks; try again when it has gone")
+            raise WorkfleetError(f"supervisord on {self.path} does not tell who it is: {identifier.faultString}")
+        if identifier != self.identifier:
+            raise WorkfleetError(f"on {self.path} answers the supervisord {identifier!r}, not {self.identifier!r}: "
+                                 "another app uses this run directory")
+        return answers
+
+    def _request(self, calls: list[dict[str, Any]]) -> list[Any]:
+        # The identity is asked in the same request, so it is known before anything that changes only by asking alone.
+        try:
+            with xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self.path)) as proxy:
+                if len(calls) > 1 and any(not call["methodName"].startswith("supervisor.get") for call in calls):
+                    first: Any = proxy.system.multicall(calls[:1])
+                    if first != [self.identifier]:
+                        return list(first)
+                answers: Any = proxy.system.multicall(calls)
+                return list(answers)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise Down(f"no supervisord of {self.identifier} listens on {self.path}") from error
+        except PermissionError as error:
+            raise WorkfleetError(f"may not speak to supervisord on {self.path}: be root or its user") from error
+        except socket.timeout as error:
+            raise WorkfleetError(f"supervisord on {self.path} did not answer within {ANSWER_SECONDS:g} s") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise WorkfleetError(f"supervisord on {self.path} broke off: {error or type(error).__name__}") from error
+        except xmlrpc.client.Error as error:
+            raise WorkfleetError(f"supervisord on {self.path} gave no proper answer: {error}") from error
+        except SyntaxError as error:  # expat's error is one
+            raise WorkfleetError(f"what listens on {self.path} is no supervisord: {error}") from error
+
+
+def _answer(value: Any) -> Answer:
+    if isinstance(value, dict) and "faultCode" in value:
+        return xmlrpc.client.Fault(value["faultCode"], value["faultString"])
+    return value
+
+
+# --- The manager --------------------------------------------------------------------------------------------------
+
+
+class Supervisor(Manager):
+    """Nodes of one app under its own supervisord; see the head of this file."""
+
+    def __init__(self, app: str, root: str, run_directory: str) -> None:
+        super().__init__(app, root, run_directory)
+        self.home = os.path.join(root, "supervisor")
+        self.programs = os.path.join(self.home, "programs")
+        self.venv = os.path.join(self.home, "venv")
+        paths = service_paths(app, root)
+        self.conf = paths["supervisord.conf.j2"]
+        self.unit = paths["supervisord.service.j2"]
+        self.server = Server(socket_path(run_directory), f"workfleet.{app}")
+
+    # Observing
+
+    def present(self) -> list[Present]:
+        """Return every node that has a program file of ours or is loaded in our supervisord."""
+        try:
+            loaded = self._loaded()
+        except Down:
+            loaded = {}
+        texts = self._texts()
+        processes = Processes()
+        return [self._present(name, texts.get(name), loaded.get(name), processes) for name in sorted({*texts, *loaded})]
+
+    def path(self, name: Name) -> str:
+        """Return the program file of a node."""
+        return os.path.join(self.programs, f"{name}.conf")
+
+    def log(self, name: Name, lines: int) -> list[str]:
+        """Return the last lines of a node's log file and, where that was rotated just now, of the one before."""
+        path = self._log_path(name)
+        found: list[str] = []
+        for file in (path, f"{path}.1") if path else ():
+            if len(found) < lines:
+                found = tail(file, lines - len(found)) + found
+        return found
+
+    def _loaded(self) -> dict[Name, dict[str, Any]]:
+        infos: list[dict[str, Any]] = self.server.call("supervisor.getAllProcessInfo")
+        named = ((Name.parse(info["group"]), info) for info in infos)
+        return {name: info for name, info in named if name is not None and name.app == self.app}
+
+    def _texts(self) -> dict[Name, str]:
+        found = {}
+        for path in glob.glob(os.path.join(glob.escape(self.programs), "*.conf")):
+            name = Name.parse(os.path.basename(path)[:-len(".conf")])
+            text = host.read(path) if name is not None else None
+            if name is not None and text is not None and line_value(text, OWNER_LINE) == self.app:
+                found[name] = text
+        return found
+
+    def _present(self, name: Name, text: str | None, info: dict[str, Any] | None, processes: Processes) -> Present:
+        body, enabled = (None, False) if text is None else unswitched(text)
+        activity = "stopped" if info is None else ACTIVITY.get(info["statename"], "failed")
+        pid = info["pid"] if info and info["pid"] else None
+        result = _result(info) if activity == "failed" and info else None
+        if pid is None and activity in ("stopped", "failed"):
+            pid = self._orphan(name)
+            if pid is not None:
+                activity, result = "running", "orphan"
+        leftover = text is None and pid is None
+        if pid is None:
+            starts = _raw_record(self.record_path(name)).get("starts", 1)
+            return Present(name, body, enabled, activity, restarts=starts - 1, needs_reload=leftover, result=result)
+        generation, record = self.identify(name, pid)
+        memory, cpu = processes.usage(pid)
+        return Present(
+            name, body, enabled, activity, pid=pid, generation=generation, record=record,
+            restarts=record.starts - 1 if record else 0, uptime_seconds=processes.age(pid),
+            stopping_seconds=self._stopping_seconds(name, pid, record.stopping if record else None),
+            memory_bytes=memory, cpu_seconds=cpu, result=result,
+        )
+
+    def _stopping_seconds(self, name: Name, pid: int, recorded: float | None) -> float | None:
+        note = _raw_record(self._stopping_path(name))
+        since = recorded if recorded is not None else note.get("since") if note.get("pid") == pid else None
+        return None if since is None else max(0.0, time.time() - since)
+
+    def _stopping_path(self, name: Name) -> str:
+        return os.path.join(self.run_directory, f"{name}.stopping")
+
+    def _log_path(self, name: Name) -> str | None:
+        value = line_value(host.read(self.path(name)), "stdout_logfile=")
+        if value is not None:
+            # supervisor expands this one value twice, see the template
+            return value.replace("%%", "%").replace("%%", "%")
+        with contextlib.suppress(Down):
+            info = self._loaded().get(name)
+            return str(info["stdout_logfile"]) or None if info else None
+        return None
+
+    def _orphan(self, name: Name) -> int | None:
+        """Return the live process of a node's run record, for one that supervisord does not know.
+
+        Only a process of the user who wrote the record counts: a record must not make root signal what it names.
+        """
+        path = self.record_path(name)
+        data = _raw_record(path)
+        pid = data.get("pid")
+        if not isinstance(pid, int) or pid <= 1 or start_time(pid) != data.get("starttime"):
+            return None
+        try:
+            return pid if os.stat(f"/proc/{pid}").st_uid == os.stat(path).st_uid else None
+        except OSError:
+            return None
+
+    # Changing
+
+    def write(self, name: Name, text: str) -> None:
+        """Write a program file; whether it starts together with supervisord stays as it was, else it does not."""
+        if f"[program:{name}]" not in text.splitlines() or line_value(text, OWNER_LINE) != self.app:
+            raise WorkfleetError(f"the program text of {name} needs the line [program:{name}] and a comment "
+                                 f"{OWNER_LINE}{self.app}: mend the template")
+        if SWITCH.search(text):
+            raise WorkfleetError(f"the program text of {name} sets autostart, which enabling and disabling a node do: "
+                                 "take the line out of the template")
+        before = host.read(self.path(name))
+        host.write(self.path(name), switched(text, before is not None and unswitched(before)[1]))
+
+    def reload(self) -> None:
+        """Let supervisord read the files, and forget programs whose file and process are both gone.
+
+        What runs is not touched, and nothing is started. A file that supervisord cannot read is an error here.
+        """
+        try:
+            _added, _changed, removed = self._reread()
+        except Down:
+            return
+        self._all("forget", [Name.parse(unit) or unit for unit in removed],
+                  lambda unit: [("supervisor.removeProcessGroup", (unit,))], {STILL_RUNNING, BAD_NAME})
+
+    def enable(self, names: Sequence[Name]) -> None:
+        """Let these start together with supervisord."""
+        self._switch(names, True)
+
+    def disable(self, names: Sequence[Name]) -> None:
+        """Do not let these start together with supervisord; what runs goes on."""
+        self._switch(names, False)
+
+    def start(self, names: Sequence[Name]) -> None:
+        """Load these as their files are now and start them; those that are up stay as they are."""
+        loaded = self._loaded()
+        stopping = [str(name) for name in names if _state(loaded, name) == "stopping"]
+        if stopping:
+            raise WorkfleetError(f"{', '.join(stopping)}: still stopping, and cannot be started before it has gone")
+        down = [name for name in names if _state(loaded, name) not in ("running", "starting")]
+        missing = [self.path(name) for name in down if not os.path.exists(self.path(name))]
+        if missing:
+            raise WorkfleetError(f"cannot start a node without its program file {', '.join(missing)}")
+        if not down:
+            return
+        self._reread()
+        for name in down:
+            self._forget_past(name)
+
+        def calls(unit: str) -> list[Call]:
+            add: list[Call] = [("supervisor.addProcessGroup", (unit,)), ("supervisor.startProcess", (unit, False))]
+            if Name.parse(unit) not in loaded:
+                return add
+            # A program in its restart pause counts as running for supervisor: it must be stopped to be removed.
+            return [("supervisor.stopProcess", (unit, False)), ("supervisor.removeProcessGroup", (unit,)), *add]
+
+        self._all("start", down, calls, {NOT_RUNNING, ALREADY_STARTED})
+
+    def stop(self, names: Sequence[Name]) -> None:
+        """Tell these to finish; supervisord kills what is left after ``stopwaitsecs``. Orphans are told directly."""
+        try:
+            loaded = self._loaded()
+        except Down:
+            loaded = {}
+        up = [name for name in names if _state(loaded, name) in ("running", "starting", "failed")]
+        for name in up:
+            self._note_stopping(name, loaded[name]["pid"])
+        self._all("stop", up, lambda unit: [("supervisor.stopProcess", (unit, False))], {NOT_RUNNING, BAD_NAME})
+        for name in names:
+            if not (name in loaded and loaded[name]["pid"]):
+                self._stop_orphan(name)
+
+    def remove(self, names: Sequence[Name]) -> None:
+        """Remove program files, run records and notes, and let supervisord forget; a live process is left alone."""
+        for name in names:
+            host.remove(self.path(name))
+            self._forget_past(name)
+        with contextlib.suppress(Down):
+            loaded = self._loaded()
+            pausing = {str(name) for name in names if _state(loaded, name) == "failed"}
+            self._all("forget", [name for name in names if name in loaded], lambda unit: [
+                *([("supervisor.stopProcess", (unit, False))] if unit in pausing else []),
+                ("supervisor.removeProcessGroup", (unit,)),
+            ], {NOT_RUNNING, STILL_RUNNING, BAD_NAME})
+
+    def _switch(self, names: Sequence[Name], on: bool) -> None:
+        for name in names:
+            text = host.read(self.path(name))
+            if text is None and on:
+                raise WorkfleetError(f"cannot enable {name}: it has no program file {self.path(name)}")
+            if text is not None and unswitched(text)[1] is not on:
+                host.write(self.path(name), switched(unswitched(text)[0], on))
+
+    def _reread(self) -> tuple[list[str], list[str], list[str]]:
+        try:
+            ((added, changed, removed),) = self.server.call("supervisor.reloadConfig")
+        except Down:
+            raise
+        except WorkfleetError as error:
+            raise WorkfleetError(f"supervisord cannot read its files; what runs goes on as it was. {error}") from error
+        return added, changed, removed
+
+    def _all(self, verb: str, names: Sequence[Name | str], calls: Any, tolerated: set[int]) -> None:
+        """Make the calls of all names in one request; say of every refused one which it was and why."""
+        planned = [(str(name), call) for name in names for call in calls(str(name))]
+        if not planned:
+            return
+        answers = self.server.batch([call for _, call in planned])
+        refused = [f"{unit}: {answer.faultString}" for (unit, _), answer in zip(planned, answers)
+                   if isinstance(answer, xmlrpc.client.Fault) and answer.faultCode not in tolerated]
+        if refused:
+            raise WorkfleetError(f"supervisord of {self.app} could not {verb} {'; '.join(refused)}")
+
+    def _forget_past(self, name: Name) -> None:
+        host.remove(self.record_path(name))
+        host.remove(self._stopping_path(name))
+
+    def _note_stopping(self, name: Name, pid: int) -> None:
+        if pid:
+            host.write(self._stopping_path(name), json.dumps({"pid": pid, "since": time.time()}))
+
+    def _stop_orphan(self, name: Name) -> int | None:
+        pid = self._orphan(name)
+        if pid is not None:
+            self._note_stopping(name, pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        return pid
+
+    # The service itself
+
+    def prepare(self, wanted: Wanted) -> list[str]:
+        """Return what of supervisord is missing, down or different. Changes nothing."""
+        reasons = []
+        if not self._is_installed():
+            reasons.append(f"supervisor {VERSION} is not installed in {self.venv}")
+        reasons += [f"{path} is not there" for path in (self.run_directory, self.programs, self._log_directory())
+                    if not os.path.isdir(path)]
+        reasons += [f"{path} {'differs' if os.path.exists(path) else 'is not there'}"
+                    for path, text in self._own_texts(wanted).items() if host.read(path) != text]
+        if self._is_service():
+            reasons += self._service_reasons()
+        if not self._is_up():
+            reasons.append("supervisord is not running")
+        return reasons
+
+    def install(self, wanted: Wanted) -> None:
+        """Mend what ``prepare`` found. A supervisord that runs is never restarted: it holds running nodes.
+
+        A changed ``supervisord.conf`` is what the next supervisord reads; a changed unit needs a daemon-reload only.
+        """
+        self._make_directories(wanted)
+        if not self._is_installed():
+            self._make_venv(wanted)
+        for path, text in self._own_texts(wanted).items():
+            if host.read(path) != text:
+                host.write(path, text)
+        if self._is_service():
+            self._start_service()
+        elif not self._is_up():
+            self._start_daemon(wanted)
+        self._wait_until_up()
+
+    def uninstall(self) -> None:
+        """Stop supervisord and remove all that ``install`` made; refused while a node of the app is up."""
+        left = [str(node.name) for node in self.present() if node.is_up]
+        if left:
+            raise WorkfleetError(f"supervisord of {self.app} is not removed: {', '.join(left)} still up")
+        if self._is_service():
+            host.run(["systemctl", "disable", "--now", os.path.basename(self.unit)], check=False)
+        else:
+            with contextlib.suppress(Down):
+                self.server.call("supervisor.shutdown")
+        self._wait_until_down()
+        if self._is_service() and os.path.exists(self.unit):
+            host.remove(self.unit)
+            host.run(["systemctl", "daemon-reload"])
+        host.remove(self.home)
+
+    def _own_texts(self, wanted: Wanted) -> dict[str, str]:
+        """Return the texts that concern this host: the unit only where systemd runs and we may tell it."""
+        return {path: text for path, text in wanted.texts.items() if path != self.unit or self._is_service()}
+
+    def _is_service(self) -> bool:
+        return os.geteuid() == 0 and os.path.isdir("/run/systemd/system")
+
+    def _is_up(self) -> bool:
+        try:
+            self.server.batch([])
+        except Down:
+            return False
+        return True
+
+    def _is_installed(self) -> bool:
+        installed = glob.glob(os.path.join(glob.escape(self.venv), "lib", "python3*", "site-packages",
+                                           f"supervisor-{VERSION}.dist-info", "RECORD"))
+        # The second is false for a virtualenv whose Python is gone after an upgrade of the system.
+        return bool(installed) and os.access(os.path.join(self.venv, "bin", "python"), os.X_OK)
+
+    def _log_directory(self) -> str:
+        return os.path.join(self.home, "log")
+
+    def _make_directories(self, wanted: Wanted) -> None:
+        for path in (self.root, self.home, self.programs):
+            if not os.path.isdir(path):
+                host.directory(path)
+        for path in (self.venv, self._log_directory(), self.run_directory):
+            if not os.path.isdir(path):
+                host.directory(path, owner=wanted.user, group=wanted.group)
+
+    def _make_venv(self, wanted: Wanted) -> None:
+        """Make the virtualenv as the app's user, who shall never run what another account could change."""
+        python = os.path.join(self.venv, "bin", "python")
+        if not os.access(python, os.X_OK):
+            host.run([usable_python(wanted.user), "-m", "venv", "--clear", self.venv], user=wanted.user, cwd="/",
+                     timeout=300)
+        host.run([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
+                  f"supervisor=={VERSION}"], user=wanted.user, cwd="/", timeout=600, env=wanted.pip_environment)
+
+    def _service_state(self) -> dict[str, str]:
+        unit = os.path.basename(self.unit)
+        shown = host.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload", unit]).out
+        return dict(line.partition("=")[::2] for line in shown.splitlines())
+
+    def _service_reasons(self) -> list[str]:
+        state = self._service_state()
+        reasons = []
+        if state.get("NeedDaemonReload") == "yes":
+            reasons.append("systemd has not read the unit of supervisord as it is now")
+        if state.get("UnitFileState") != "enabled":
+            reasons.append("supervisord is not started at boot")
+        return reasons
+
+    def _start_service(self) -> None:
+        unit = os.path.basename(self.unit)
+        host.run(["systemctl", "daemon-reload"])
+        if self._service_state().get("UnitFileState") != "enabled":
+            host.run(["systemctl", "enable", unit])
+        if not self._is_up():
+            host.run(["systemctl", "start", unit])
+
+    def _start_daemon(self, wanted: Wanted) -> None:
+        self._finish_orphans()
+        # A clean environment: what happens to be set where Ansible runs is no business of the nodes.
+        host.run(["/usr/bin/env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8",
+                  os.path.join(self.venv, "bin", "supervisord"), "-c", self.conf], user=wanted.user, cwd="/")
+
+    def _finish_orphans(self) -> None:
+        """Tell nodes that outlived a killed supervisord to finish; give those that are idle a moment to go."""
+        orphans = [pid for name in self._texts() for pid in [self._stop_orphan(name)] if pid is not None]
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while time.monotonic() < deadline and any(start_time(pid) is not None for pid in orphans):
+            time.sleep(0.1)
+
+    def _wait_until_up(self) -> None:
+        deadline = time.monotonic() + UP_SECONDS
+        while not self._is_up():
+            if time.monotonic() > deadline:
+                said = "\n".join(tail(os.path.join(self._log_directory(), "supervisord.log"), 10))
+                raise WorkfleetError(f"supervisord of {self.app} did not come up within {UP_SECONDS:g} s. "
+                                     f"Its log ends with:\n{said or '(nothing)'}", log=said)
+            time.sleep(0.05)
+
+    def _wait_until_down(self) -> None:
+        deadline = time.monotonic() + UP_SECONDS
+        while os.path.exists(self.server.path) and time.monotonic() < deadline:
+            try:
+                self.server.batch([])
+            except Down:
+                return
+            except WorkfleetError:
+                pass  # it is shutting down
+            time.sleep(0.05)
+
+
+def _state(loaded: Mapping[Name, dict[str, Any]], name: Name) -> str | None:
+    return ACTIVITY.get(loaded[name]["statename"], "failed") if name in loaded else None
+
+
+def _result(info: dict[str, Any]) -> str:
+    """Return in a few words why a program is down."""
+    said = info["spawnerr"] or f"exit status {info['exitstatus']}"
+    return f"{info['statename'].lower()}: {said}"
+
+
+def _raw_record(path: str) -> dict[str, Any]:
+    try:
+        data = json.loads(host.read(path) or "null")
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def usable_python(user: str) -> str:
+    """Return a Python that ``user`` may run: the one we are, or the system's where ours is in a private place."""
+    for python in dict.fromkeys((sys.executable, "/usr/bin/python3")):
+        with contextlib.suppress(OSError, WorkfleetError):
+            if host.run([python, "-c", "import ensurepip, venv"], user=user, cwd="/", check=False).rc == 0:
+                return python
+    raise WorkfleetError(f"no Python with venv and pip that {user} may run: install python3-venv")
+
+
+def tail(path: str, lines: int, most_bytes: int = 1 << 20) -> list[str]:
+    """Return the last ``lines`` lines of a file, looking at no more than its last ``most_bytes``."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = max(0, size - most_bytes)
+            file.seek(begin)
+            found = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return []
+    if found[-1] == "":
+        found.pop()
+    if begin:
+        found = found[1:]  # a line cut in two
+    return found[-lines:] if lines > 0 else []
+
+
+@dataclass(frozen=True)
+class _Process:
+    parent: int
+    started: int
+    memory_bytes: int
+    cpu_seconds: float
+
+
+class Processes:
+    """The host's processes as they are at the first question, for sums over a process and all below it."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, _Process] | None = None
+        self._children: dict[int, list[int]] = {}
+
+    def usage(self, pid: int) -> tuple[int | None, float | None]:
+        """Return resident memory and CPU time (children that ended included) of a process tree."""
+        known = self._read()
+        if pid not in known:
+            return None, None
+        tree = [pid]
+        for member in tree:  # grows while it is walked
+            tree += self._children.get(member, [])
+        return sum(known[one].memory_bytes for one in tree), sum(known[one].cpu_seconds for one in tree)
+
+    def age(self, pid: int) -> float | None:
+        """Return the seconds since a process was started."""
+        known = self._read()
+        try:
+            with open("/proc/uptime", encoding="ascii") as file:
+                up = float(file.read().split()[0])
+            return max(0.0, up - known[pid].started / os.sysconf("SC_CLK_TCK"))
+        except (OSError, KeyError, ValueError):
+            return None
+
+    def _read(self) -> dict[int, _Process]:
+        if self._all is None:
+            self._all = {int(entry): process for entry in os.listdir("/proc") if entry.isdigit()
+                         for process in [_process(entry)] if process is not None}
+            for pid, process in self._all.items():
+                self._children.setdefault(process.parent, []).append(pid)
+        return self._all
+
+
+def _process(pid: str) -> _Process | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    ticks = sum(int(field) for field in fields[11:15])
+    return _Process(int(fields[1]), int(fields[19]), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+                    ticks / os.sysconf("SC_CLK_TCK"))
