@@ -125,14 +125,14 @@ def make(
     only: Sequence[str] | None = None,
     running: Mapping[Name, int] | None = None,
     batch: Callable[[int], int] = lambda nodes: 1,
-    reason: str | None = None,
+    restart_older_than: float | None = None,
 ) -> Plan:
     """Return the plan for one app on one host.
 
     ``only`` narrows everything, pruning too, to these groups. ``running`` tells how many tasks a node runs, so that a
     scale-down takes idle slots first. ``batch`` gives how many of n nodes a rollout may replace at once. With
-    ``reason`` every running node is replaced though it is current (a restart by wish); nodes that were started since
-    the wish are told by their generation, which the caller changes.
+    ``restart_older_than`` a node that has been up for so many seconds is replaced though it is current: a restart by
+    wish, which ends by itself since what was started after the wish is younger.
     """
     draft = Draft(app)
     by_group: dict[str, list[Seen]] = {}
@@ -146,11 +146,11 @@ def make(
     for group in sorted(set(by_group) - declared):
         leave(draft, by_group[group], "its group is no longer declared")
     for intent in chosen:
-        group_plan(draft, intent, by_group.get(intent.group, []), running or {}, reason)
+        group_plan(draft, intent, by_group.get(intent.group, []), running or {}, restart_older_than)
     return assemble(draft, batch)
 
 
-def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[Name, int], reason: str | None) -> None:
+def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[Name, int], age: float | None) -> None:
     """Plan one declared group."""
     if intent.state == "absent":
         leave(draft, seen, "its group is declared absent")
@@ -158,7 +158,7 @@ def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[
     kept, dropped, free = slots(intent, seen, running)
     leave(draft, dropped, f"the group has {intent.nodes} nodes now")
     for slot, nodes in kept.items():
-        keep(draft, intent, settle(draft.app, intent, slot, nodes, reason))
+        keep(draft, intent, settle(draft.app, intent, slot, nodes, age))
     for slot, incarnation in free:
         keep(draft, intent, Slot(Name(draft.app, intent.group, slot, incarnation), fresh=True, reason="new node"))
 
@@ -187,25 +187,31 @@ def slots(intent: Intent, seen: list[Seen], running: Mapping[Name, int]) -> tupl
     return kept, dropped, free
 
 
-def settle(app: str, intent: Intent, slot: int, nodes: list[Seen], reason: str | None) -> Slot:
+def settle(app: str, intent: Intent, slot: int, nodes: list[Seen], age: float | None) -> Slot:
     """Find the node that should run in a slot: one of the declared generation, else a new incarnation."""
     ordered = sorted(nodes, key=lambda node: node.name.incarnation, reverse=True)
     for node in ordered:
-        if is_current(node.present, intent.generation) and not node.is_leaving:
+        leaving = node.is_leaving and intent.state == "started"
+        if is_current(node.present, intent.generation) and not leaving and not is_old(node.present, age):
             return Slot(node.name, seen=node, others=[other for other in ordered if other is not node])
     highest = ordered[0].name.incarnation
-    why = reason or "its generation is stale"
+    why = "its generation is stale" if age is None else "a restart was asked for"
     return Slot(Name(app, intent.group, slot, highest + 1), fresh=True, reason=why, others=ordered)
 
 
 def is_current(present: Present, generation: str) -> bool:
     """Whether a node is of this generation: what runs counts, and the file only where nothing runs.
 
-    A process whose record cannot be read is not called stale; see ``keep``.
+    A process whose record cannot be read is judged by its file, never called stale for that; see ``run``.
     """
     if present.is_up and present.generation is not None:
         return present.generation == generation
     return present.file_generation == generation
+
+
+def is_old(present: Present, age: float | None) -> bool:
+    """Whether a node has been up since before a restart was asked for."""
+    return age is not None and present.is_up and (present.uptime_seconds or 0) >= age
 
 
 def keep(draft: Draft, intent: Intent, slot: Slot) -> None:
@@ -281,13 +287,16 @@ def halt(draft: Draft, slot: Slot) -> None:
 def retire(draft: Draft, nodes: Iterable[Seen], reason: str) -> None:
     """Plan the removal of nodes of which no process is left."""
     for node in sorted(nodes, key=lambda item: item.name):
+        if node.present.activity == "failed":
+            # Down, but its manager may be about to start it again.
+            draft.removes.append(step("stop", node.name, reason))
         draft.removes.append(step("remove", node.name, reason))
 
 
 def leave(draft: Draft, nodes: Iterable[Seen], reason: str) -> None:
     """Plan that nodes finish their tasks and go, with every trace."""
     for node in sorted(nodes, key=lambda item: item.name):
-        if not node.present.is_up and node.present.activity != "failed":
+        if not node.present.is_up:
             retire(draft, [node], reason)
             continue
         if node.present.enabled:
@@ -300,16 +309,14 @@ def leave(draft: Draft, nodes: Iterable[Seen], reason: str) -> None:
 def assemble(draft: Draft, batch: Callable[[int], int]) -> Plan:
     """Put the parts in order: what is new first, then what goes, then the rollout batch by batch."""
     phases = []
-    first = [*draft.writes, *draft.removes]
-    reload_reason = draft.reload_reason or ("files were written or removed" if first else None)
+    first = [*draft.removes, *draft.writes]
+    reload_reason = draft.reload_reason or ("files were written" if draft.writes else None)
     if reload_reason:
         first.append(Step("reload", None, reload_reason))
     first += [*draft.enables, *draft.starts]
     if first:
         phases.append(Phase(tuple(first)))
     going = [*draft.disables, *draft.stops, *draft.gone]
-    if draft.gone:
-        going.append(Step("reload", None, "files were removed"))
     if going or draft.gone_waits:
         phases.append(Phase(tuple(going), tuple(draft.gone_waits)))
     return Plan(tuple(phases), tuple(batches(draft.stale, batch)), tuple(draft.notes), tuple(draft.wanted))
@@ -331,5 +338,3 @@ def batches(stale: list[tuple[Slot, str]], batch: Callable[[int], int]) -> Itera
         for action in ("enable", "start"):
             steps += [step(action, slot.target, slot.reason or "it takes the place of an older incarnation") for slot, why in part]
         yield Phase(tuple(steps))
-    if ordered:
-        yield Phase((Step("reload", None, "files were removed"),))

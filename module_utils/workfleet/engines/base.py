@@ -84,6 +84,9 @@ class Engine:
         """Return what the engine itself needs in a node's environment."""
         return {}
 
+    def reach(self, url: str) -> None:
+        """Raise :class:`WorkfleetError` where the broker cannot be used from here."""
+
     def inspect(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Report]:
         """Ask nodes over the broker; those that did not answer within ``timeout`` seconds are left out."""
         return {}

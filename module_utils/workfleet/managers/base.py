@@ -10,7 +10,7 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import host
@@ -149,7 +149,7 @@ class Manager(ABC):
 
     @abstractmethod
     def remove(self, names: Sequence[Name]) -> None:
-        """Remove files and records of nodes whose process is gone; takes effect at the next ``reload``."""
+        """Remove every trace of nodes of which no process is left: files, records, and what the manager remembers."""
 
     @abstractmethod
     def log(self, name: Name, lines: int) -> list[str]:
@@ -161,6 +161,9 @@ class Manager(ABC):
 
     def install(self, wanted: Wanted) -> None:
         """Make the manager's own service as ``prepare`` found it wanting."""
+
+    def uninstall(self) -> None:
+        """Remove the manager's own service; an error while a node of the app is up."""
 
     def write(self, name: Name, text: str) -> None:
         """Write a node's unit or program file."""
@@ -185,13 +188,15 @@ class Manager(ABC):
 class Wanted:
     """What the manager's own service needs to know: texts of its own files by path, and the longest drain.
 
-    ``user`` and ``group`` own what it runs. Used by supervisor; systemd needs nothing.
+    ``user`` and ``group`` own what it runs; ``pip_environment`` (proxy, index, CA) is set where it installs a package.
+    Used by supervisor; systemd needs nothing.
     """
 
     texts: dict[str, str]
     user: str
     group: str
     drain_seconds: int
+    pip_environment: dict[str, str] = field(default_factory=dict)
 
 
 def start_time(pid: int) -> int | None:

@@ -1,0 +1,165 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Reconcile all worker nodes of an app on a host in one call."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: worker_nodes
+short_description: Reconcile all worker nodes of an app on a host
+version_added: "0.1.0"
+author: Workfleet contributors
+description:
+  - Makes the worker nodes of one app on one host be as declared. Creates, starts, stops, replaces and removes units or programs.
+  - A node is replaced only when what it was really started with (command, environment, limits, release) differs from the declaration.
+  - The action plugin of the same name checks the declaration and renders all texts on the control node. It calls the module again and again,
+    at most five seconds each, while nodes start and drain, and shows the progress.
+  - A replacement stops the old node first and halts at the first new node that does not become ready.
+options:
+  app:
+    description: The O(app) values that nodes share, the C(app_*) variables without their prefix.
+    type: dict
+    required: true
+  groups:
+    description: The worker groups, as in C(worker_groups).
+    type: list
+    elements: dict
+    default: []
+  manager:
+    description: The process manager.
+    type: str
+    choices: [systemd, supervisor]
+    default: systemd
+  run_directory:
+    description: Where run records and the manager's socket are. Empty means C(/run/workfleet/<app>).
+    type: str
+    default: ""
+  rollout:
+    description: How nodes are replaced, as in C(worker_rollout).
+    type: dict
+    default: {}
+  log:
+    description: Where nodes write, as in C(worker_log).
+    type: dict
+    default: {}
+  templates:
+    description: A directory on the control node that is searched for templates before the toolkit's own.
+    type: str
+    default: ""
+  release:
+    description: The release that nodes should run. Empty means the current one.
+    type: str
+    default: ""
+  only:
+    description: Names of worker groups with commas between them. Everything else on the host is left alone.
+    type: str
+    default: ""
+  state:
+    description: Overrides the state of the selected groups.
+    type: str
+    choices: ["", started, stopped, absent]
+    default: ""
+  restart:
+    description: Replace the running nodes even where they are current.
+    type: bool
+    default: false
+  rollout_now:
+    description: Whether running nodes of another generation are replaced in this task. Their number is returned in RV(stale) in any case.
+    type: bool
+    default: true
+  lock_seconds:
+    description: How long to wait for another run that changes the same nodes.
+    type: int
+    default: 30
+  payload:
+    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: The same path without the last step. It predicts the steps of the real run.
+  diff_mode:
+    support: full
+    description: Of a secret it says only whether it changes.
+"""
+
+EXAMPLES = r"""
+- name: Have three nodes for the reports queue
+  workfleet.core.worker_nodes:
+    app:
+      name: shop
+      root: /opt/shop
+      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+    groups:
+      - name: reports
+        app: app.celery_app
+        queues: [reports]
+        nodes: 3
+        concurrency: 4
+        drain_seconds: 300
+"""
+
+RETURN = r"""
+steps:
+  description: What was done, or would be done, in the order of execution.
+  type: list
+  elements: dict
+  returned: always
+  sample: [{"host": "web1", "unit": "workfleet.shop.reports.1.1", "group": "reports", "slot": 1, "incarnation": 1, "action": "start", "reason": "new node"}]
+nodes:
+  description: The nodes on the host afterwards.
+  type: list
+  elements: dict
+  returned: always
+notes:
+  description: Sentences for people.
+  type: list
+  elements: str
+  returned: always
+stale:
+  description: How many running nodes are of another generation and not replaced yet.
+  type: int
+  returned: always
+more:
+  description: Whether the action plugin has to call again.
+  type: bool
+  returned: always
+"""
+
+import base64
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.workfleet import managers, reconcile
+from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.steps import report
+
+ARGUMENTS = {
+    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
+    "rollout": {"type": "dict"}, "log": {"type": "dict"}, "templates": {"type": "str"}, "release": {"type": "str"}, "only": {"type": "str"},
+    "state": {"type": "str"}, "restart": {"type": "bool"}, "rollout_now": {"type": "bool"}, "lock_seconds": {"type": "int"},
+    "payload": {"type": "str", "no_log": True},
+}
+
+
+def main() -> None:
+    """Parse, observe, plan, apply, report."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    if not module.params["payload"]:
+        module.fail_json(msg="worker_nodes works through its action plugin, which is missing here: call it as workfleet.core.worker_nodes")
+    reconciler = None
+    try:
+        request = reconcile.Request.parse(json.loads(base64.b64decode(module.params["payload"])))
+        manager = managers.named(request.manager, request.app, request.root, request.run_directory)
+        reconciler = reconcile.Reconciler(request, manager, check=module.check_mode)
+        outcome = reconciler.call()
+    except WorkfleetError as error:
+        done = report(reconciler.outcome.steps, None) if reconciler else []
+        module.fail_json(msg=str(error), **{"steps": done, **error.details})
+    module.exit_json(**reconcile.outcome_result(outcome))
+
+
+if __name__ == "__main__":
+    main()

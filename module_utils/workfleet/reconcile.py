@@ -1,0 +1,513 @@
+"""Observe, plan, apply, report for all worker nodes of one app on one host.
+
+One call works until its deadline at most and says whether there is more; the caller repeats it. Nothing is kept
+between calls but what the host itself shows and ``Request.waiting``: the nodes whose start is still being watched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from . import engines, envfile, host, plan
+from .errors import WorkfleetError
+from .managers.base import Manager, Name, Present, Wanted
+from .spec import Rollout
+from .steps import Step, report, secret_diff, text_diff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+POLL_SECONDS = 0.1
+LOG_LINES = 15
+#: A lease outlives one call by this much, so that a run whose control node died frees the host by itself.
+LEASE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class GroupRequest:
+    """One worker group, with the texts of its nodes. Texts hold the tokens of ``Request.tokens``."""
+
+    name: str
+    engine: str
+    state: str
+    nodes: int
+    queues: list[str]
+    node_name: str
+    notifies: bool
+    unit_text: str
+    env_text: str
+    env: dict[str, str]
+    secret_names: list[str]
+    values: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the control node asks of a host, as it comes out of the payload.
+
+    ``tokens`` maps ``slot``, ``incarnation``, ``generation`` and ``release`` to the placeholders in the texts.
+    ``release`` is the release that the nodes should run; None means the current one. ``restart_since`` is the Unix time
+    of a wish to restart. ``run`` names this run of a playbook; ``holder`` says for people who it is.
+    """
+
+    app: str
+    user: str
+    group: str
+    root: str
+    run_directory: str
+    manager: str
+    has_release: bool
+    release: str | None
+    groups: list[GroupRequest]
+    tokens: dict[str, str]
+    rollout: Rollout
+    manager_texts: dict[str, str]
+    longest_drain: int
+    broker_url: str = ""
+    broker_options: dict[str, Any] = field(default_factory=dict)
+    only: list[str] | None = None
+    with_rollout: bool = True
+    restart_since: float | None = None
+    waiting: list[str] = field(default_factory=list)
+    deadline_seconds: float = 5
+    run: str = ""
+    holder: str = ""
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Request:
+        """Return the request in a decoded payload."""
+        values = dict(raw)
+        values["groups"] = [GroupRequest(**entry) for entry in values["groups"]]
+        values["rollout"] = Rollout(**values["rollout"])
+        return cls(**values)
+
+
+@dataclass
+class Outcome:
+    """What a call did and found; the module's result."""
+
+    steps: list[Step] = field(default_factory=list)
+    diff: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    more: bool = False
+    doing: str = ""
+    stale: int = 0
+    present: list[Present] = field(default_factory=list)
+
+
+class Reconciler:
+    """The nodes of one app on this host, and what is asked of them."""
+
+    def __init__(self, request: Request, manager: Manager, *, check: bool) -> None:
+        self.request = request
+        self.manager = manager
+        self.check = check
+        self.release = request.release or current_release(request.root)
+        self.key = host_key(request.root, make=not check)
+        self.groups = {group.name: group for group in request.groups}
+        self.intents = [self.intent(group) for group in request.groups]
+        self.deadline = time.monotonic() + request.deadline_seconds
+        self.outcome = Outcome(waiting=list(request.waiting))
+        self.wanted = Wanted(request.manager_texts, request.user, request.group, request.longest_drain)
+
+    # -- what should be ---------------------------------------------------------------------------------------------
+
+    def intent(self, group: GroupRequest) -> plan.Intent:
+        """Return a group as the plan wants it: this host's generation, and the two texts of a node."""
+        fixed = {token: f"<{word}>" for word, token in self.request.tokens.items()}
+        values = fill(group.values, {**fixed, self.request.tokens["release"]: self.release or ""})
+        generation = hmac.new(self.key, values.encode(), hashlib.sha256).hexdigest()[:16]
+        return plan.Intent(
+            group.name, group.state, group.nodes, generation,
+            text=lambda name: self.filled(group.unit_text, name, generation),
+            env=lambda name: self.filled(group.env_text, name, generation),
+        )
+
+    def filled(self, text: str, name: Name, generation: str) -> str:
+        """Put what only the host knows into a text."""
+        tokens = self.request.tokens
+        return fill(text, {tokens["slot"]: str(name.slot), tokens["incarnation"]: str(name.incarnation),
+                           tokens["generation"]: generation, tokens["release"]: self.release or ""})
+
+    def env_path(self, name: Name) -> str:
+        """Return the environment file of a node."""
+        return os.path.join(self.request.root, "env", f"{name}.env")
+
+    # -- what is ----------------------------------------------------------------------------------------------------
+
+    def observe(self) -> list[plan.Seen]:
+        """Return the nodes of this app on this host with their environment files."""
+        return [plan.Seen(present, host.read(self.env_path(present.name))) for present in self.manager.present()]
+
+    def make_plan(self, seen: list[plan.Seen]) -> plan.Plan:
+        """Return the difference."""
+        wish = self.request.restart_since
+        return plan.make(
+            self.request.app, self.intents, seen, only=self.request.only, batch=self.request.rollout.batch,
+            restart_older_than=None if wish is None else max(0.0, time.time() - wish), running=self.running(seen),
+        )
+
+    def running(self, seen: list[plan.Seen]) -> dict[Name, int]:
+        """Return how many tasks the nodes of groups that shrink are running, where their engine tells."""
+        found: dict[Name, int] = {}
+        for group in self.groups.values():
+            here = [node.name for node in seen if node.name.group == group.name and node.present.is_up]
+            engine = engines.named(group.engine)
+            if len(here) > group.nodes and group.state == "started" and engine.speaks and self.request.broker_url:
+                names = {self.filled(group.node_name, name, ""): name for name in here}
+                told = engine.inspect(self.request.broker_url, list(names), self.request.broker_options, 1.0)
+                found.update({names[node]: answer.running or 0 for node, answer in told.items()})
+        return found
+
+    # -- the call ---------------------------------------------------------------------------------------------------
+
+    def call(self) -> Outcome:
+        """Work until all is done or the deadline is near."""
+        outcome = self.outcome
+        service = self.manager.prepare(self.wanted)
+        seen = self.observe()
+        made = self.make_plan(seen)
+        self.describe(made, seen, service, outcome)
+        if not self.check and (outcome.steps or outcome.waiting or self.unready(made, seen)):
+            outcome.steps = done = []
+            if service:
+                self.manager.install(self.wanted)
+                done += service_steps(service)
+            outcome.more = not self.work(outcome, done)
+        outcome.present = self.manager.present() if outcome.steps and not self.check else [node.present for node in seen]
+        return outcome
+
+    def describe(self, made: plan.Plan, seen: list[plan.Seen], service: list[str], outcome: Outcome) -> None:
+        """Put the prediction into the outcome: steps, diff, notes."""
+        outcome.steps = service_steps(service) + made.steps(rollout=self.request.with_rollout)
+        outcome.notes = list(made.notes)
+        outcome.stale = sum(item.action == "start" for phase in made.rollout for item in phase.steps)
+        by_name = {node.name: node for node in seen}
+        for item in outcome.steps:
+            if item.group is not None and item.action in ("write", "remove"):
+                name = plan.name_of(self.request.app, item)
+                outcome.diff += list(self.differences(item, name, by_name))
+
+    def differences(self, item: Step, name: Name, seen: dict[Name, plan.Seen]) -> Iterator[dict[str, str]]:
+        """Yield the diff of a node's two files; of a secret it says only whether it changes."""
+        old = seen.get(name)
+        if item.action == "remove":
+            yield text_diff(self.manager.path(name), old.present.text if old else None, None)
+            return
+        if old is None:
+            slot = [node for key, node in seen.items() if (key.group, key.slot) == (name.group, name.slot)]
+            old = max(slot, key=lambda node: node.name) if slot else None
+        intent = next(entry for entry in self.intents if entry.group == name.group)
+        group = self.groups[name.group]
+        yield text_diff(self.manager.path(name), old.present.text if old else None, intent.text(name))
+        before, after = env_of(old.env if old else None), env_of(intent.env(name)) or {}
+        shown_before, shown_after = [], []
+        for key in sorted({*after, *(before or {})}):
+            secret = key in group.secret_names or key not in after
+            was, will = (before or {}).get(key), after.get(key)
+            if was is not None:
+                shown_before.append(f"{key}={'<secret>' if secret and was != will else '<secret unchanged>' if secret else was}")
+            if will is not None:
+                shown_after.append(f"{key}={secret_diff(was, will) if secret else will}")
+        yield text_diff(self.env_path(name), "".join(f"{line}\n" for line in shown_before) if before is not None else None,
+                        "".join(f"{line}\n" for line in shown_after))
+
+    def unready(self, made: plan.Plan, seen: list[plan.Seen]) -> bool:
+        """Whether a node that should run is up without being ready yet."""
+        by_name = {node.name: node.present for node in seen}
+        return any(not self.is_ready(by_name[name]) for name in made.wanted
+                   if name in by_name and self.groups[name.group].state == "started")
+
+    # -- apply: the only code here that changes the host ---------------------------------------------------------------
+
+    def work(self, outcome: Outcome, done: list[Step]) -> bool:
+        """Carry the plan out, phase by phase, planning anew after each; return whether all is done.
+
+        Raises :class:`WorkfleetError` at the first node that does not become ready; what comes later is not touched.
+        """
+        with Lock(self.request) as lock:
+            checked = False
+            while True:
+                made = self.make_plan(self.observe())
+                lock.is_kept = not self.settled(made, outcome)
+                phases = made.phases(rollout=self.request.with_rollout)
+                if lock.is_kept or not phases:
+                    return not lock.is_kept
+                if not checked:
+                    self.preflight(phases)
+                    checked = True
+                lock.is_kept = not self.carry_out(phases[0], outcome, done)
+                if lock.is_kept:
+                    return False
+
+    def carry_out(self, phase: plan.Phase, outcome: Outcome, done: list[Step]) -> bool:
+        """Do the steps of one phase, many nodes at a time; return False where the deadline came first."""
+        for action, items in groupby(phase.steps, key=lambda item: item.action):
+            part = list(items)
+            names = [plan.name_of(self.request.app, item) for item in part if item.group is not None]
+            if action == "remove" and not self.gone(names, outcome):
+                return False
+            if action == "start":
+                self.start(names, outcome)
+            else:
+                getattr(self, f"do_{action}")(names)
+            done += part
+        return self.gone(phase.waits_for, outcome)
+
+    def do_write(self, names: list[Name]) -> None:
+        """Write environment files first: a unit never names one that is not there."""
+        for name in names:
+            intent = next(entry for entry in self.intents if entry.group == name.group)
+            host.write(self.env_path(name), intent.env(name), mode=0o600, owner=self.request.user, group=self.request.group)
+            self.manager.write(name, intent.text(name))
+
+    def do_remove(self, names: list[Name]) -> None:
+        """Remove every trace of nodes that are gone."""
+        self.manager.remove(names)
+        for name in names:
+            host.remove(self.env_path(name))
+
+    def do_reload(self, _names: list[Name]) -> None:
+        """Have the manager read its files."""
+        self.manager.reload()
+
+    def do_enable(self, names: list[Name]) -> None:
+        """Start at boot."""
+        self.manager.enable(names)
+
+    def do_disable(self, names: list[Name]) -> None:
+        """Do not start at boot."""
+        self.manager.disable(names)
+
+    def do_stop(self, names: list[Name]) -> None:
+        """Tell nodes to drain and exit."""
+        self.manager.stop(names)
+
+    def start(self, names: list[Name], outcome: Outcome) -> None:
+        """Start nodes, staggered where that is asked for, and watch them from now on."""
+        pause = self.request.rollout.start_stagger_seconds
+        for position, batch in enumerate([[name] for name in names] if pause else [names]):
+            if position:
+                time.sleep(pause)
+            self.manager.start(batch)
+        outcome.waiting += [str(name) for name in names]
+
+    def preflight(self, phases: Sequence[plan.Phase]) -> None:
+        """Find out before anything is touched what would make every start fail."""
+        starting = {item.group for phase in phases for item in phase.steps if item.action == "start"}
+        if not starting:
+            return
+        if self.request.has_release:
+            self.check_release()
+        for name in sorted(group for group in starting if group):
+            engine = engines.named(self.groups[name].engine)
+            if engine.speaks and self.request.broker_url:
+                try:
+                    engine.reach(self.request.broker_url)
+                except WorkfleetError as error:
+                    raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: this host does not reach the broker: {error}") from error
+
+    def check_release(self) -> None:
+        """Refuse to start nodes on a release that is not there."""
+        if not self.release:
+            raise WorkfleetError(f"no node was touched: {self.request.root}/current names no release; run site.yml, which builds one")
+        python = os.path.join(self.request.root, "releases", self.release, "venv", "bin", "python")
+        if not os.path.exists(python):
+            raise WorkfleetError(f"no node was touched: the virtualenv of release {self.release} is missing ({python}); "
+                                 "remove that release's directory and run site.yml, which builds it again")
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def gone(self, names: Sequence[Name], outcome: Outcome) -> bool:
+        """Wait until no process of these nodes is left; return False at the deadline."""
+        left = set(names)
+        while left:
+            up = {node.name: node for node in self.manager.present() if node.is_up}
+            left &= set(up)
+            if not left:
+                break
+            slowest = max((up[name].stopping_seconds or 0.0) for name in left)
+            outcome.doing = f"{count(len(left))} draining, since {slowest:.0f} s: {some(left)}"
+            if time.monotonic() > self.deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def settled(self, made: plan.Plan, outcome: Outcome) -> bool:
+        """Wait until the nodes that were started, and any that is still starting, are ready and stay so."""
+        while True:
+            present = {node.name: node for node in self.manager.present()}
+            watched = {name for name in present if str(name) in outcome.waiting}
+            mine = [name for name in made.wanted if name in present and self.groups[name.group].state == "started"]
+            for name in sorted({*watched, *mine}):
+                self.raise_failure(present[name], started_by_us=name in watched)
+            unready = [name for name in {*watched, *mine} if present[name].is_up and not self.is_ready(present[name])]
+            young = [name for name in watched if not self.is_proved(present[name])]
+            if not unready and not young:
+                outcome.waiting = []
+                return True
+            outcome.doing = (f"{count(len(unready))} starting: {some(unready)}" if unready
+                             else f"{count(len(young))} ready, watched for {self.request.rollout.monitor_seconds:g} s")
+            if time.monotonic() > self.deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+
+    def is_ready(self, node: Present) -> bool:
+        """Whether a node consumes, as far as its runner tells; one without a runner is ready when it is up."""
+        if node.activity != "running":
+            return False
+        group = self.groups.get(node.name.group)
+        told = group is not None and group.notifies and node.record is not None
+        return not told or (node.record is not None and node.record.ready is not None)
+
+    def is_proved(self, node: Present) -> bool:
+        """Whether a node has been ready for as long as the rollout wants to see it."""
+        if not self.is_ready(node):
+            return False
+        age = node.uptime_seconds or 0.0
+        if node.record is not None and node.record.ready is not None:
+            age = min(age, time.time() - node.record.ready)
+        return age >= self.request.rollout.monitor_seconds
+
+    def raise_failure(self, node: Present, *, started_by_us: bool) -> None:
+        """Raise where a node has crashed or takes too long, with its last log lines."""
+        limit = self.request.rollout.ready_timeout_seconds
+        if started_by_us and (node.activity == "failed" or node.restarts):
+            what = f"does not stay up: {node.result or f'it was restarted {node.restarts} times'}"
+        elif node.is_up and not self.is_ready(node) and (node.uptime_seconds or 0) > limit:
+            what = f"is up but did not become ready within {limit:g} s"
+        else:
+            return
+        lines = self.manager.log(node.name, LOG_LINES)
+        said = "\n".join(f"  | {line}" for line in lines) or "  (it wrote nothing)"
+        raise WorkfleetError(f"node {node.name} {what}. The nodes behind it are untouched. Its last log lines:\n{said}",
+                             node=str(node.name), log=lines)
+
+
+class Lock:
+    """The host's lock for writers of one app: held while a call works, leased from call to call of one run."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.path = os.path.join(request.root, "state", "nodes.lock")
+        self.is_kept = False
+
+    def __enter__(self) -> Lock:
+        try:
+            self.file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+        except OSError as error:
+            raise WorkfleetError(f"cannot lock {self.path}: {error.strerror}; run site.yml, which makes the app's directories") from error
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.refuse()
+        lease = self.lease()
+        if lease.get("run") not in (None, self.request.run) and lease.get("until", 0) > time.time():
+            self.refuse()
+        self.note({"run": self.request.run, "holder": self.request.holder, "until": time.time() + LEASE_SECONDS})
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if not self.is_kept or error is not None:
+            self.note({})
+        self.file.close()
+
+    def lease(self) -> dict[str, Any]:
+        """Return who holds the host between calls."""
+        self.file.seek(0)
+        try:
+            return dict(json.loads(self.file.read() or "{}"))
+        except ValueError:
+            return {}
+
+    def note(self, lease: dict[str, Any]) -> None:
+        """Write who holds the host."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.file.write(json.dumps(lease))
+        self.file.flush()
+
+    def refuse(self) -> None:
+        """Say who is at work here."""
+        holder = self.lease().get("holder", "another run")
+        self.file.close()
+        raise WorkfleetError(f"{holder} is changing the nodes of {self.request.app} on this host; wait for it, or end it "
+                             f"(its lease runs out {LEASE_SECONDS} s after its last sign of life)", locked=True, holder=holder)
+
+
+def current_release(root: str) -> str | None:
+    """Return the id of the current release, or None."""
+    try:
+        return os.path.basename(os.readlink(os.path.join(root, "current")))
+    except OSError:
+        return None
+
+
+def host_key(root: str, *, make: bool) -> bytes:
+    """Return this host's key for generations; a run in check mode on a bare host gets one that is not kept."""
+    path = os.path.join(root, "state", "generation.key")
+    text = host.read(path)
+    if text is None:
+        text = secrets.token_hex(32)
+        if make:
+            host.directory(os.path.dirname(path), mode=0o700)
+            host.write(path, text, mode=0o600)
+    return bytes.fromhex(text)
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Replace tokens."""
+    for token, value in values.items():
+        text = text.replace(token, value)
+    return text
+
+
+def env_of(text: str | None) -> dict[str, str] | None:
+    """Return the variables of an environment file; one that somebody broke counts as empty."""
+    if text is None:
+        return None
+    try:
+        return dict(envfile.parse(text))
+    except ValueError:
+        return {}
+
+
+def service_steps(reasons: Sequence[str]) -> list[Step]:
+    """Return the steps for the manager's own service."""
+    return [Step("write", "process manager", reason) for reason in reasons]
+
+
+def count(number: int) -> str:
+    """Return ``1 node`` or ``n nodes``."""
+    return "1 node" if number == 1 else f"{number} nodes"
+
+
+def some(names: Sequence[Name] | set[Name]) -> str:
+    """Return the first few names."""
+    ordered = [f"{name.group} {name.slot}" for name in sorted(names)]
+    return ", ".join(ordered[:4]) + (f" and {len(ordered) - 4} more" if len(ordered) > 4 else "")
+
+
+def outcome_result(outcome: Outcome) -> dict[str, Any]:
+    """Return the module's result; ``changed`` and ``diff`` come from the same steps."""
+    return {
+        "changed": bool(outcome.steps), "steps": report(outcome.steps, None), "diff": outcome.diff, "more": outcome.more,
+        "waiting": outcome.waiting, "doing": outcome.doing, "notes": outcome.notes, "stale": outcome.stale,
+        "nodes": [node_result(node) for node in outcome.present],
+    }
+
+
+def node_result(node: Present) -> dict[str, Any]:
+    """Return what a reconcile tells of a node; ``worker_info`` tells more."""
+    return {"unit": str(node.name), "group": node.name.group, "slot": node.name.slot, "incarnation": node.name.incarnation,
+            "activity": node.activity, "pid": node.pid, "generation": node.generation}

@@ -1,0 +1,196 @@
+"""Turn a declaration into what a host is sent: texts of units and environment files, and the values behind them.
+
+Rendering has an environment of its own (not Ansible's Templar): strict about undefined names, each template compiled once,
+one rendering a group. What only the host knows stands in the texts as tokens that the host fills in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.base import Place
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.supervisor import program_value, program_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import App, Declaration, Group
+
+TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "templates")
+#: The manager's own patience with a start; longer than a rollout's, which judges and tells a person.
+START_MARGIN_SECONDS = 60
+UNIT_LIMITS = {"memory_max": "MemoryMax", "cpu_quota": "CPUQuota", "tasks_max": "TasksMax", "open_files": "LimitNOFILE", "nice": "Nice"}
+BASIC_SANDBOX = {
+    "NoNewPrivileges": "yes", "ProtectSystem": "full", "ProtectKernelTunables": "yes", "ProtectKernelModules": "yes",
+    "ProtectKernelLogs": "yes", "ProtectControlGroups": "yes", "ProtectClock": "yes", "ProtectHostname": "yes",
+    "RestrictSUIDSGID": "yes", "RestrictRealtime": "yes", "LockPersonality": "yes",
+}
+STRICT_SANDBOX = {
+    **BASIC_SANDBOX, "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes",
+    "RestrictNamespaces": "yes", "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6", "SystemCallArchitectures": "native",
+    "CapabilityBoundingSet": "", "UMask": "0077",
+}
+
+
+class Renderer:
+    """Renders the texts of one declaration. ``overrides`` is a directory looked into before our own templates."""
+
+    def __init__(self, declaration: Declaration, python: str, overrides: str | None = None) -> None:
+        self.declaration = declaration
+        self.python = python
+        folders = [overrides] if overrides else []
+        self.jinja = jinja2.Environment(  # noqa: S701 - units and environment files are no HTML
+            loader=jinja2.FileSystemLoader([*folders, TEMPLATES]), undefined=jinja2.StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+        )
+        self.jinja.filters.update(unit_words=unit_words, unit_path=unit_path, env_lines=envfile.render,
+                                  program_words=program_words, program_value=program_value)
+        salt = secrets.token_hex(6)
+        # Random, so that no value of a user's can hold one by accident or by intent.
+        self.tokens = {word: f"@{salt}.{word}@" for word in ("slot", "incarnation", "generation", "release")}
+
+    def payload(self) -> dict[str, Any]:
+        """Return the part of the request that follows from the declaration; see ``reconcile.Request``."""
+        declared = self.declaration
+        app = declared.app
+        return {
+            "app": app.name, "user": app.user, "group": app.group, "root": app.root, "run_directory": declared.run_directory,
+            "manager": declared.manager, "has_release": app.has_release, "groups": [self.group(group) for group in declared.groups],
+            "tokens": self.tokens, "rollout": dataclasses.asdict(declared.rollout), "manager_texts": self.manager_texts(),
+            "longest_drain": max((group.stop_seconds for group in declared.groups), default=0),
+            "broker_url": app.broker_url, "broker_options": dict(app.broker_options),
+        }
+
+    def group(self, group: Group) -> dict[str, Any]:
+        """Return one group's texts and values."""
+        app = self.declaration.app
+        place = self.place(group)
+        engine = engines.named(group.engine)
+        values, secret_names = environment(app, group, place)
+        command = engine.command(group, place)
+        node = self.node(group, place, command, values)
+        manager = {"systemd": "systemd/node.service.j2", "supervisor": "supervisor/node.conf.j2"}[self.declaration.manager]
+        fingerprint = {
+            "command": command, "environment": values, "user": app.user, "directory": place.directory,
+            "limits": dict(group.limits), "sandbox": [group.sandbox, *group.writable_paths], "release": self.tokens["release"] if app.has_release else "",
+        }
+        return {
+            "name": group.name, "engine": group.engine, "state": group.state, "nodes": group.nodes, "queues": list(engine.queues(group)),
+            "node_name": place.node, "notifies": engine.notifies(group), "unit_text": self.render(manager, node),
+            "env_text": self.render("env/node.env.j2", node), "env": values, "secret_names": sorted(secret_names),
+            "values": json.dumps(fingerprint, sort_keys=True),
+        }
+
+    def place(self, group: Group) -> Place:
+        """Return where the nodes of a group run."""
+        app = self.declaration.app
+        release = f"{app.root}/releases/{self.tokens['release']}"
+        node = f"{app.name}.{group.name}.{self.tokens['slot']}.{self.tokens['incarnation']}@{self.declaration.host}"
+        return Place(
+            node=node, directory=f"{release}/src" if app.has_release else app.root,
+            environment=f"{release}/venv" if app.has_release else "", runners=f"{app.root}/workfleet",
+        )
+
+    def node(self, group: Group, place: Place, command: list[str], values: Mapping[str, str]) -> dict[str, Any]:
+        """Return all that a template may see."""
+        app, declared = self.declaration.app, self.declaration
+        unit = f"workfleet.{app.name}.{group.name}.{self.tokens['slot']}.{self.tokens['incarnation']}"
+        engine = engines.named(group.engine)
+        launch = [self.python, "-I", f"{app.root}/workfleet/launch.py", "--unit", unit, "--generation", self.tokens["generation"],
+                  "--run-directory", declared.run_directory, "--env-file", f"{app.root}/env/{unit}.env"]
+        if declared.manager == "supervisor":
+            for key, option in (("open_files", "--open-files"), ("nice", "--nice")):
+                if key in group.limits:
+                    launch.append(f"{option}={group.limits[key]}")
+        return {
+            "app": app.name, "group": group.name, "slot": self.tokens["slot"], "unit": unit, "generation": self.tokens["generation"],
+            "engine": group.engine, "user": app.user, "user_group": app.group, "directory": place.directory, "command": command,
+            "launch": [*launch, "--", *command],
+            "launch_json": [*launch, "--json", json_word(command)],
+            "environment": values, "notifies": engine.notifies(group), "has_children": engine.has_children(group),
+            "stop_seconds": group.stop_seconds,
+            "start_seconds": int(declared.rollout.ready_timeout_seconds) + START_MARGIN_SECONDS,
+            "runtime_directory": os.path.relpath(declared.run_directory, "/run"),
+            "unit_limits": [(key, group.limits[name]) for name, key in UNIT_LIMITS.items() if name in group.limits],
+            "unit_sandbox": sandbox(group, declared),
+            "log_path": f"{app.root}/log/{unit}.log", "log_max_bytes": declared.log.max_bytes, "log_backups": declared.log.backups,
+        }
+
+    def manager_texts(self) -> dict[str, str]:
+        """Return the texts of the manager's own service by path; the host knows where they stand."""
+        if self.declaration.manager != "supervisor":
+            return {}
+        declared, app = self.declaration, self.declaration.app
+        longest = max((group.stop_seconds for group in declared.groups), default=0)
+        service = {"app": app.name, "user": app.user, "group": app.group, "root": app.root, "run_directory": declared.run_directory,
+                   "runtime_directory": os.path.relpath(declared.run_directory, "/run") if declared.run_directory.startswith("/run/") else "",
+                   "stop_seconds": longest + 30}
+        return {name: self.jinja.get_template(f"supervisor/{name}.j2").render(service=service)
+                for name in ("supervisord.conf", "supervisord.service")}
+
+    def render(self, template: str, node: Mapping[str, Any]) -> str:
+        """Render one template; it sees ``node`` and nothing else."""
+        return self.jinja.get_template(template).render(node=node)
+
+
+def environment(app: App, group: Group, place: Place) -> tuple[dict[str, str], set[str]]:
+    """Return a node's environment and the names in it that are secret.
+
+    The app's, then the group's; the broker's URLs under the engine's names; the engine's own; PATH begins with the virtualenv.
+    """
+    engine = engines.named(group.engine)
+    broker = dict.fromkeys(engine.broker_env if app.broker_env is None else app.broker_env, app.broker_url)
+    result = dict.fromkeys(engine.result_env if app.result_env is None else app.result_env, app.result_url or app.broker_url)
+    urls = {name: url for name, url in {**broker, **result}.items() if url}
+    own = engine.environment(group, place)
+    if place.environment:
+        own["PATH"] = f"{place.environment}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        own["VIRTUAL_ENV"] = place.environment
+    declared = {**app.env, **urls, **app.secrets, **group.env, **group.secrets}
+    whole = {**own, **declared}
+    if "PYTHONPATH" in own and "PYTHONPATH" in declared:
+        whole["PYTHONPATH"] = f"{own['PYTHONPATH']}:{declared['PYTHONPATH']}"
+    plain = {name for name in group.env if name not in group.secrets}
+    return dict(sorted(whole.items())), ({*urls, *app.secrets, *group.secrets} - plain)
+
+
+def sandbox(group: Group, declared: Declaration) -> list[tuple[str, str]]:
+    """Return the unit's sandbox lines."""
+    if group.sandbox == "none":
+        return []
+    lines = list({"basic": BASIC_SANDBOX, "strict": STRICT_SANDBOX}[group.sandbox].items())
+    paths = list(group.writable_paths)
+    if group.sandbox == "strict":
+        paths = [f"{declared.app.root}/log", declared.run_directory, *paths]
+    if paths:
+        lines.append(("ReadWritePaths", " ".join(unit_word(path) for path in paths)))
+    return lines
+
+
+def unit_words(words: Iterable[str]) -> str:
+    """Return an argv for ``ExecStart=:``, each word quoted; ``$`` is off by the colon, ``%`` is doubled."""
+    return " ".join(unit_word(word) for word in words)
+
+
+def unit_word(word: str) -> str:
+    """Quote one word by systemd's rules (systemd.syntax(7)): C escapes in double quotes."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", escaped) + '"'
+
+
+def unit_path(path: str) -> str:
+    """Return a path for settings that take one path to the end of the line, where only ``%`` is special."""
+    return path.replace("%", "%%")
+
+
+def json_word(words: list[str]) -> str:
+    """Return an argv as one ASCII word that holds nothing an ini file or a shell would touch."""
+    return json.dumps(words).replace(";", "\\u003b").replace("#", "\\u0023")
