@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
-from . import celery_options, celery_wire
+from . import celery_options, celery_settings, celery_wire
 from .base import Engine, Place, Report
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Celery(Engine):
         found = [] if group.app else ["app: is required for engine celery: the value of celery's -A, such as app.celery_app"]
         if group.command and (group.options or group.settings or group.queues or group.concurrency):
             found.append("command: replaces the engine's command line; say options, settings, queues and concurrency in it")
-        return found + celery_options.check(group.options) + celery_options.check_settings(group.settings)
+        return found + celery_options.check(group.options) + celery_settings.check(group.settings)
 
     def warnings(self, group: Group, app: App) -> list[str]:
         """Warn of drains without a bound, and of environment names that Celery's command line reads."""
@@ -68,7 +68,7 @@ class Celery(Engine):
         if group.concurrency is not None:
             words += ["-c", str(group.concurrency)]
         words += celery_options.render(options)
-        settings = celery_options.render_settings(group.settings)
+        settings = celery_settings.render(group.settings)
         return [*words, "--", *settings] if settings else words
 
     def environment(self, group: Group, place: Place) -> dict[str, str]:

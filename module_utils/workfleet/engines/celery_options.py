@@ -1,0 +1,206 @@
+"""Every option of ``celery worker`` 5.3 to 5.7 as data, and what Celery's command line reads from the environment.
+
+The table is compared with the installed Celery by a test, so that a new option is noticed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its flag, what a value must be (``kind``), since which Celery it exists, and why it is refused."""
+
+    flag: str
+    kind: str = "text"
+    minimum: float = 0
+    choices: tuple[str, ...] = ()
+    since: str = ""
+    refused: str = ""
+
+
+_POOLS = ("prefork", "eventlet", "gevent", "solo", "processes", "threads", "custom")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
+_DETACHED = "Celery reads it only with --detach, and a node runs in the foreground of its process manager"
+_BEAT = ("several nodes that embed beat send each periodic task several times; "
+         "declare the one scheduler of the app with worker_scheduler")
+
+OPTIONS: dict[str, Option] = {
+    "hostname": Option("--hostname", refused="the node's name is made from app, group, slot and host, unique on the broker"),
+    "detach": Option("--detach", "flag", refused="the process manager must keep the worker as its own child to supervise it"),
+    "statedb": Option("--statedb"),
+    "loglevel": Option("--loglevel", "choice", choices=_LEVELS),
+    "optimization": Option("--optimization", "choice", choices=("default", "fair")),
+    "prefetch_multiplier": Option("--prefetch-multiplier", "int", minimum=1),
+    "disable_prefetch": Option("--disable-prefetch", "flag", since="5.6"),
+    "concurrency": Option("--concurrency", "int", refused="use the group's key concurrency"),
+    "pool": Option("--pool", "choice", choices=_POOLS),
+    "task_events": Option("--task-events", "flag"),
+    "time_limit": Option("--time-limit", "float", minimum=0.001),
+    "soft_time_limit": Option("--soft-time-limit", "float", minimum=0.001),
+    "max_tasks_per_child": Option("--max-tasks-per-child", "int", minimum=1),
+    "pool_start_method": Option("--pool-start-method", "choice", choices=("fork", "spawn"), since="5.7"),
+    "max_memory_per_child": Option("--max-memory-per-child", "int", minimum=1),
+    "purge": Option("--purge", "flag", refused="every start of a node would delete all tasks that wait; purge.yml empties a queue into a dump"),
+    "queues": Option("--queues", "list", refused="use the group's key queues"),
+    "exclude_queues": Option("--exclude-queues", "list"),
+    "include": Option("--include", "list"),
+    "without_gossip": Option("--without-gossip", "flag"),
+    "without_mingle": Option("--without-mingle", "flag"),
+    "without_heartbeat": Option("--without-heartbeat", "flag"),
+    "heartbeat_interval": Option("--heartbeat-interval", "int", minimum=1),
+    "autoscale": Option("--autoscale", "pair"),
+    "beat": Option("--beat", "flag", refused=_BEAT),
+    "schedule_filename": Option("--schedule-filename", refused=_BEAT),
+    "scheduler": Option("--scheduler", refused=_BEAT),
+    "logfile": Option("--logfile"),
+    "pidfile": Option("--pidfile", refused="a stale one keeps a node from starting; the run record says which process a node is"),
+    "uid": Option("--uid", refused="nodes run as app_user"),
+    "gid": Option("--gid", refused="nodes run as app_user with its app_group"),
+    "umask": Option("--umask", refused=_DETACHED),
+    "executable": Option("--executable", refused=_DETACHED),
+}
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that there is no such name; the nearest of the known ones stands first."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{kind}.{name}: no such name; {hint}Known: {', '.join(known)}"
+
+
+def check(options: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a group's ``options``, one sentence each."""
+    usable = [name for name, option in OPTIONS.items() if not option.refused]
+    problems = []
+    for name, value in options.items():
+        option = OPTIONS.get(name)
+        if option is None:
+            problems.append(unknown("options", name, usable))
+        elif option.refused:
+            problems.append(f"options.{name}: refused: {option.refused}")
+        else:
+            wanted = _wanted(option, value)
+            problems += [f"options.{name} = {value!r}: must be {wanted}"] if wanted else []
+    return problems or _across(options)
+
+
+def _across(options: Mapping[str, Any]) -> list[str]:
+    """What is wrong between options that are each right."""
+    problems = []
+    soft, hard = options.get("soft_time_limit"), options.get("time_limit")
+    if soft is not None and hard is not None and soft > hard:
+        problems.append(f"options.soft_time_limit = {soft}: must not be above time_limit = {hard}, or it never comes")
+    pool = options.get("pool", "prefork")
+    if "autoscale" in options and pool in ("solo", "threads"):
+        problems.append(f"options.autoscale: pool {pool} cannot grow or shrink; leave one of the two out")
+    if "statedb" in options and "%" not in options["statedb"]:
+        problems.append(f"options.statedb = {options['statedb']!r}: must hold %n, the node's name: nodes cannot share one file")
+    return problems
+
+
+def _number(kinds: tuple[type, ...], name: str) -> Callable[[Option, Any], str]:
+    def wanted(option: Option, value: Any) -> str:
+        right = isinstance(value, kinds) and not isinstance(value, bool) and value >= option.minimum
+        return "" if right else f"{name}, {option.minimum:g} or more" if option.minimum >= 1 else f"{name} above 0"
+    return wanted
+
+
+def _wanted_pair(_: Option, value: Any) -> str:
+    pair = autoscale_pair(value)
+    return "" if pair and pair[0] >= 1 and pair[1] >= 0 else "[MAX, MIN], two whole numbers, MAX at least 1, or the text \"MAX,MIN\""
+
+
+def _wanted_list(_: Option, value: Any) -> str:
+    right = isinstance(value, (list, tuple)) and value and all(isinstance(item, str) and item and "," not in item for item in value)
+    return "" if right else "a list of names, none of them empty or with a comma"
+
+
+_WANTED: dict[str, Callable[[Option, Any], str]] = {
+    "flag": lambda _, value: "" if isinstance(value, bool) else "true or false",
+    "text": lambda _, value: "" if isinstance(value, str) and value else "a text that is not empty",
+    "int": _number((int,), "a whole number"),
+    "float": _number((int, float), "a number of seconds"),
+    "choice": lambda option, value: "" if _choice(option, value) else f"one of {', '.join(option.choices)}",
+    "list": _wanted_list,
+    "pair": _wanted_pair,
+}
+
+
+def _wanted(option: Option, value: Any) -> str:
+    """What a value should have been; empty where it is right."""
+    return _WANTED[option.kind](option, value)
+
+
+def _choice(option: Option, value: Any) -> str | None:
+    """The choice as Celery spells it; like Celery, log levels are taken in any case."""
+    found = [choice for choice in option.choices if isinstance(value, str) and choice.lower() == value.lower()]
+    return found[0] if found and (option.choices is _LEVELS or found[0] == value) else None
+
+
+def autoscale_pair(value: Any) -> tuple[int, int] | None:
+    """``(max, min)`` of ``[10, 2]``, ``"10,2"``, ``10`` or ``"10"``; like Celery, the order does not matter."""
+    given = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
+    if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= 2:
+        return None
+    if any(isinstance(item, bool) or not str(item).strip().isdigit() for item in given):
+        return None
+    numbers = sorted((int(item) for item in given), reverse=True)
+    return numbers[0], numbers[1] if len(numbers) == 2 else 0
+
+
+def render(options: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of ``celery worker`` for checked ``options``, in the table's order."""
+    return [word for name, option in OPTIONS.items() if name in options for word in _words(option, options[name])]
+
+
+def _words(option: Option, value: Any) -> Sequence[str]:
+    if option.kind == "flag":
+        return [option.flag] if value else []
+    if option.kind == "pair":
+        value = ",".join(str(number) for number in autoscale_pair(value) or ())
+    elif option.kind == "list":
+        value = ",".join(value)
+    elif option.kind == "choice":
+        value = _choice(option, value)
+    return [f"{option.flag}={value}"]
+
+
+# The environment. `celery` starts click with auto_envvar_prefix="CELERY" (undocumented, since 5.0): every option of every
+# command is also a name in the environment, and the app-wide options are read under bare names as well.
+
+_BARE = {"APP": "-A", "BROKER_URL": "the broker", "RESULT_BACKEND": "the result store", "LOADER": "the loader",
+         "CONFIG_MODULE": "the configuration module", "SKIP_CHECKS": "the checks at start"}
+_PREFIXED = {"CELERY_APP": "-A", "CELERY_BROKER": "the broker", "CELERY_LOADER": "the loader", "CELERY_CONFIG": "the configuration module",
+             "CELERY_WORKDIR": "the working directory", "CELERY_SKIP_CHECKS": "the checks at start"}
+_INSTEAD = {"concurrency": "the group's key concurrency", "queues": "the group's key queues"}
+_UNREAD = {"CELERY_WORKER_SEND_TASK_EVENTS": "options.task_events", "CELERY_WORKER_LOG_FORMAT": "settings.worker_log_format",
+           "CELERY_WORKER_DISABLE_RATE_LIMITS": "settings.worker_disable_rate_limits"}
+
+
+def check_environment(environment: Mapping[str, Any]) -> list[str]:
+    """Warn of names that change the worker behind the declaration's back. Values are never shown; an empty one is unset."""
+    return [text for name, value in environment.items() if value not in ("", None) for text in _warning(name)]
+
+
+def _warning(name: str) -> list[str]:
+    option = name[len("CELERY_WORKER_"):].lower() if name.startswith("CELERY_WORKER_") else ""
+    if option in OPTIONS:
+        if OPTIONS[option].refused and option not in _INSTEAD:
+            return [f"environment {name}: Celery's command line takes it as {OPTIONS[option].flag}, which is refused: {OPTIONS[option].refused}"]
+        instead = _INSTEAD.get(option, f"options.{option}")
+        return [f"environment {name}: Celery's command line takes it as {OPTIONS[option].flag}; declare {instead}, which wins over it"]
+    if name in _UNREAD:
+        return [f"environment {name}: Celery does not read it; unless the app does, declare {_UNREAD[name]}"]
+    if name in _BARE or name in _PREFIXED:
+        return [f"environment {name}: Celery's command line reads this name too, and it changes {_BARE.get(name) or _PREFIXED[name]}; rename it"]
+    if name == "REMAP_SIGTERM":
+        return ["environment REMAP_SIGTERM: it turns a stop that waits for tasks into one that does not; drain_seconds governs the stop"]
+    return []
