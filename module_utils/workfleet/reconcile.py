@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import secrets
+import sys
 import time
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -26,6 +27,8 @@ from .steps import Step, report, secret_diff, text_diff
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+#: What runs the launcher: the system's Python, whichever interpreter Ansible happens to use today.
+PYTHON = next(path for path in ("/usr/bin/python3", sys.executable) if os.path.exists(path))
 POLL_SECONDS = 0.1
 LOG_LINES = 15
 #: A lease outlives one call by this much, so that a run whose control node died frees the host by itself.
@@ -54,7 +57,7 @@ class GroupRequest:
 class Request:
     """What the control node asks of a host, as it comes out of the payload.
 
-    ``tokens`` maps ``slot``, ``incarnation``, ``generation`` and ``release`` to the placeholders in the texts.
+    ``tokens`` maps ``slot``, ``incarnation``, ``generation``, ``release`` and ``python`` to the placeholders in the texts.
     ``release`` is the release that the nodes should run; None means the current one. ``restart_since`` is the Unix time
     of a wish to restart. ``run`` names this run of a playbook; ``holder`` says for people who it is.
     """
@@ -124,7 +127,7 @@ class Reconciler:
 
     def intent(self, group: GroupRequest) -> plan.Intent:
         """Return a group as the plan wants it: this host's generation, and the two texts of a node."""
-        fixed = {token: f"<{word}>" for word, token in self.request.tokens.items()}
+        fixed = {token: f"<{word}>" for word, token in self.request.tokens.items() if word != "release"}
         values = fill(group.values, {**fixed, self.request.tokens["release"]: self.release or ""})
         generation = hmac.new(self.key, values.encode(), hashlib.sha256).hexdigest()[:16]
         return plan.Intent(
@@ -137,7 +140,7 @@ class Reconciler:
         """Put what only the host knows into a text."""
         tokens = self.request.tokens
         return fill(text, {tokens["slot"]: str(name.slot), tokens["incarnation"]: str(name.incarnation),
-                           tokens["generation"]: generation, tokens["release"]: self.release or ""})
+                           tokens["generation"]: generation, tokens["release"]: self.release or "", tokens["python"]: PYTHON})
 
     def env_path(self, name: Name) -> str:
         """Return the environment file of a node."""

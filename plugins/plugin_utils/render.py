@@ -43,9 +43,8 @@ STRICT_SANDBOX = {
 class Renderer:
     """Renders the texts of one declaration. ``overrides`` is a directory looked into before our own templates."""
 
-    def __init__(self, declaration: Declaration, python: str, overrides: str | None = None) -> None:
+    def __init__(self, declaration: Declaration, overrides: str | None = None) -> None:
         self.declaration = declaration
-        self.python = python
         folders = [overrides] if overrides else []
         self.jinja = jinja2.Environment(  # noqa: S701 - units and environment files are no HTML
             loader=jinja2.FileSystemLoader([*folders, TEMPLATES]), undefined=jinja2.StrictUndefined,
@@ -55,7 +54,7 @@ class Renderer:
                                   program_words=program_words, program_value=program_value)
         salt = secrets.token_hex(6)
         # Random, so that no value of a user's can hold one by accident or by intent.
-        self.tokens = {word: f"@{salt}.{word}@" for word in ("slot", "incarnation", "generation", "release")}
+        self.tokens = {word: f"@{salt}.{word}@" for word in ("slot", "incarnation", "generation", "release", "python")}
 
     def payload(self) -> dict[str, Any]:
         """Return the part of the request that follows from the declaration; see ``reconcile.Request``."""
@@ -104,7 +103,7 @@ class Renderer:
         app, declared = self.declaration.app, self.declaration
         unit = f"workfleet.{app.name}.{group.name}.{self.tokens['slot']}.{self.tokens['incarnation']}"
         engine = engines.named(group.engine)
-        launch = [self.python, "-I", f"{app.root}/workfleet/launch.py", "--unit", unit, "--generation", self.tokens["generation"],
+        launch = [self.tokens["python"], "-I", f"{app.root}/workfleet/launch.py", "--unit", unit, "--generation", self.tokens["generation"],
                   "--run-directory", declared.run_directory, "--env-file", f"{app.root}/env/{unit}.env"]
         if declared.manager == "supervisor":
             for key, option in (("open_files", "--open-files"), ("nice", "--nice")):

@@ -1,0 +1,85 @@
+"""Check and render on the control node, then call the module until all is done, showing the progress."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import os
+import socket
+import time
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
+
+#: One module call; short, since a killed control node leaves the call that runs to its end.
+CALL_SECONDS = 5
+LOCK_POLL_SECONDS = 1.0
+
+
+class ActionModule(ActionBase):
+    """The control node's half of ``worker_nodes``."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the result of all calls as one."""
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        arguments = self._task.args
+        self.host = str(task_vars["inventory_hostname"])
+        request = self.request(arguments)
+        merged: dict[str, Any] = {}
+        said = ""
+        while True:
+            result = self.call(request, int(arguments.get("lock_seconds", 30)), task_vars)
+            merged = merge(merged, result, self.host)
+            if result.get("failed") or not result.get("more"):
+                return merged
+            request["waiting"] = result["waiting"]
+            if result["doing"] and result["doing"] != said:
+                said = result["doing"]
+                self._display.display(f"  {self.host}: {said}")
+
+    def request(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return what the host is asked to do."""
+        declared = actions.declaration(arguments, self.host)
+        only = actions.only(arguments, declared)
+        state = arguments.get("state") or ""
+        if state not in ("", "started", "stopped", "absent"):
+            raise AnsibleActionFail(f"state = {state!r}: must be one of started, stopped, absent")
+        if state:
+            groups = [dataclasses.replace(group, state=state if only is None or group.name in only else group.state) for group in declared.groups]
+            declared = dataclasses.replace(declared, groups=tuple(groups))
+        for warning in declared.warnings:
+            self._display.warning(f"{self.host}: {warning}")
+        request = Renderer(declared, arguments.get("templates") or None).payload()
+        request.update(
+            only=only, release=arguments.get("release") or None, with_rollout=bool(arguments.get("rollout_now", True)),
+            restart_since=time.time() if arguments.get("restart") else None, deadline_seconds=CALL_SECONDS,
+            run=f"{socket.gethostname()}.{os.getppid()}",
+            holder=f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})",
+        )
+        return request
+
+    def call(self, request: dict[str, Any], lock_seconds: int, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Call the module once; where another run holds the host, wait for it a while."""
+        until = time.monotonic() + lock_seconds
+        told = False
+        while True:
+            result: dict[str, Any] = self._execute_module(
+                module_name="workfleet.core.worker_nodes", module_args={"payload": actions.payload(request)}, task_vars=task_vars)
+            if not result.get("locked") or time.monotonic() > until:
+                return result
+            if not told:
+                self._display.display(f"  {self.host}: waiting for {result['holder']}")
+                told = True
+            time.sleep(LOCK_POLL_SECONDS)
+
+
+def merge(merged: dict[str, Any], result: dict[str, Any], host: str) -> dict[str, Any]:
+    """Put the result of one more call behind those before: steps add up, the first diff is that of the whole plan."""
+    steps = [*merged.get("steps", []), *({**step, "host": host} for step in result.get("steps", []))]
+    diff = merged.get("diff", result.get("diff", []))
+    return {**result, "steps": steps, "changed": bool(steps), "diff": diff}

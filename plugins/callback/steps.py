@@ -1,0 +1,61 @@
+"""Write the steps of a run to ``-e steps_json=FILE``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ansible.plugins.callback import CallbackBase
+
+if TYPE_CHECKING:
+    from ansible.executor.task_result import CallbackTaskResult
+    from ansible.playbook.play import Play
+
+DOCUMENTATION = """
+name: steps
+type: notification
+short_description: Write the steps of a run to a file
+description:
+  - With C(-e steps_json=FILE) every step that our modules report is written there, in check mode too, in the order of execution.
+  - A run that fails has written the steps that were done until then.
+"""
+
+
+class CallbackModule(CallbackBase):
+    """Collects the ``steps`` of results."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "workfleet.core.steps"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.steps: list[dict[str, Any]] = []
+        self.path: str | None = None
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        """Learn where to write."""
+        self.path = play.get_variable_manager().extra_vars.get("steps_json")
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        """Take the steps of a task."""
+        self.take(result)
+
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        """Take the steps that were done before a failure."""
+        self.take(result)
+
+    def take(self, result: CallbackTaskResult) -> None:
+        """Note the steps of one result; ours are those that name an action and a reason."""
+        steps = result._result.get("steps")
+        if isinstance(steps, list):
+            host = result._host.get_name()
+            self.steps += [{**step, "host": step.get("host") or host} for step in steps if isinstance(step, dict) and "action" in step and "reason" in step]
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """Write the file."""
+        if self.path:
+            with open(self.path, "w", encoding="utf-8") as file:
+                json.dump(self.steps, file, indent=1)
+                file.write("\n")

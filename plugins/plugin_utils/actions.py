@@ -1,0 +1,37 @@
+"""What our action plugins share: arguments, payloads, and the declaration behind them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def payload(values: Mapping[str, Any]) -> str:
+    """Return values as one opaque text, the only form in which secrets travel to a host."""
+    return base64.b64encode(json.dumps(values).encode()).decode()
+
+
+def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
+    """Return the declaration in a task's arguments; a wrong one fails the task with every mistake."""
+    keys = ("app", "groups", "manager", "run_directory", "rollout", "log")
+    try:
+        return spec.parse({"host": host, **{key: arguments.get(key) for key in keys}})
+    except WorkfleetError as error:
+        raise AnsibleActionFail(str(error)) from error
+
+
+def only(arguments: Mapping[str, Any], declared: spec.Declaration) -> list[str] | None:
+    """Return the groups that a task narrows to."""
+    try:
+        return spec.selected(declared, arguments.get("only"))
+    except WorkfleetError as error:
+        raise AnsibleActionFail(str(error)) from error
