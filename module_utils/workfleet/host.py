@@ -103,6 +103,22 @@ def write(path: str, text: str, *, mode: int = 0o644, owner: str | None = None, 
             os.unlink(temporary)
 
 
+def uid(user: str) -> int | None:
+    """Return the number of a user, or ``None`` where this host has no such account."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def gid(group: str) -> int | None:
+    """Return the number of a group, or ``None`` where this host has no such group."""
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+
 def own(path: str, owner: str | None, group: str | None) -> None:
     """Give ``path`` to ``owner`` and ``group`` where we are root; elsewhere what we make is ours already."""
     if os.geteuid() != 0 or (owner is None and group is None):
