@@ -127,12 +127,9 @@ more:
   returned: always
 """
 
-import base64
-import json
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import managers, reconcile
+from ..module_utils.workfleet import managers, payload, reconcile
 from ..module_utils.workfleet.errors import WorkfleetError
 from ..module_utils.workfleet.steps import report
 
@@ -147,11 +144,9 @@ ARGUMENTS = {
 def main() -> None:
     """Parse, observe, plan, apply, report."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    if not module.params["payload"]:
-        module.fail_json(msg="worker_nodes works through its action plugin, which is missing here: call it as workfleet.core.worker_nodes")
     reconciler = None
     try:
-        request = reconcile.Request.parse(json.loads(base64.b64decode(module.params["payload"])))
+        request = reconcile.Request.parse(payload.unpack(module.params["payload"], "worker_nodes"))
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
         reconciler = reconcile.Reconciler(request, manager, check=module.check_mode)
         outcome = reconciler.call()

@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
@@ -69,7 +70,7 @@ class ActionModule(ActionBase):
         told = False
         while True:
             result: dict[str, Any] = self._execute_module(
-                module_name="workfleet.core.worker_nodes", module_args={"payload": actions.payload(request)}, task_vars=task_vars)
+                module_name="workfleet.core.worker_nodes", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
             if not result.get("locked") or time.monotonic() > until:
                 return result
             if not told:

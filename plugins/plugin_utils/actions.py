@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
@@ -13,11 +11,6 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors im
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-def payload(values: Mapping[str, Any]) -> str:
-    """Return values as one opaque text, the only form in which secrets travel to a host."""
-    return base64.b64encode(json.dumps(values).encode()).decode()
 
 
 def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:

@@ -17,7 +17,7 @@ import jinja2
 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.base import Place
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.supervisor import program_value, program_words
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.supervisor import command_json, program_value, program_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -113,7 +113,7 @@ class Renderer:
             "app": app.name, "group": group.name, "slot": self.tokens["slot"], "unit": unit, "generation": self.tokens["generation"],
             "engine": group.engine, "user": app.user, "user_group": app.group, "directory": place.directory, "command": command,
             "launch": [*launch, "--", *command],
-            "launch_json": [*launch, "--json", json_word(command)],
+            "launch_json": [*launch, "--json", command_json(command)],
             "environment": values, "notifies": engine.notifies(group), "has_children": engine.has_children(group),
             "stop_seconds": group.stop_seconds,
             "start_seconds": int(declared.rollout.ready_timeout_seconds) + START_MARGIN_SECONDS,
@@ -188,8 +188,3 @@ def unit_word(word: str) -> str:
 def unit_path(path: str) -> str:
     """Return a path for settings that take one path to the end of the line, where only ``%`` is special."""
     return path.replace("%", "%%")
-
-
-def json_word(words: list[str]) -> str:
-    """Return an argv as one ASCII word that holds nothing an ini file or a shell would touch."""
-    return json.dumps(words).replace(";", "\\u003b").replace("#", "\\u0023")

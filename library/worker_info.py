@@ -1,0 +1,125 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Tell the truth about the worker nodes of an app on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: worker_info
+short_description: Tell what the worker nodes of an app on a host really do
+version_added: "0.1.0"
+author: Workfleet contributors
+description:
+  - Looks at the process manager, at what each process was started with, and asks every node over the broker what it consumes and runs.
+  - It returns as soon as all nodes have answered. A figure that cannot be told is null, never 0.
+  - Changes nothing.
+options:
+  app:
+    description: The values that nodes share, the C(app_*) variables without their prefix.
+    type: dict
+    required: true
+  groups:
+    description: The worker groups, as in C(worker_groups).
+    type: list
+    elements: dict
+    default: []
+  manager:
+    description: The process manager.
+    type: str
+    choices: [systemd, supervisor]
+    default: systemd
+  run_directory:
+    description: Where run records and the manager's socket are. Empty means C(/run/workfleet/<app>).
+    type: str
+    default: ""
+  rollout:
+    description: As in C(worker_rollout).
+    type: dict
+    default: {}
+  log:
+    description: As in C(worker_log).
+    type: dict
+    default: {}
+  only:
+    description: Names of worker groups with commas between them.
+    type: str
+    default: ""
+  timeout:
+    description: Seconds to wait for the answer of nodes.
+    type: float
+    default: 2.0
+  payload:
+    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+"""
+
+EXAMPLES = r"""
+- name: Look at the nodes
+  workfleet.core.worker_info:
+    app:
+      name: shop
+      root: /opt/shop
+      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+    groups: "{{ worker_groups }}"
+  register: fleet
+"""
+
+RETURN = r"""
+manager:
+  description: The process manager.
+  type: str
+  returned: always
+release:
+  description: The current release on this host, or null.
+  type: str
+  returned: always
+nodes:
+  description: One entry a node, in the form of the status JSON.
+  type: list
+  elements: dict
+  returned: always
+queues:
+  description: The declared queues, in the form of the status JSON.
+  type: list
+  elements: dict
+  returned: always
+problems:
+  description: One sentence for each thing that is wrong.
+  type: list
+  elements: str
+  returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.workfleet import info, managers, payload, reconcile
+from ..module_utils.workfleet.errors import WorkfleetError
+
+ARGUMENTS = {
+    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
+    "rollout": {"type": "dict"}, "log": {"type": "dict"}, "only": {"type": "str"}, "timeout": {"type": "float"},
+    "payload": {"type": "str", "no_log": True},
+}
+
+
+def main() -> None:
+    """Parse, observe, report."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        given = payload.unpack(module.params["payload"], "worker_info")
+        timeout = given.pop("timeout")
+        request = reconcile.Request.parse(given)
+        manager = managers.named(request.manager, request.app, request.root, request.run_directory)
+        found = info.look(reconcile.Reconciler(request, manager, check=True), timeout)
+    except WorkfleetError as error:
+        module.fail_json(msg=str(error), **error.details)
+    module.exit_json(changed=False, **found)
+
+
+if __name__ == "__main__":
+    main()
