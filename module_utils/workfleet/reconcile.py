@@ -69,12 +69,13 @@ class Request:
     run_directory: str
     manager: str
     has_release: bool
-    release: str | None
     groups: list[GroupRequest]
     tokens: dict[str, str]
     rollout: Rollout
     manager_texts: dict[str, str]
     longest_drain: int
+    release: str | None = None
+    pip_environment: dict[str, str] = field(default_factory=dict)
     broker_url: str = ""
     broker_options: dict[str, Any] = field(default_factory=dict)
     only: list[str] | None = None
@@ -187,7 +188,8 @@ class Reconciler:
                 self.manager.install(self.wanted)
                 done += service_steps(service)
             outcome.more = not self.work(outcome, done)
-        outcome.present = self.manager.present() if outcome.steps and not self.check else [node.present for node in seen]
+            seen = self.observe()
+        outcome.present = [node.present for node in seen]
         return outcome
 
     def describe(self, made: plan.Plan, seen: list[plan.Seen], service: list[str], outcome: Outcome) -> None:
@@ -259,6 +261,8 @@ class Reconciler:
             part = list(items)
             names = [plan.name_of(self.request.app, item) for item in part if item.group is not None]
             if action == "remove" and not self.gone(names, outcome):
+                return False
+            if action == "start" and not self.gone(self.stopping(names), outcome):
                 return False
             if action == "start":
                 self.start(names, outcome)
@@ -345,6 +349,10 @@ class Reconciler:
                 return False
             time.sleep(POLL_SECONDS)
         return True
+
+    def stopping(self, names: Sequence[Name]) -> list[Name]:
+        """Return those of these nodes that are on their way down."""
+        return [node.name for node in self.manager.present() if node.activity == "stopping" and node.name in names]
 
     def settled(self, made: plan.Plan, outcome: Outcome) -> bool:
         """Wait until the nodes that were started, and any that is still starting, are ready and stay so."""

@@ -17,7 +17,13 @@ import jinja2
 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.base import Place
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.supervisor import command_json, program_value, program_words
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.supervisor import (
+    command_json,
+    program_value,
+    program_words,
+    service_paths,
+    service_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -124,16 +130,14 @@ class Renderer:
         }
 
     def manager_texts(self) -> dict[str, str]:
-        """Return the texts of the manager's own service by path; the host knows where they stand."""
+        """Return the texts of the manager's own service by path."""
         if self.declaration.manager != "supervisor":
             return {}
-        declared, app = self.declaration, self.declaration.app
-        longest = max((group.stop_seconds for group in declared.groups), default=0)
-        service = {"app": app.name, "user": app.user, "group": app.group, "root": app.root, "run_directory": declared.run_directory,
-                   "runtime_directory": os.path.relpath(declared.run_directory, "/run") if declared.run_directory.startswith("/run/") else "",
-                   "stop_seconds": longest + 30}
-        return {name: self.jinja.get_template(f"supervisor/{name}.j2").render(service=service)
-                for name in ("supervisord.conf", "supervisord.service")}
+        app = self.declaration.app
+        longest = max((group.stop_seconds for group in self.declaration.groups), default=0)
+        service = service_values(app.name, app.root, self.declaration.run_directory, app.user, app.group, longest)
+        return {path: self.jinja.get_template(f"supervisor/{name}").render(service=service)
+                for name, path in service_paths(app.name, app.root).items()}
 
     def render(self, template: str, node: Mapping[str, Any]) -> str:
         """Render one template; it sees ``node`` and nothing else."""
