@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 METHODS = ("stats", "active", "reserved", "active_queues")
 
 #: Transport options of kombu and settings of celery that change where things stand in Redis.
-WIRE_OPTIONS = ("global_keyprefix", "sep", "priority_steps", "fanout_prefix", "control_exchange", "result_global_keyprefix")
+WIRE_OPTIONS = ("global_keyprefix", "sep", "priority_steps", "fanout_prefix", "control_exchange", "unacked_key",
+                "result_global_keyprefix")
 #: Known, and of no consequence to what is asked here.
-_OTHER_OPTIONS = ("visibility_timeout", "queue_order_strategy", "unacked_key", "unacked_index_key", "unacked_mutex_key",
-                  "fanout_patterns", "socket_timeout", "socket_connect_timeout", "socket_keepalive", "max_connections",
+_OTHER_OPTIONS = ("visibility_timeout", "queue_order_strategy", "unacked_index_key", "unacked_mutex_key", "fanout_patterns",
+                  "socket_timeout", "socket_connect_timeout", "socket_keepalive", "max_connections",
                   "health_check_interval", "retry_on_timeout", "client_name")
 
 # Replies go to an exchange of our own rather than kombu's `reply.celery.pidbox`: its binding table may have a time to
@@ -48,6 +49,7 @@ class Wire:
     priority_steps: tuple[int, ...] = (0, 3, 6, 9)
     fanout_prefix: bool | str = True
     control_exchange: str = "celery"
+    unacked_key: str = "unacked"
     result_global_keyprefix: str = ""
 
     @classmethod
@@ -246,19 +248,20 @@ class TaskMessage:
 
 
 def task_message(
-    task: str, queue: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, expires: float | None = None
+    task: str, queue: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+    expires: float | None = None, ignore_result: bool = False,
 ) -> TaskMessage:
     """Make a message of celery's task protocol 2, for ``LPUSH`` to ``Wire.lists(queue)[0]``.
 
-    ``expires``: seconds from now after which a worker drops the task instead of running it. The result is stored
-    even where the app's ``task_ignore_result`` is set.
+    ``expires``: seconds from now after which a worker drops the task instead of running it. ``ignore_result`` holds
+    whatever the app's own ``task_ignore_result`` says (since celery 5.7; before it the app's has the last word).
     """
     task_id, tag = str(uuid.uuid4()), str(uuid.uuid4())
     until = None if expires is None else (datetime.now(timezone.utc) + timedelta(seconds=expires)).isoformat()
     headers = {
         "lang": "py", "task": task, "id": task_id, "root_id": task_id, "parent_id": None, "group": None, "group_index": None,
         "shadow": None, "eta": None, "expires": until, "retries": 0, "timelimit": [None, None], "origin": "workfleet",
-        "argsrepr": repr(tuple(args)), "kwargsrepr": repr(dict(kwargs or {})), "ignore_result": False,
+        "argsrepr": repr(tuple(args)), "kwargsrepr": repr(dict(kwargs or {})), "ignore_result": ignore_result,
         "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
     }
     body = [list(args), dict(kwargs or {}), {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]

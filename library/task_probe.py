@@ -1,0 +1,143 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Send a canary task through queues and back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: task_probe
+short_description: Send a canary task through queues and back
+version_added: "0.1.0"
+author: Workfleet contributors
+description:
+  - Puts a task into each queue, all at once, and waits until its result is in the result store.
+  - By default the task is C(celery.accumulate), which every Celery app has and which returns its arguments, so that nothing needs to be added to an app.
+  - Speaks to Redis itself and needs no packages on the host it runs on. Broker and result store may be different servers.
+  - A canary that no worker took is removed from its queue again. One that a busy worker holds is dropped by that worker, since it carries an expiry.
+options:
+  broker_url:
+    description: The broker, as C(app_broker_url). Only Redis is understood; queues of another broker are returned as C(not proved).
+    type: str
+    required: true
+  result_url:
+    description: The result store, as C(app_result_url). Without one that is Redis the answer is C(not proved) at best.
+    type: str
+    default: ""
+  queues:
+    description: The queues.
+    type: list
+    elements: str
+    required: true
+  timeout:
+    description: Seconds that a canary may take from being sent to its result being read.
+    type: float
+    default: 30
+  broker_options:
+    description: Transport options that the app sets in its own code, as C(app_broker_options).
+    type: dict
+    default: {}
+  task:
+    description: The name of a task of the app's own, in place of C(celery.accumulate).
+    type: str
+    default: celery.accumulate
+  args:
+    description: The positional arguments of O(task).
+    type: list
+    elements: raw
+  kwargs:
+    description: The keyword arguments of O(task).
+    type: dict
+    default: {}
+  must_return:
+    description: Whether the task fails where a canary did not come back.
+    type: bool
+    default: true
+  payload:
+    description: Set by the action plugin. One opaque text, so that no password is written to a journal.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: Sends nothing, and returns every queue as C(not proved).
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+"""
+
+EXAMPLES = r"""
+- name: Prove that both queues are worked on
+  workfleet.core.task_probe:
+    broker_url: "{{ app_broker_url }}"
+    result_url: "{{ app_result_url }}"
+    queues: [reports, default]
+    timeout: 10
+
+- name: Prove it by a task of the app
+  workfleet.core.task_probe:
+    broker_url: "{{ app_broker_url }}"
+    result_url: "{{ app_result_url }}"
+    queues: [default]
+    task: app.celery_app.health_check
+"""
+
+RETURN = r"""
+probes:
+  description: What became of each queue's canary, in the order of O(queues).
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    queue:
+      description: The queue.
+      type: str
+    ok:
+      description: Whether the canary came back as it should. V(null) where that can neither be proved nor denied.
+      type: bool
+    state:
+      description: One of V(ok), V(not proved), V(failed).
+      type: str
+    seconds:
+      description: From sending to the last word. V(null) where nothing was sent.
+      type: float
+    reason:
+      description: What was observed. V(null) where all is well.
+      type: str
+  sample: [{"queue": "reports", "ok": true, "state": "ok", "seconds": 0.012, "reason": null}]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.engines import celery_probe
+from ..module_utils.workfleet.errors import WorkfleetError
+
+ARGUMENTS = {
+    "broker_url": {"type": "str", "no_log": True}, "result_url": {"type": "str", "no_log": True}, "queues": {"type": "list", "elements": "str"},
+    "timeout": {"type": "float"}, "broker_options": {"type": "dict"}, "task": {"type": "str"}, "args": {"type": "list", "elements": "raw"},
+    "kwargs": {"type": "dict"}, "must_return": {"type": "bool"}, "payload": {"type": "str", "no_log": True},
+}
+
+
+def main() -> None:
+    """Parse, probe, report."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        values = payload.unpack(module.params["payload"], "task_probe")
+        must_return = values.pop("must_return", True)
+        request = celery_probe.parse(values)
+        if module.check_mode:
+            proofs = celery_probe.not_proved(request.queues, "check mode: nothing was sent")
+        else:
+            proofs = celery_probe.probe(request)
+        probes = celery_probe.result(proofs)
+        silent = [f"{proof.queue}: {proof.reason}" for proof in proofs if proof.ok is False]
+        if silent and must_return:
+            raise WorkfleetError(f"{len(silent)} of {len(proofs)} canaries did not come back. {'. '.join(silent)}", probes=probes)
+    except WorkfleetError as error:
+        module.fail_json(msg=str(error), **error.details)
+    module.exit_json(changed=False, probes=probes)
+
+
+if __name__ == "__main__":
+    main()

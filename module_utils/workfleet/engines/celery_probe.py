@@ -1,0 +1,214 @@
+"""A canary task through each queue and back.
+
+Every Celery app has the built-in task ``celery.accumulate``, which returns its arguments: no change to the app is
+needed. All canaries are sent at once. None is left behind: what was not taken is removed from its queue again, what
+was taken too late is dropped by its worker, for it carries an expiry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .. import resp
+from ..errors import WorkfleetError
+from .celery_wire import TaskMessage, Wire, inspect, queue_depths, task_message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+BUILT_IN_TASK = "celery.accumulate"
+_FINAL = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED")
+_GRACE = 60.0  # seconds that the clocks of this host and a worker's may differ before a canary is dropped untried
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.005, 0.05
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to probe; the URLs are secret."""
+
+    broker_url: str
+    result_url: str = ""
+    queues: Sequence[str] = ()
+    timeout: float = 30.0
+    broker_options: Mapping[str, Any] = field(default_factory=dict)
+    task: str = BUILT_IN_TASK
+    args: Sequence[Any] = ("workfleet",)
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What became of a queue's canary. ``ok`` is ``None`` where it can neither be proved nor denied."""
+
+    queue: str
+    ok: bool | None
+    state: str
+    seconds: float | None = None
+    reason: str | None = None
+
+
+def not_proved(queues: Sequence[str], reason: str) -> list[Proof]:
+    """The same ignorance of all queues."""
+    return [Proof(queue, None, "not proved", None, reason) for queue in queues]
+
+
+def result(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
+    """Proofs as JSON-ready values."""
+    return [asdict(proof) for proof in proofs]
+
+
+def probe(request: Request) -> list[Proof]:
+    """Send a canary through each queue and say what became of it, in the order of the queues."""
+    scheme = request.broker_url.partition("://")[0]
+    if not _is_redis(request.broker_url):
+        return not_proved(request.queues, f"the broker is {scheme or 'not given'}://, only Redis is understood")
+    wire = Wire.parse(request.broker_options)
+    with contextlib.ExitStack() as stack:
+        # Both are reached before anything is sent: a wrong URL leaves no canary behind.
+        broker = stack.enter_context(resp.connect(request.broker_url))
+        results = stack.enter_context(resp.connect(request.result_url)) if _is_redis(request.result_url) else None
+        return _Flight(request, wire, broker, results).proofs()
+
+
+def _is_redis(url: str) -> bool:
+    return url.partition("://")[0] in ("redis", "rediss", "unix", "socket", "redis+socket", "sentinel")
+
+
+class _Flight:
+    """All canaries of one request, from their sending to the last word on each."""
+
+    def __init__(self, request: Request, wire: Wire, broker: resp.Client, results: resp.Client | None) -> None:
+        self.request, self.wire, self.broker, self.results = request, wire, broker, results
+        self.canaries = [
+            task_message(request.task, queue, request.args, request.kwargs, request.timeout + _GRACE, ignore_result=results is None)
+            for queue in dict.fromkeys(request.queues)
+        ]
+        self.proved: dict[str, Proof] = {}
+        self.sent = 0.0
+
+    def proofs(self) -> list[Proof]:
+        """Send, wait, and account for those that did not come back."""
+        self.sent = time.monotonic()
+        self.broker.pipeline([("LPUSH", self._list(canary), canary.text) for canary in self.canaries])
+        try:
+            self._wait(self._look_for_results if self.results else self._look_whether_taken)
+        finally:
+            late = self._account_for(self._pending())
+        self.proved.update({proof.queue: proof for proof in late})
+        return [self.proved[canary.queue] for canary in self.canaries]
+
+    def _list(self, canary: TaskMessage) -> str:
+        return self.wire.lists(canary.queue)[0]
+
+    def _pending(self) -> list[TaskMessage]:
+        return [canary for canary in self.canaries if canary.queue not in self.proved]
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self.sent, 3)
+
+    def _wait(self, look: Any) -> None:
+        pause = _SHORTEST_WAIT
+        while self._pending() and self._seconds() < self.request.timeout:
+            time.sleep(pause)
+            before = len(self.proved)
+            look(self._pending())
+            pause = _SHORTEST_WAIT if len(self.proved) > before else min(pause * 1.5, _LONGEST_WAIT)
+
+    def _look_for_results(self, pending: Sequence[TaskMessage]) -> None:
+        assert self.results is not None  # noqa: S101 - for the type checker
+        for canary, stored in zip(pending, self.results.pipeline([("GET", self.wire.result(canary.id)) for canary in pending])):
+            proof = None if stored is None else self._judge(canary, stored)
+            if proof:
+                self.proved[canary.queue] = proof
+                self.results.call("DEL", self.wire.result(canary.id))
+
+    def _judge(self, canary: TaskMessage, stored: bytes) -> Proof | None:
+        """The word on a stored result; ``None`` for one that is not final."""
+        try:
+            meta = json.loads(stored)
+            state, value = meta["status"], meta["result"]
+        except (ValueError, KeyError, TypeError):
+            return Proof(canary.queue, None, "not proved", self._seconds(), "it came back, but its result is not JSON and is not read")
+        if state not in _FINAL:
+            return None
+        if state == "REVOKED":
+            reason = "a worker dropped the canary as expired: its clock differs from this host's by a minute or more"
+        elif state != "SUCCESS":
+            reason = f"the task {self.request.task} ended as {state}: {_exception(value)}"
+        elif self.request.task == BUILT_IN_TASK and value != list(self.request.args):
+            reason = f"the task {BUILT_IN_TASK} returned something else than it was given: is it replaced in this app?"
+        else:
+            return Proof(canary.queue, True, "ok", self._seconds())
+        return Proof(canary.queue, False, "failed", self._seconds(), reason)
+
+    def _look_whether_taken(self, pending: Sequence[TaskMessage]) -> None:
+        """Without a result store that we can read, that a canary left its queue is all there is to see."""
+        places = self.broker.pipeline([("LPOS", self._list(canary), canary.text) for canary in pending], raise_errors=False)
+        for canary, place in zip(pending, places):
+            if place is None:
+                scheme = self.request.result_url.partition("://")[0]
+                store = f"its result would be in {scheme}://, only Redis is understood" if scheme else "no result store is given"
+                self.proved[canary.queue] = Proof(canary.queue, None, "not proved", self._seconds(), f"taken from the queue; {store}")
+
+    def _account_for(self, pending: Sequence[TaskMessage]) -> list[Proof]:
+        """Take back what was not taken, and say of the rest where it was last seen."""
+        if not pending:
+            return []
+        unacked = self.wire.key(self.wire.unacked_key)
+        seen = self.broker.pipeline([
+            word for canary in pending for word in (("LREM", self._list(canary), "1", canary.text), ("HEXISTS", unacked, canary.tag))
+        ])
+        if self.results:
+            self._look_for_results(pending)  # one may have come back between the last look and now
+        depths = queue_depths(self.broker, [canary.queue for canary in pending], self.wire)
+        consumers = self._consumers()
+        return [
+            Proof(canary.queue, False, "failed", self._seconds(), self._why(removed, held, consumers.get(canary.queue, []), depths[canary.queue]))
+            for canary, removed, held in zip(pending, seen[::2], seen[1::2]) if canary.queue not in self.proved
+        ]
+
+    def _why(self, removed: int, held: int, consumers: Sequence[str], depth: int) -> str:
+        seconds = f"{self.request.timeout:g} s"
+        if removed:
+            who = f"{_names(consumers)} consume it and took nothing" if consumers else "no node that answers consumes it"
+            return f"not taken from the queue within {seconds}; {who}; {depth} tasks wait in it"
+        if held:
+            return (f"taken by a node, but not begun within {seconds}: all its places are busy; it cannot be taken back, "
+                    f"and is dropped when its turn comes ({_names(consumers) or 'no node'} answers as a consumer)")
+        where = self.results.address if self.results else "the result store"
+        return (f"taken and acknowledged, but no result in {where} within {seconds}: "
+                "is this the app's result store, does the app set task_ignore_result, did the worker survive?")
+
+    def _consumers(self) -> dict[str, list[str]]:
+        """The nodes that say that they consume a queue."""
+        found: dict[str, list[str]] = {}
+        for node, answers in inspect(self.broker, None, ["active_queues"], timeout=0.5, wire=self.wire).items():
+            for queue in answers["active_queues"] if isinstance(answers.get("active_queues"), list) else []:
+                found.setdefault(queue["name"], []).append(node)
+        return found
+
+
+def _names(nodes: Sequence[str]) -> str:
+    shown = ", ".join(sorted(nodes)[:3])
+    return f"{shown} and {len(nodes) - 3} more" if len(nodes) > 3 else shown
+
+
+def _exception(value: Any) -> str:
+    if isinstance(value, dict) and "exc_type" in value:
+        message = value.get("exc_message")
+        return f"{value['exc_type']}: {' '.join(map(str, message)) if isinstance(message, list) else message}"
+    return str(value)
+
+
+def parse(values: Mapping[str, Any]) -> Request:
+    """Read a payload; raises on what cannot be probed."""
+    request = Request(**{name: value for name, value in values.items() if value is not None})
+    if not request.queues or not all(isinstance(queue, str) and queue for queue in request.queues):
+        raise WorkfleetError("queues: name at least one queue to probe")
+    if request.timeout <= 0:
+        raise WorkfleetError(f"timeout = {request.timeout:g}: must be above 0 seconds")
+    return request
