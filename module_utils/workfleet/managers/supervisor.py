@@ -27,38 +27,38 @@ What supervisor 4.3 does, read in its source and tried, and what follows from it
   of an hour it is 85 s.
 * Nodes outlive a supervisord that is killed, as orphans that nobody supervises. They are told by their run records,
   shown as running with ``result`` ``orphan``, and ``install`` tells them to finish before it starts a new supervisord.
-  (Under systemd the kernel group of the service goes as one: what ran is killed with it.)
+  What they write meanwhile is lost: supervisord held the other end of their output. (Under systemd the kernel group
+  of the service goes as one: what ran is killed with it.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import glob
-import http.client
 import json
 import os
 import re
 import shlex
 import signal
-import socket
 import sys
 import time
-import xmlrpc.client
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
+from xmlrpc.client import Fault
 
 from .. import host
 from ..errors import WorkfleetError
 from .base import OWNER_LINE, Manager, Name, Present, line_value, start_time
+from .processes import Processes
+from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, STILL_RUNNING, Down, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from .base import Wanted
+    from .supervisor_rpc import Call
 
 VERSION = "4.3.0"
 UNIT_DIRECTORY = "/etc/systemd/system"
-ANSWER_SECONDS = 30.0
 UP_SECONDS = 20.0
 ORPHAN_SECONDS = 3.0
 # A path of a unix socket has room for 107 bytes; supervisord binds to ``<path>.<pid>`` first and links it then.
@@ -66,14 +66,9 @@ SOCKET_BYTES = 107 - len(".4194304")
 
 ACTIVITY = {"STOPPED": "stopped", "STARTING": "starting", "RUNNING": "running", "STOPPING": "stopping",
             "BACKOFF": "failed", "EXITED": "failed", "FATAL": "failed", "UNKNOWN": "failed"}
-# Fault codes of supervisor/xmlrpc.py.
-SHUTDOWN_STATE, BAD_NAME, ALREADY_STARTED, NOT_RUNNING, STILL_RUNNING = 6, 10, 60, 70, 91
 
 SWITCH_COMMENT = "; Set by the manager when the node is enabled or disabled."
 SWITCH = re.compile(r"^[ \t]*autostart[ \t]*[=:]", re.MULTILINE | re.IGNORECASE)
-
-Call = tuple[str, tuple[Any, ...]]
-Answer = Union[Any, xmlrpc.client.Fault]
 
 
 # --- Texts --------------------------------------------------------------------------------------------------------
@@ -159,92 +154,6 @@ def socket_path(run_directory: str) -> str:
         raise WorkfleetError(f"supervisor's socket would be {path}: {length} bytes, and at most {SOCKET_BYTES} are "
                              "possible; choose a shorter app_root or app_name")
     return path
-
-
-# --- The XML-RPC socket -------------------------------------------------------------------------------------------
-
-
-class Down(WorkfleetError):
-    """No supervisord listens on the socket (there is none, or it was left behind)."""
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=ANSWER_SECONDS)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ANSWER_SECONDS)
-        self.sock.connect(self.path)
-
-
-class _Transport(xmlrpc.client.Transport):
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _Connection(self.path)
-
-
-class Server:
-    """A supervisord behind its unix socket; refuses to speak to one that is not the app's own."""
-
-    def __init__(self, path: str, identifier: str) -> None:
-        self.path = path
-        self.identifier = identifier
-
-    def call(self, method: str, *params: Any) -> Any:
-        """Make one call; a fault is an error."""
-        answer = self.batch([(method, params)])[0]
-        if isinstance(answer, xmlrpc.client.Fault):
-            raise WorkfleetError(f"supervisord of {self.identifier} refused {method}: {answer.faultString}")
-        return answer
-
-    def batch(self, calls: Sequence[Call]) -> list[Answer]:
-        """Make many calls in one request, in this order; a fault stands in its call's place."""
-        identity: Call = ("supervisor.getIdentification", ())
-        request = [{"methodName": method, "params": list(params)} for method, params in [identity, *calls]]
-        identifier, *answers = [_answer(answer) for answer in self._request(request)]
-        if isinstance(identifier, xmlrpc.client.Fault):
-            if identifier.faultCode == SHUTDOWN_STATE:
-                raise WorkfleetError(f"supervisord of {self.identifier} is shutting down: its programs finish their "
-                                     "tasks; try again when it has gone")
-            raise WorkfleetError(f"supervisord on {self.path} does not tell who it is: {identifier.faultString}")
-        if identifier != self.identifier:
-            raise WorkfleetError(f"on {self.path} answers the supervisord {identifier!r}, not {self.identifier!r}: "
-                                 "another app uses this run directory")
-        return answers
-
-    def _request(self, calls: list[dict[str, Any]]) -> list[Any]:
-        # The identity is asked in the same request, so it is known before anything that changes only by asking alone.
-        try:
-            with xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self.path)) as proxy:
-                if len(calls) > 1 and any(not call["methodName"].startswith("supervisor.get") for call in calls):
-                    first: Any = proxy.system.multicall(calls[:1])
-                    if first != [self.identifier]:
-                        return list(first)
-                answers: Any = proxy.system.multicall(calls)
-                return list(answers)
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise Down(f"no supervisord of {self.identifier} listens on {self.path}") from error
-        except PermissionError as error:
-            raise WorkfleetError(f"may not speak to supervisord on {self.path}: be root or its user") from error
-        except socket.timeout as error:
-            raise WorkfleetError(f"supervisord on {self.path} did not answer within {ANSWER_SECONDS:g} s") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise WorkfleetError(f"supervisord on {self.path} broke off: {error or type(error).__name__}") from error
-        except xmlrpc.client.Error as error:
-            raise WorkfleetError(f"supervisord on {self.path} gave no proper answer: {error}") from error
-        except SyntaxError as error:  # expat's error is one
-            raise WorkfleetError(f"what listens on {self.path} is no supervisord: {error}") from error
-
-
-def _answer(value: Any) -> Answer:
-    if isinstance(value, dict) and "faultCode" in value:
-        return xmlrpc.client.Fault(value["faultCode"], value["faultString"])
-    return value
 
 
 # --- The manager --------------------------------------------------------------------------------------------------
@@ -466,7 +375,7 @@ class Supervisor(Manager):
             return
         answers = self.server.batch([call for _, call in planned])
         refused = [f"{unit}: {answer.faultString}" for (unit, _), answer in zip(planned, answers)
-                   if isinstance(answer, xmlrpc.client.Fault) and answer.faultCode not in tolerated]
+                   if isinstance(answer, Fault) and answer.faultCode not in tolerated]
         if refused:
             raise WorkfleetError(f"supervisord of {self.app} could not {verb} {'; '.join(refused)}")
 
@@ -674,58 +583,3 @@ def tail(path: str, lines: int, most_bytes: int = 1 << 20) -> list[str]:
     if begin:
         found = found[1:]  # a line cut in two
     return found[-lines:] if lines > 0 else []
-
-
-@dataclass(frozen=True)
-class _Process:
-    parent: int
-    started: int
-    memory_bytes: int
-    cpu_seconds: float
-
-
-class Processes:
-    """The host's processes as they are at the first question, for sums over a process and all below it."""
-
-    def __init__(self) -> None:
-        self._all: dict[int, _Process] | None = None
-        self._children: dict[int, list[int]] = {}
-
-    def usage(self, pid: int) -> tuple[int | None, float | None]:
-        """Return resident memory and CPU time (children that ended included) of a process tree."""
-        known = self._read()
-        if pid not in known:
-            return None, None
-        tree = [pid]
-        for member in tree:  # grows while it is walked
-            tree += self._children.get(member, [])
-        return sum(known[one].memory_bytes for one in tree), sum(known[one].cpu_seconds for one in tree)
-
-    def age(self, pid: int) -> float | None:
-        """Return the seconds since a process was started."""
-        known = self._read()
-        try:
-            with open("/proc/uptime", encoding="ascii") as file:
-                up = float(file.read().split()[0])
-            return max(0.0, up - known[pid].started / os.sysconf("SC_CLK_TCK"))
-        except (OSError, KeyError, ValueError):
-            return None
-
-    def _read(self) -> dict[int, _Process]:
-        if self._all is None:
-            self._all = {int(entry): process for entry in os.listdir("/proc") if entry.isdigit()
-                         for process in [_process(entry)] if process is not None}
-            for pid, process in self._all.items():
-                self._children.setdefault(process.parent, []).append(pid)
-        return self._all
-
-
-def _process(pid: str) -> _Process | None:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return None
-    ticks = sum(int(field) for field in fields[11:15])
-    return _Process(int(fields[1]), int(fields[19]), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
-                    ticks / os.sysconf("SC_CLK_TCK"))
