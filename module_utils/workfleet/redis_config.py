@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import WorkfleetError
+from .steps import secret_diff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -398,16 +399,20 @@ def _unescape(text: str) -> str:
     return re.sub(_ESCAPE.pattern.encode(), byte, raw, flags=re.DOTALL).decode("utf-8", "surrogateescape")
 
 
-def masked(text: str | None) -> str | None:
-    """A configuration file for a diff: the same lines without their secrets."""
+def masked(text: str | None, before: str | None) -> str | None:
+    """A configuration file for a diff: of a secret only whether it is another one than in the file ``before``."""
     if text is None:
         return None
-    return "\n".join(
-        f"{words[0]} <secret>" if (words := _split(line)) and words[0].lower() in SECRETS
-        else re.sub(r"#[0-9a-f]{64}|>\S+", "<secret>", line) if words and words[0].lower() == "user"
-        else line
-        for line in text.split("\n")
-    )
+    known = read(before)
+
+    def line_shown(line: str) -> str:
+        words = _split(line) or [""]
+        name = words[0].lower()
+        if name in SECRETS and words[1:] not in ([], [""]):
+            return f"{name} {secret_diff(str(known.get(name, [[]])[-1]), str(words[1:]))}"
+        return re.sub(r"#[0-9a-f]{64}|>\S+", "<secret>", line) if name == "user" else line
+
+    return "\n".join(map(line_shown, text.split("\n")))
 
 
 def without_rivals(base: str | None, declared: Declaration) -> str | None:

@@ -15,6 +15,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import host
@@ -226,7 +227,7 @@ class Embedded(Service):
 
     def start(self) -> None:
         if host.read(self.base) is None:
-            host.write(self.base, "# What CONFIG REWRITE writes; workfleet.conf is read after it and wins.\n", mode=0o600)
+            host.write(self.base, "# CONFIG REWRITE writes here; workfleet.conf is read later and wins.\n", mode=0o600)
         command = [str(self.binary), self.base, "--daemonize", "yes", "--include", self.include]
         done = host.run(command, cwd=self.directory, check=False)
         if done.rc != 0:
@@ -248,7 +249,7 @@ class Embedded(Service):
 
 
 def _tail(path: str, lines: int = 8) -> str:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
         file.seek(max(0, os.path.getsize(path) - 4096))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
     return ""
