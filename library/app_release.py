@@ -1,0 +1,244 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Put an app on a host: account, directories, release, virtualenv, environment."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: app_release
+short_description: Put one Python application on a host, as a release of its own
+version_added: 0.1.0
+description:
+  - Makes the account and the directories of an app, builds a release (code and a virtualenv of its own) where the host lacks it, writes
+    the app's environment and lets the link C(current) name the release. One call, and nothing else is needed on the host but Python.
+  - The name of a release is made from its source, its requirements and its Python. Where the host has that release already, nothing is sent.
+  - C(current) is changed in one step, and only after the release was built to its end. A build that fails or is killed never becomes
+    current, and the next run begins it anew.
+  - Code of the app or of its packages never runs as root.
+options:
+  name:
+    description: Name of the app. Required.
+    type: str
+  user:
+    description:
+      - Account that the app runs as. It is made where it is missing.
+      - Without root's rights it must be the account that logs in.
+      - Default is O(name).
+    type: str
+  group:
+    description: Group of the app. Default is O(name).
+    type: str
+  root:
+    description: Directory of the app on the host. Default is C(/opt/<name>).
+    type: str
+  source:
+    description:
+      - Where the code comes from. Without it there is no release, only the account, the directories and the environment.
+    type: dict
+    suboptions:
+      type:
+        description:
+          - V(directory) of the control node.
+          - V(archive) of the control node. A wheel or sdist is installed into the virtualenv; other tar and zip files are unpacked, without
+            a single directory around everything unless that is itself a Python package.
+          - V(git) repository, resolved and fetched on the control node. Hosts need no git and no credentials. Submodules are not fetched.
+          - V(pypi) package, installed on the host.
+        type: str
+        required: true
+        choices: [directory, archive, git, pypi]
+      location:
+        description: Path on the control node (from the inventory's directory), repository, or name of the package.
+        type: str
+        required: true
+      version:
+        description: Branch, tag or whole commit with V(git) (default C(HEAD)); the exact version, required, with V(pypi).
+        type: str
+      exclude:
+        description:
+          - Patterns of files and directories to leave out, by name, or by path where the pattern has a slash.
+          - Default with V(directory) is C(.git), C(__pycache__), C(.env), C(*.pyc). Virtualenvs are always left out of a directory.
+        type: list
+        elements: str
+  python:
+    description: Python of the virtualenv, a name or a path on the host.
+    type: str
+    default: python3
+  requirements:
+    description:
+      - What to install into the virtualenv. An entry is a pip requirement (C(celery[redis]==5.7.0)), the name of a requirements file inside
+        the release (C(requirements.txt)), the release itself (V(.), C(.[extra])) or an option of pip (begins with C(-)).
+      - The release itself is not installed unless V(.) is listed; its top is the working directory of the nodes, so plain modules are found.
+    type: list
+    elements: str
+    default: []
+  env:
+    description: Environment variables of the app.
+    type: dict
+    default: {}
+  secrets:
+    description: Environment variables of the app whose values are never shown.
+    type: dict
+    default: {}
+  release_commands:
+    description:
+      - Commands (lists of words) that are run once for a release, after it was built and before it becomes current, with the app's
+        environment, in the release's directory and as O(user).
+      - Where one fails, the current release stays, and the next run begins with that command.
+    type: list
+    elements: list
+    default: []
+  run_commands:
+    description: Whether this host is the one that runs O(release_commands).
+    type: bool
+    default: true
+  commands_done:
+    description: Digests of release commands that another host has run for this release (its RV(ignore:commands_done)).
+    type: list
+    elements: str
+    default: []
+  releases_kept:
+    description: How many releases stay on the host. The current one, the one before it and any that a live process uses stay anyway.
+    type: int
+    default: 5
+  pip_environment:
+    description: Environment variables for pip, such as C(PIP_INDEX_URL), C(HTTPS_PROXY), C(PIP_CERT).
+    type: dict
+    default: {}
+  broker_url:
+    description: URL of the broker, given to the app under the names in O(broker_env).
+    type: str
+  result_url:
+    description: URL of the result store, given to the app under the names in O(result_env).
+    type: str
+  broker_env:
+    description: Names for O(broker_url). Default is C(CELERY_BROKER_URL) and C(CHICORY_BROKER_REDIS_URL).
+    type: list
+    elements: str
+  result_env:
+    description: Names for O(result_url). Default is C(CELERY_RESULT_BACKEND) and C(CHICORY_BACKEND_REDIS_URL).
+    type: list
+    elements: str
+  payload:
+    description: All of the above as the action plugin of the same name checked and packed it. Never set by hand.
+    type: str
+  archive:
+    description: Where the action plugin has put the packed source on the host. Never set by hand.
+    type: path
+attributes:
+  check_mode:
+    support: full
+    description: Predicts the same release, steps and diff that a run would have, also on a host without the account and the directories.
+  diff_mode:
+    support: full
+    description: Secret values are shown as changed or unchanged only.
+author:
+  - Workfleet contributors
+"""
+
+EXAMPLES = r"""
+- name: Put the shop on its hosts
+  workfleet.core.app_release:
+    name: shop
+    source:
+      type: git
+      location: https://git.example.org/shop.git
+      version: v1.4.2
+    requirements:
+      - requirements.txt
+    env:
+      DJANGO_SETTINGS_MODULE: shop.settings
+    secrets:
+      SECRET_KEY: "{{ vault_shop_secret_key }}"
+    release_commands:
+      - [python, manage.py, migrate, --no-input]
+"""
+
+RETURN = r"""
+release:
+  description: Id of the declared release; null without a source.
+  returned: success
+  type: str
+  sample: 1f0c8a9be2d4
+previous:
+  description: The release that was current before; null where there was none.
+  returned: success
+  type: str
+  sample: 77ab10c2e9f0
+commands_done:
+  description: Digests of the release commands that were run for this release, here or on another host.
+  returned: success
+  type: list
+  elements: str
+steps:
+  description: What was done, or would be done in check mode, in this order.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - host: web1
+      unit: release 1f0c8a9be2d4
+      group: null
+      slot: null
+      incarnation: null
+      action: write
+      reason: no release of this source, requirements and Python
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.workfleet import payload, release, steps
+from ..module_utils.workfleet.errors import WorkfleetError
+
+SOURCE: dict[str, Any] = {
+    "type": {"type": "str", "required": True, "choices": ["directory", "archive", "git", "pypi"]},
+    "location": {"type": "str", "required": True},
+    "version": {"type": "str"},
+    "exclude": {"type": "list", "elements": "str"},
+}
+ARGUMENTS: dict[str, Any] = {
+    "name": {"type": "str"},
+    "user": {"type": "str"},
+    "group": {"type": "str"},
+    "root": {"type": "str"},
+    "source": {"type": "dict", "options": SOURCE},
+    "python": {"type": "str", "default": "python3"},
+    "requirements": {"type": "list", "elements": "str", "default": []},
+    "env": {"type": "dict", "default": {}},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "release_commands": {"type": "list", "elements": "list", "default": []},
+    "run_commands": {"type": "bool", "default": True},
+    "commands_done": {"type": "list", "elements": "str", "default": []},
+    "releases_kept": {"type": "int", "default": 5},
+    "pip_environment": {"type": "dict", "default": {}, "no_log": True},
+    "broker_url": {"type": "str", "no_log": True},
+    "result_url": {"type": "str", "no_log": True},
+    "broker_env": {"type": "list", "elements": "str"},
+    "result_env": {"type": "list", "elements": "str"},
+    "payload": {"type": "str", "no_log": True},
+    "archive": {"type": "path"},
+}
+
+
+def main() -> None:
+    """Observe, plan, apply, report."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    archive = module.params["archive"]
+    try:
+        declared = release.Declared.of(payload.unpack(module.params["payload"], "app_release"))
+        plan = release.plan(declared, archive)
+        waiting = plan.archive_needed and not module.check_mode
+        if plan.changes and not waiting and not module.check_mode:
+            plan = release.apply(declared, archive)
+        done = release.commands_done(declared.layout).get(plan.release or "", [])
+    except WorkfleetError as error:
+        module.fail_json(msg=str(error), **error.details)
+    module.exit_json(
+        changed=bool(plan.changes) and not waiting, archive_needed=waiting, release=plan.release, previous=plan.previous,
+        commands_done=done, diff=plan.diff, steps=steps.report([change.step for change in plan.changes], declared.host),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""Build a release on a host: unpack, virtualenv, pip; whatever is the app's own code runs as the app's user."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import tarfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import host
+from .changes import Change
+from .errors import WorkfleetError
+from .source import without_credentials
+from .steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import TextIO
+
+    from .layout import Layout
+
+LOCK_SECONDS = 30
+#: For pip and for the app's own release commands.
+LONG_SECONDS = 3600
+APT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+ASK_PYTHON = "import sys; print('%s-%d.%d' % (sys.implementation.name, *sys.version_info[:2]))"
+# One release is built at a time in a process; pip and the compilers under it inherit this lock.
+held: list[int] = []
+
+
+class Interpreter(NamedTuple):
+    """``app_python`` as it was found on this host; ``version`` is such as ``cpython-3.11``."""
+
+    path: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a release is made of and for whom."""
+
+    layout: Layout
+    release: str
+    user: str
+    group: str
+    python: Interpreter
+    source: Mapping[str, Any]
+    requirements: tuple[str, ...]
+    pip_environment: Mapping[str, str]
+    archive: str | None
+
+
+def interpreter(declared: str) -> Interpreter:
+    """Find ``app_python`` and its version; our own process answers where it runs under the same Python."""
+    path = shutil.which(declared)
+    if path is None:
+        raise WorkfleetError(f"app_python: {declared} is not on this host: install it, or name another Python")
+    if sys.executable and os.path.realpath(path) == os.path.realpath(sys.executable):
+        version = f"{sys.implementation.name}-{sys.version_info[0]}.{sys.version_info[1]}"
+    else:
+        version = host.run([path, "-I", "-S", "-c", ASK_PYTHON], cwd="/").out.strip()
+    return Interpreter(path, version)
+
+
+def venv_package(python: Interpreter) -> list[Change]:
+    """Return the installation of Debian's package for virtualenvs, where this Python cannot make them yet."""
+    able = host.run([python.path, "-I", "-c", "import ensurepip, venv"], check=False, cwd="/").rc == 0
+    if able:
+        return []
+    if os.geteuid() != 0 or not os.path.realpath(python.path).startswith("/usr/bin/"):
+        raise WorkfleetError(f"{python.path} cannot make virtualenvs (it has no ensurepip): on Debian install python3-venv, or name "
+                             "another Python in app_python")
+    version = python.version.rpartition("-")[2]
+    return [Change(Step("write", f"package python{version}-venv", f"{python.path} cannot make virtualenvs without it"),
+                   lambda: install_package(f"python{version}-venv"))]
+
+
+def install_package(name: str) -> None:
+    """Install a package of Debian; the package lists are fetched first, as a new host has none."""
+    host.run(["apt-get", "update", "-q"], env=APT, timeout=600, cwd="/")
+    host.run(["apt-get", "install", "-q", "-y", "--no-install-recommends", name], env=APT, timeout=600, cwd="/")
+
+
+def build(order: Order) -> None:
+    """Make the directory of a release; its marker comes last."""
+    layout, release = order.layout, order.release
+    rights = {"owner": order.user, "group": order.group}
+    host.directory(layout.release(release), mode=0o755)
+    host.directory(layout.src(release), mode=0o755, **rights)
+    host.directory(layout.venv(release), mode=0o755, **rights)
+    install: list[str] = []
+    if order.source["kind"] == "tree":
+        unpack(order.archive, layout.src(release), order.user, order.group)
+    elif order.source["kind"] == "package":
+        install.append(place(order))
+    else:
+        install.append(order.source["install"])
+    run_as(order, [order.python.path, "-m", "venv", layout.venv(release)])
+    install += requirement_arguments(order.requirements, layout.src(release))
+    if install:
+        pip(order, install)
+    host.remove(os.path.join(layout.release(release), "package"))
+    host.write(layout.marker(release), json.dumps(description(order), indent=1) + "\n", mode=0o644)
+
+
+def description(order: Order) -> dict[str, Any]:
+    """Return what ``release.json`` tells of a release."""
+    return {
+        "id": order.release,
+        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": order.python.version,
+        "source": order.source["label"],
+        "requirements": [without_credentials(item) for item in order.requirements],
+    }
+
+
+def unpack(archive: str | None, target: str, user: str, group: str) -> None:
+    """Unpack a tree that the control node packed, and give it to the app's user."""
+    if archive is None:
+        raise WorkfleetError("the source was not sent to this host; run the play again")
+    with tarfile.open(archive) as tar:
+        if hasattr(tarfile, "tar_filter"):
+            tar.extractall(target, filter="tar")
+        else:
+            tar.extractall(target)  # noqa: S202 - members were checked when the control node packed them
+    uid, gid = host.uid(user), host.gid(group)
+    if os.geteuid() != 0 or uid is None or gid is None:
+        return
+    for folder, folders, files in os.walk(target):
+        for name in (*folders, *files):
+            os.lchown(os.path.join(folder, name), uid, gid)
+
+
+def place(order: Order) -> str:
+    """Put a wheel or sdist, under its own name, where the app's user can read it; return its path."""
+    if order.archive is None:
+        raise WorkfleetError("the source was not sent to this host; run the play again")
+    folder = os.path.join(order.layout.release(order.release), "package")
+    host.directory(folder, mode=0o755)
+    path = os.path.join(folder, order.source["install"])
+    shutil.copyfile(order.archive, path)
+    os.chmod(path, 0o644)
+    return path
+
+
+def requirement_arguments(requirements: tuple[str, ...], src: str) -> list[str]:
+    """Return pip's arguments for ``app_requirements``.
+
+    An entry is an option of pip (it begins with ``-``), a file of requirements inside the release, the release
+    itself (``.``, ``.[extra]``) or an ordinary requirement.
+    """
+    found: list[str] = []
+    for entry in requirements:
+        if entry.startswith("-"):
+            found += shlex.split(entry)
+        elif os.path.isfile(os.path.join(src, entry)):
+            found += ["-r", entry]
+        elif re.search(r"\.(txt|in)\Z", entry):
+            raise WorkfleetError(f"app_requirements: {entry} is not in the release; files are named from its top")
+        else:
+            found.append(entry)
+    return found
+
+
+def pip(order: Order, install: list[str]) -> None:
+    """Let the release's own pip install, and tell its last lines where it fails."""
+    argv = [order.layout.python(order.release), "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
+            "--no-warn-script-location", "--progress-bar=off", *install]
+    run_as(order, argv)
+
+
+def run_as(order: Order, argv: list[str]) -> None:
+    """Run a part of the build as the app's user. Should we be killed, it holds the lock until it ends too."""
+    environment = {"PYTHONPATH": "", "PYTHONHOME": "", "PIP_CACHE_DIR": order.layout.cache, **order.pip_environment}
+    done = host.run(argv, check=False, timeout=LONG_SECONDS, user=order.user, cwd=order.layout.src(order.release),
+                    env=environment, pass_fds=held)
+    if done.rc != 0:
+        what = "pip install" if "pip" in argv[:3] else " ".join(argv[:3])
+        raise WorkfleetError(f"{what} failed with status {done.rc}:\n{tail(done.out + done.err)}", rc=done.rc)
+
+
+def tail(text: str, lines: int = 15) -> str:
+    """Return the last lines of an output."""
+    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])
+
+
+def masked(text: str, secrets: list[str]) -> str:
+    """Return ``text`` without secret values. Very short ones are words of every text, and are left."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= 4:
+            text = text.replace(secret, "<secret>")
+    return without_credentials(text)
+
+
+@contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Hold the app's release lock of this host; a build that outlives its killed parent still holds it."""
+    with open(path, "a+", encoding="utf-8") as file:
+        wait_for(file, time.monotonic() + LOCK_SECONDS)
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}")
+        file.flush()
+        held.append(file.fileno())
+        try:
+            yield
+        finally:
+            held.remove(file.fileno())
+
+
+def wait_for(file: TextIO, deadline: float) -> None:
+    """Take the lock before ``deadline``, or name its holder."""
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.seek(0)
+                raise WorkfleetError(f"another run works on the release of this app on this host ({file.read() or 'unknown'}), or its pip "
+                                     f"does still; it had {LOCK_SECONDS} s to end. Wait for it, or end it") from None
+            time.sleep(0.2)

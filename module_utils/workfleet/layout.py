@@ -1,0 +1,100 @@
+"""Where everything of an app is on a host."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths under ``app_root``. They are part of what users may rely on."""
+
+    root: str
+
+    def _under(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    @property
+    def releases(self) -> str:
+        """Releases, each under its id."""
+        return self._under("releases")
+
+    @property
+    def current(self) -> str:
+        """The link to the release that new nodes are started from."""
+        return self._under("current")
+
+    @property
+    def bin(self) -> str:
+        """Commands for people."""
+        return self._under("bin")
+
+    @property
+    def run(self) -> str:
+        """Runs a command as the app."""
+        return self._under("bin", "run")
+
+    @property
+    def env(self) -> str:
+        """Environment files; each readable by the app's user only."""
+        return self._under("env")
+
+    @property
+    def app_env(self) -> str:
+        """The environment of the app itself; nodes have their own files."""
+        return self._under("env", "app.env")
+
+    @property
+    def workfleet(self) -> str:
+        """The toolkit's own programs."""
+        return self._under("workfleet")
+
+    @property
+    def state(self) -> str:
+        """What the toolkit remembers."""
+        return self._under("state")
+
+    @property
+    def lock(self) -> str:
+        """Held while a release is built or chosen."""
+        return self._under("state", "release.lock")
+
+    @property
+    def commands(self) -> str:
+        """Which release commands were run, by release."""
+        return self._under("state", "release-commands.json")
+
+    @property
+    def log(self) -> str:
+        """Log files."""
+        return self._under("log")
+
+    @property
+    def cache(self) -> str:
+        """What pip keeps between builds."""
+        return self._under("cache")
+
+    def release(self, release: str) -> str:
+        """One release."""
+        return self._under("releases", release)
+
+    def src(self, release: str) -> str:
+        """The app's code, and the working directory of its nodes."""
+        return self._under("releases", release, "src")
+
+    def venv(self, release: str) -> str:
+        """The release's virtualenv."""
+        return self._under("releases", release, "venv")
+
+    def venv_bin(self, release: str) -> str:
+        """The programs of the virtualenv."""
+        return self._under("releases", release, "venv", "bin")
+
+    def python(self, release: str) -> str:
+        """The virtualenv's Python."""
+        return self._under("releases", release, "venv", "bin", "python")
+
+    def marker(self, release: str) -> str:
+        """Written last: a release without it is not complete."""
+        return self._under("releases", release, "release.json")

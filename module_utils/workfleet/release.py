@@ -1,0 +1,401 @@
+"""An app on a host: what is declared of it, what is there, and the changes between the two.
+
+Everything is observed and planned here; ``build`` makes a release. A release is *complete* when its ``release.json``,
+written last, stands in it. Only a complete one ever becomes ``current``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from . import accounts, build, changes, envfile, host, system
+from .changes import Change, Rights
+from .errors import WorkfleetError
+from .layout import Layout
+from .steps import Step, secret_diff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
+MARGIN_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the control node asks for, as it comes out of the payload.
+
+    ``environment`` is the app's whole environment, ``secret_names`` those of its names whose values are never shown.
+    ``source`` is None (no release) or has ``kind``, ``fingerprint``, ``label``, ``size`` and ``install`` of
+    :class:`source.Source`. ``runners`` are the texts of the toolkit's programs. ``commands_done`` are digests of
+    release commands that another host has run for this release.
+    """
+
+    host: str
+    name: str
+    user: str
+    group: str
+    root: str
+    python: str
+    source: Mapping[str, Any] | None = None
+    requirements: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secret_names: tuple[str, ...] = ()
+    commands: tuple[tuple[str, ...], ...] = ()
+    commands_done: tuple[str, ...] = ()
+    run_commands: bool = True
+    kept: int = 5
+    pip_environment: Mapping[str, str] = field(default_factory=dict)
+    runners: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> Declared:
+        """Return the declaration in a decoded payload."""
+        lists = {key: tuple(payload[key]) for key in ("requirements", "secret_names", "commands_done")}
+        return cls(**{**payload, **lists, "commands": tuple(tuple(argv) for argv in payload["commands"])})
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything of the app is."""
+        return Layout(self.root)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every value that must not be shown."""
+        for_pip = [value for value in self.pip_environment.values() if not value.startswith("/")]
+        return [*(self.environment[name] for name in self.secret_names), *for_pip]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The changes of one host, in the order in which they are carried out."""
+
+    changes: list[Change]
+    release: str | None
+    previous: str | None
+    archive_needed: bool
+
+    @property
+    def diff(self) -> list[dict[str, str]]:
+        """Ansible's diff of all changes that have one."""
+        return [change.diff for change in self.changes if change.diff]
+
+
+def plan(declared: Declared, archive: str | None = None) -> Plan:
+    """Return all changes that this host needs. ``archive`` is the packed source, where it has been sent."""
+    return merged(list(foundation(declared)), plan_release(declared, archive))
+
+
+def apply(declared: Declared, archive: str | None) -> Plan:
+    """Make this host as declared, one run at a time, and return what was done."""
+    first = list(foundation(declared))
+    for change in first:
+        change.carry_out()
+    with build.alone(declared.layout.lock):
+        rest = plan_release(declared, archive)
+        for change in rest.changes:
+            change.carry_out()
+    return merged(first, rest)
+
+
+def merged(first: list[Change], rest: Plan) -> Plan:
+    """Return one plan of both parts."""
+    return Plan([*first, *rest.changes], rest.release, rest.previous, rest.archive_needed)
+
+
+# What a release stands on: account, directories, the toolkit's own files
+
+
+def foundation(declared: Declared) -> Iterator[Change]:
+    """Yield the changes that do not depend on any release."""
+    if os.geteuid() == 0 and declared.user != "root":
+        system.require_supported()
+    layout = declared.layout
+    yield from accounts.changes(declared.user, declared.group, layout.root)
+    owner, group = ("root", "root") if os.geteuid() == 0 else (declared.user, declared.group)
+    app = (declared.user, declared.group)
+    for path, rights in (
+        (layout.root, Rights(0o755, owner, group)),
+        (layout.releases, Rights(0o750, owner, declared.group)),
+        (layout.bin, Rights(0o755, owner, group)),
+        (layout.env, Rights(0o750, owner, declared.group)),
+        (layout.workfleet, Rights(0o755, owner, group)),
+        (layout.state, Rights(0o700, owner, group)),
+        (layout.log, Rights(0o750, *app)),
+        (layout.cache, Rights(0o700, *app)),
+    ):
+        yield from changes.directory(path, rights)
+    for name, text in declared.runners.items():
+        mode = 0o755 if text.startswith("#!") else 0o644
+        yield from changes.file(os.path.join(layout.workfleet, name), text, Rights(mode, owner, group), shown=summary(name))
+    yield from changes.file(layout.run, run_script(declared), Rights(0o755, owner, group))
+
+
+def summary(name: str) -> Any:
+    """Return the diff of a program of the toolkit: which one, not its text."""
+    return lambda present: {"before_header": name, "after_header": name, "before": "" if present is None else "another version\n",
+                            "after": "the version of this toolkit\n"}
+
+
+def run_script(declared: Declared) -> str:
+    """Return the text of ``bin/run``, which runs a command as a node of the app would run it."""
+    root, user = shlex.quote(declared.root), shlex.quote(declared.user)
+    return f"""#!/bin/sh
+# Runs a command with the environment, virtualenv, working directory and user of the app {declared.name}.
+root={root}
+if [ "$#" -eq 0 ]; then
+    echo "usage: $0 COMMAND [ARGUMENT ...]" >&2
+    exit 64
+fi
+if [ -d "$root/current/src" ]; then
+    set -- --chdir "$root/current/src" --path "$root/current/venv/bin" -- "$@"
+else
+    set -- --chdir "$root" -- "$@"
+fi
+exec python3 "$root/workfleet/launch.py" --user {user} --env-file "$root/env/app.env" "$@"
+"""
+
+
+# The release
+
+
+def plan_release(declared: Declared, archive: str | None) -> Plan:
+    """Return the changes of the release and of what goes with it."""
+    layout = declared.layout
+    previous = current(layout)
+    if declared.source is None:
+        return Plan(list(environment_file(declared)), None, previous, False)
+    python = build.interpreter(declared.python)
+    release = release_id(declared, python)
+    planned = []
+    archive_needed = False
+    if not complete(layout, release):
+        archive_needed = declared.source["kind"] != "index" and archive is None
+        require_space(layout.root, declared.source, archive)
+        planned += build.venv_package(python)
+        reason = "incomplete" if os.path.isdir(layout.release(release)) else "no release of this source, requirements and Python"
+        planned.append(Change(Step("write", f"release {release}", reason), partial(make, declared, release, previous, python, archive),
+                              release_diff(layout, previous, release, declared)))
+    switching = release != previous
+    planned += environment_file(declared)
+    planned += command_changes(declared, release, previous)
+    if switching:
+        planned.append(Change(Step("live", f"release {release}", f"current was {previous or 'not set'}"), partial(switch, layout, release)))
+    if planned and (switching or not complete(layout, release)):
+        planned += prune_changes(declared, {release, previous or release})
+    return Plan(planned, release, previous, archive_needed)
+
+
+def release_id(declared: Declared, python: build.Interpreter) -> str:
+    """Return the name of the release: the same for the same source, requirements and Python, and only then."""
+    source = declared.source or {}
+    parts = [source["kind"], source["fingerprint"], list(declared.requirements), declared.python, python.version]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def current(layout: Layout) -> str | None:
+    """Return the release that ``current`` names, if any."""
+    try:
+        return os.path.basename(os.readlink(layout.current))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise WorkfleetError(f"{layout.current} is in the way: it is no link. Move it away") from error
+
+
+def complete(layout: Layout, release: str) -> bool:
+    """Tell whether a release was built to its end and still has its parts."""
+    text = host.read(layout.marker(release))
+    with suppress(ValueError, TypeError, KeyError):
+        return bool(text and json.loads(text)["id"] == release and os.path.exists(layout.python(release))
+                    and os.path.isdir(layout.src(release)))
+    return False
+
+
+def require_space(root: str, source: Mapping[str, Any], archive: str | None) -> None:
+    """Refuse to begin where the disk is too full to end."""
+    place = root
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    packed = os.path.getsize(archive) if archive else 0
+    needed = MARGIN_BYTES + max(source["size"], packed * 4)
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise WorkfleetError(f"{place} has {free // 1_000_000} MB free, and a new release with its virtualenv needs about "
+                             f"{needed // 1_000_000} MB: make room there, or lower app_releases_kept. Nothing was changed")
+
+
+def release_diff(layout: Layout, previous: str | None, release: str, declared: Declared) -> dict[str, str]:
+    """Return what a diff says of a new release."""
+    source = declared.source or {}
+    after = [f"release {release}", f"source {source['label']}", *(f"requirement {build.masked(item, declared.secrets)}"
+                                                                   for item in declared.requirements)]
+    return {"before_header": layout.current, "after_header": layout.current, "before": f"release {previous}\n" if previous else "",
+            "after": "\n".join(after) + "\n"}
+
+
+def make(declared: Declared, release: str, previous: str | None, python: build.Interpreter, archive: str | None) -> None:
+    """Build a release whole, or leave nothing of it."""
+    target = declared.layout.release(release)
+    host.remove(target)
+    order = build.Order(layout=declared.layout, release=release, user=declared.user, group=declared.group, python=python,
+                        source=declared.source or {}, requirements=declared.requirements,
+                        pip_environment=declared.pip_environment, archive=archive)
+    try:
+        build.build(order)
+    except (WorkfleetError, OSError) as error:
+        with suppress(WorkfleetError):
+            host.remove(target)
+        said = build.masked(str(error), declared.secrets)
+        untouched = f"The current release {previous} is untouched" if previous else "There is no current release yet"
+        raise WorkfleetError(f"release {release} of {declared.name} could not be built: {said}\n{untouched}.") from error
+
+
+def switch(layout: Layout, release: str) -> None:
+    """Let ``current`` name a release, in one step."""
+    temporary = layout.current + ".new"
+    host.remove(temporary)
+    os.symlink(os.path.join("releases", release), temporary)
+    os.replace(temporary, layout.current)
+    # The time of the marker is when the release was last chosen; what is kept goes by it.
+    os.utime(layout.marker(release))
+
+
+# The app's environment
+
+
+def environment_file(declared: Declared) -> Iterable[Change]:
+    """Yield the change of ``env/app.env``. Only its owner may read it, and no diff shows a secret."""
+    text = envfile.render(declared.environment)
+    shown = partial(masked_environment, declared)
+    return changes.file(declared.layout.app_env, text, Rights(0o600, declared.user, declared.group), shown=shown)
+
+
+def masked_environment(declared: Declared, present: str | None) -> dict[str, str]:
+    """Return the diff of ``env/app.env``; a value is shown only where its name is declared as ordinary."""
+    try:
+        before = envfile.parse(present or "")
+    except WorkfleetError:
+        before = {}
+    old, new = [], []
+    for name in before:
+        ordinary = name in declared.environment and name not in declared.secret_names
+        old.append(f"{name}={before[name] if ordinary else '<secret>'}\n")
+    for name, value in declared.environment.items():
+        new.append(f"{name}={secret_diff(before.get(name), value) if name in declared.secret_names else value}\n")
+    # A secret that stays the same must not look like a difference.
+    old = [line if not line.endswith("=<secret>\n") else same_or_old(line, new) for line in old]
+    path = declared.layout.app_env
+    return {"before_header": path, "after_header": path, "before": "".join(old), "after": "".join(new)}
+
+
+def same_or_old(line: str, new: list[str]) -> str:
+    """Return the line of a masked value, equal to the new line where the value is the same."""
+    unchanged = line.replace("=<secret>", "=<secret unchanged>")
+    return unchanged if unchanged in new else line
+
+
+# Release commands
+
+
+def command_changes(declared: Declared, release: str, previous: str | None) -> Iterator[Change]:
+    """Yield the release commands that were not run yet for this release, and what other hosts tell of them."""
+    done = commands_done(declared.layout).get(release, [])
+    heard = [item for item in declared.commands_done if item not in done]
+    if heard:
+        yield Change(Step("write", f"file {declared.layout.commands}", "another host ran the release commands"),
+                     partial(remember, declared.layout, release, heard))
+    if not declared.run_commands:
+        return
+    for number, argv in enumerate(declared.commands, 1):
+        if digest(argv) not in done and digest(argv) not in heard:
+            what = f"release command {number} of {len(declared.commands)}"
+            yield Change(Step("live", what, f"not run yet for release {release}"), partial(run_command, declared, release, previous, argv, what))
+
+
+def digest(argv: Iterable[str]) -> str:
+    """Return a name for a command that does not tell it."""
+    return hashlib.sha256(json.dumps(list(argv)).encode()).hexdigest()[:16]
+
+
+def commands_done(layout: Layout) -> dict[str, list[str]]:
+    """Return the digests of the commands that were run, by release."""
+    try:
+        return dict(json.loads(host.read(layout.commands) or "{}"))
+    except (ValueError, OSError) as error:
+        raise WorkfleetError(f"{layout.commands}, which tells what release commands were run, cannot be read: {error}. Remove it only if "
+                             "they may run again") from error
+
+
+def remember(layout: Layout, release: str, digests: Iterable[str]) -> None:
+    """Note that commands were run for a release."""
+    done = commands_done(layout)
+    done[release] = [*done.get(release, []), *digests]
+    host.write(layout.commands, json.dumps(done, indent=1) + "\n", mode=0o600)
+
+
+def run_command(declared: Declared, release: str, previous: str | None, argv: tuple[str, ...], what: str) -> None:
+    """Run one release command as a node of the new release would be run."""
+    layout = declared.layout
+    command = [sys.executable, os.path.join(layout.workfleet, "launch.py"), "--user", declared.user, "--env-file", layout.app_env,
+               "--chdir", layout.src(release), "--path", layout.venv_bin(release), "--", *argv]
+    done = host.run(command, check=False, timeout=build.LONG_SECONDS, cwd=layout.root, pass_fds=build.held)
+    if done.rc != 0:
+        said = build.masked(build.tail(done.out + done.err), declared.secrets)
+        untouched = f"The current release {previous} is untouched" if previous else "No release is current"
+        raise WorkfleetError(f"{what} ({argv[0]}) of {declared.name} failed with status {done.rc}:\n{said}\n{untouched}; the next run "
+                             "begins with this command.", rc=done.rc)
+    remember(layout, release, [digest(argv)])
+
+
+# Old releases
+
+
+def prune_changes(declared: Declared, wanted: set[str]) -> Iterator[Change]:
+    """Yield the removal of releases beyond the kept ones, and of what interrupted builds left; never of one in use."""
+    layout = declared.layout
+    present = [name for name in listed(layout.releases) if RELEASE_ID.match(name) and name not in wanted]
+    if not present:
+        return
+    whole = sorted((name for name in present if complete(layout, name)), key=lambda name: os.path.getmtime(layout.marker(name)),
+                   reverse=True)
+    spare = whole[max(0, declared.kept - len(wanted)):]
+    busy = in_use(layout.releases)
+    for name in present:
+        if name in busy or (name in whole and name not in spare):
+            continue
+        reason = f"beyond the {declared.kept} kept" if name in spare else "left by an interrupted build"
+        yield Change(Step("remove", f"release {name}", reason), partial(host.remove, layout.release(name)))
+
+
+def listed(path: str) -> list[str]:
+    """Return the names in a directory, sorted; none where it is not there."""
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+
+
+def in_use(releases: str) -> set[str]:
+    """Return the releases that a live process runs from: by its directory, program or command line."""
+    pattern = re.compile(re.escape(os.path.realpath(releases) + "/") + "([0-9a-f]{12})|" + re.escape(releases + "/") + "([0-9a-f]{12})")
+    found: set[str] = set()
+    for pid in (name for name in os.listdir("/proc") if name.isdigit()):
+        seen = []
+        for link in ("cwd", "exe"):
+            with suppress(OSError):
+                seen.append(os.readlink(f"/proc/{pid}/{link}"))
+        with suppress(OSError):
+            seen.append((host.read(f"/proc/{pid}/cmdline") or "").replace("\0", " "))
+        found.update(first or second for text in seen for first, second in pattern.findall(text))
+    return found

@@ -1,0 +1,72 @@
+"""Control node's half of app_release: check the arguments, look at the source, and send it only where it is lacking."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, release_spec, source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+
+MODULE = "workfleet.core.app_release"
+RUNNERS = Path(__file__).resolve().parents[2] / "runners"
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """One call of the module where the host has the release, two where the source must be sent first."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the module's result."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        try:
+            values, declared = release_spec.parse(self._task.args, str(variables.get("inventory_hostname", "")))
+            looked = None if declared is None else self._look(declared, variables)
+            packed = payload.pack({**values, "source": described(looked), "runners": runners()})
+            result.update(self._call(packed, None, variables))
+            if result.pop("archive_needed", False) and looked is not None:
+                result = self._call(packed, self._send(looked), variables)
+                result.pop("archive_needed", None)
+        except WorkfleetError as error:
+            result.update(failed=True, msg=str(error), **error.details)
+        return result
+
+    def _look(self, declared: dict[str, Any], variables: dict[str, Any]) -> source.Source:
+        """Look at the source; a relative path counts from the inventory's directory."""
+        base = variables.get("inventory_dir") or self._loader.get_basedir()
+        found = release_spec.located(declared, str(base))
+        return source.look(**found, cache=constants.DEFAULT_LOCAL_TMP)
+
+    def _call(self, packed: str, archive: str | None, variables: dict[str, Any]) -> dict[str, Any]:
+        """Run the module on the host."""
+        arguments = {"payload": packed, "archive": archive}
+        result: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
+        return result
+
+    def _send(self, looked: source.Source) -> str:
+        """Pack the source, once for all hosts of this run, and put it on this host."""
+        packed = os.path.join(constants.DEFAULT_LOCAL_TMP, f"source-{looked.fingerprint}")
+        if looked.pack is not None:
+            source.made(packed, looked.pack)
+        folder = self._connection._shell.tmpdir or self._make_tmp_path()
+        remote: str = self._transfer_file(packed, self._connection._shell.join_path(folder, "source"))
+        self._fixup_perms2((folder, remote))
+        return remote
+
+
+def described(looked: source.Source | None) -> dict[str, Any] | None:
+    """Return what the host is told of the source."""
+    if looked is None:
+        return None
+    return {"kind": looked.kind, "fingerprint": looked.fingerprint, "label": looked.label, "size": looked.size, "install": looked.install}
+
+
+def runners() -> dict[str, str]:
+    """Return the toolkit's programs for hosts."""
+    return {file.name: file.read_text(encoding="utf-8") for file in sorted(RUNNERS.glob("*.py"))}
