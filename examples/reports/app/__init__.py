@@ -1,0 +1,1 @@
+"""A small Celery app: what a back end that makes reports would look like."""
