@@ -199,15 +199,24 @@ def test_a_node_goes_from_file_to_process_and_away(fleet: Fleet) -> None:
     assert fleet.manager.server.call("supervisor.getAllProcessInfo") == []
 
 
-def test_reload_starts_nothing_and_neither_does_a_new_supervisord(fleet: Fleet) -> None:
+def test_a_supervisord_that_comes_back_by_itself_starts_what_is_enabled_only(fleet: Fleet) -> None:
     old, = fleet.started(1)
     new = fleet.worker(2)
     fleet.manager.reload()
-    os.kill(fleet.supervisord(), signal.SIGKILL)
-    time.sleep(0.2)
-    fleet.manager.install(fleet.wanted())
+    fleet.end()
+    host.run([os.path.join(fleet.manager.venv, "bin", "supervisord"), "-c", fleet.manager.conf])
     fleet.until(lambda: fleet.of(old).activity == "running")
     assert fleet.of(new).activity == "stopped"
+
+
+def test_installing_starts_no_node_and_leaves_enabled_what_was(fleet: Fleet) -> None:
+    old, = fleet.started(1)
+    new = fleet.worker(2)
+    fleet.end()
+    fleet.manager.install(fleet.wanted())
+    time.sleep(1.2)  # supervisord starts programs once a second
+    assert [(node.name, node.activity, node.enabled) for node in fleet.manager.present()] == [
+        (old, "stopped", True), (new, "stopped", False)]
 
 
 def test_a_long_drain_is_waited_for_and_told(fleet: Fleet) -> None:
@@ -318,7 +327,7 @@ def test_a_node_that_dies_later_is_restarted_and_counted(fleet: Fleet) -> None:
     assert fleet.of(name).pid != before
 
 
-def test_nodes_outlive_a_killed_supervisord_and_finish_before_new_ones_take_over(fleet: Fleet) -> None:
+def test_nodes_outlive_a_killed_supervisord_and_are_told_to_finish_before_a_new_one_takes_over(fleet: Fleet) -> None:
     name, off = fleet.started(1, 2, drain=1)
     fleet.manager.disable([off])
     orphan, other = fleet.of(name).pid, fleet.of(off).pid
@@ -326,7 +335,7 @@ def test_nodes_outlive_a_killed_supervisord_and_finish_before_new_ones_take_over
     os.kill(fleet.supervisord(), signal.SIGKILL)
     fleet.until(lambda: fleet.of(name).result == "orphan")
     node = fleet.of(name)
-    assert (node.activity, node.pid, node.generation) == ("running", orphan, "gen1")
+    assert (node.activity, node.pid, node.generation) == ("stopping", orphan, "gen1")
     assert fleet.manager.prepare(fleet.wanted()) == ["supervisord is not running"]
     with pytest.raises(supervisor_rpc.Down, match=r"no supervisord of workfleet\.foo listens"):
         fleet.manager.start([name])
@@ -335,9 +344,10 @@ def test_nodes_outlive_a_killed_supervisord_and_finish_before_new_ones_take_over
     began = time.monotonic()
     fleet.manager.install(fleet.wanted())
     assert time.monotonic() - began > 1, "the orphan was not given its second"
-    fleet.until(lambda: fleet.of(name).activity == "running" and fleet.of(name).pid not in (None, orphan))
     assert not alive(orphan) and not alive(other)
-    assert fleet.of(off).activity == "stopped"
+    assert [node.activity for node in fleet.manager.present()] == ["stopped", "stopped"]
+    fleet.manager.start([name])
+    fleet.until(lambda: fleet.of(name).activity == "running")
 
 
 def test_a_hundred_nodes_start_and_stop_in_one_request_each(fleet: Fleet) -> None:

@@ -25,10 +25,12 @@ What supervisor 4.3 does, read in its source and tried, and what follows from it
   ``supervisorctl stop all`` first, which signals all at once.
 * The pause before another try of a program that dies within a second grows by one second each time: after an outage
   of an hour it is 85 s.
-* Nodes outlive a supervisord that is killed, as orphans that nobody supervises. They are told by their run records,
-  shown as running with ``result`` ``orphan``, and ``install`` tells them to finish before it starts a new supervisord.
-  What they write meanwhile is lost: supervisord held the other end of their output. (Under systemd the kernel group
-  of the service goes as one: what ran is killed with it.)
+* ``install`` starts supervisord with no program of it started, so that what a plan foretold is what is done; a
+  supervisord that comes back by itself (a boot, systemd after a crash) starts what is enabled.
+* Nodes outlive a supervisord that is killed, as orphans that nobody supervises. They are told by their run records and
+  shown as ``stopping`` with ``result`` ``orphan``: they are to go, and ``install`` tells them to finish before it
+  starts a new supervisord. What they write meanwhile is lost, for supervisord held the other end of their output. (Under
+  systemd the control group of the service goes as one: what ran is killed with it.)
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ from .processes import Processes
 from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, STILL_RUNNING, Down, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .base import Wanted
     from .supervisor_rpc import Call
@@ -219,7 +221,7 @@ class Supervisor(Manager):
         if pid is None and activity in ("stopped", "failed"):
             pid = self._orphan(name)
             if pid is not None:
-                activity, result = "running", "orphan"
+                activity, result = "stopping", "orphan"
         leftover = text is None and pid is None
         if pid is None:
             starts = _raw_record(self.record_path(name)).get("starts", 1)
@@ -427,7 +429,6 @@ class Supervisor(Manager):
             self._start_service()
         elif not self._is_up():
             self._start_daemon(wanted)
-        self._wait_until_up()
 
     def uninstall(self) -> None:
         """Stop supervisord and remove all that ``install`` made; refused while a node of the app is up."""
@@ -505,13 +506,29 @@ class Supervisor(Manager):
         if self._service_state().get("UnitFileState") != "enabled":
             host.run(["systemctl", "enable", unit])
         if not self._is_up():
-            host.run(["systemctl", "start", unit])
+            self._finish_orphans()
+            with self._none_enabled():
+                host.run(["systemctl", "start", unit])
+                self._wait_until_up()
 
     def _start_daemon(self, wanted: Wanted) -> None:
         self._finish_orphans()
         # A clean environment: what happens to be set where Ansible runs is no business of the nodes.
-        host.run(["/usr/bin/env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8",
-                  os.path.join(self.venv, "bin", "supervisord"), "-c", self.conf], user=wanted.user, cwd="/")
+        clean = ["/usr/bin/env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"]
+        with self._none_enabled():
+            host.run([*clean, os.path.join(self.venv, "bin", "supervisord"), "-c", self.conf],
+                     user=wanted.user, cwd="/")
+            self._wait_until_up()
+
+    @contextlib.contextmanager
+    def _none_enabled(self) -> Iterator[None]:
+        """Have no node enabled meanwhile; after an interruption the next converge finds them disabled and mends it."""
+        enabled = [name for name, text in self._texts().items() if unswitched(text)[1]]
+        self.disable(enabled)
+        try:
+            yield
+        finally:
+            self.enable(enabled)
 
     def _finish_orphans(self) -> None:
         """Tell nodes that outlived a killed supervisord to finish; give those that are idle a moment to go."""
