@@ -64,7 +64,13 @@ def described(looked: source.Source | None) -> dict[str, Any] | None:
     """Return what the host is told of the source."""
     if looked is None:
         return None
-    return {"kind": looked.kind, "fingerprint": looked.fingerprint, "label": looked.label, "size": looked.size, "install": looked.install}
+    return {
+        "kind": looked.kind,
+        "fingerprint": looked.fingerprint,
+        "label": looked.label,
+        "size": looked.size,
+        "install": looked.install,
+    }
 
 
 def runners() -> dict[str, str]:

@@ -1,0 +1,52 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation of the action ``validate``, which runs on the control node alone."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: validate
+short_description: Check what is declared for every host before any host is touched
+version_added: "0.1.0"
+author: Workfleet contributors
+description:
+  - Checks the variables of the roles C(app), C(worker) and C(redis) of all hosts of the play, and reports every mistake at once.
+  - Runs on the control node alone and opens no connection. Values that may be secret are never shown.
+options: {}
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+"""
+
+EXAMPLES = r"""
+- name: Check the inventory
+  workfleet.core.validate:
+  run_once: true
+"""
+
+RETURN = r"""
+problems:
+  description: Every mistake, as a sentence.
+  type: list
+  elements: str
+  returned: always
+warned:
+  description: What will probably hurt, as sentences.
+  type: list
+  elements: str
+  returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Refuse to run on a host."""
+    AnsibleModule(argument_spec={}, supports_check_mode=True).fail_json(
+        msg="validate works through its action plugin, on the control node: call it as workfleet.core.validate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Check what is declared for every host of a play at once, before any host is touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.workfleet.core.plugins.plugin_utils import inventory
+
+
+class ActionModule(ActionBase):
+    """Runs on the control node alone."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the mistakes and warnings; fail where there is a mistake."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        found: dict[str, list[str]] = {}
+        warned: dict[str, list[str]] = {}
+        names = inventory.known()
+        hosts = task_vars["ansible_play_hosts_all"]
+        for name in hosts:
+            host = inventory.Host(name, task_vars["hostvars"].raw_get(name), self._templar)
+            for text in inventory.problems(host):
+                found.setdefault(text, []).append(name)
+            for text in inventory.warnings(host, names):
+                warned.setdefault(text, []).append(name)
+        for text, where in warned.items():
+            self._display.warning(f"{named(where, hosts)}: {text}")
+        result.update(changed=False, problems=list(found), warned=list(warned))
+        if found:
+            count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
+            lines = [f"- {named(where, hosts)}: {text}" for text, where in found.items()]
+            result.update(failed=True, msg="\n".join([f"The inventory has {count}; no host was touched.", *lines]))
+        return result
+
+
+def named(where: list[str], hosts: list[str]) -> str:
+    """Return hosts as a person would say them."""
+    if len(where) == len(hosts) > 1:
+        return "all hosts"
+    return ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")

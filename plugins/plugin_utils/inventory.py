@@ -1,0 +1,99 @@
+"""The declared variables of every host, with the roles' defaults under them, as plain values."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from ansible.errors import AnsibleError
+
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import redis_config, spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ansible.template import Templar
+
+ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles")
+#: Which roles a host of an inventory group gets.
+ROLES_OF = {"redis": ("redis",), "workers": ("app", "worker")}
+#: Names that look like ours and belong to people: nothing is said of them unless they nearly are one of ours.
+NEAR = 0.88
+APP_KEYS = ("name", "user", "group", "root", "env", "secrets", "broker_url", "result_url", "broker_env", "result_env", "broker_options")
+
+
+def defaults(role: str) -> dict[str, Any]:
+    """Return a role's default variables, untemplated; the file is part of this collection."""
+    with open(os.path.join(ROLES, role, "defaults", "main.yml"), encoding="utf-8") as file:
+        return dict(yaml.safe_load(file) or {})
+
+
+def known() -> set[str]:
+    """Return the name of every variable that our roles read."""
+    return {"app_name", *(name for roles in ROLES_OF.values() for role in roles for name in defaults(role))}
+
+
+class Host:
+    """One host's variables, templated when they are asked for."""
+
+    def __init__(self, name: str, raw: Mapping[str, Any], templar: Templar) -> None:
+        self.name = name
+        self.groups = [group for group in ROLES_OF if group in raw.get("group_names", ())]
+        under: dict[str, Any] = {}
+        for group in self.groups:
+            for role in ROLES_OF[group]:
+                under.update(defaults(role))
+        self.raw = {**under, **raw}
+        self.templar = templar.copy_with_new_env(available_variables=self.raw)
+
+    def value(self, name: str) -> Any:
+        """Return a variable's value; one that cannot be templated is a mistake of the inventory."""
+        return self.templar.template(self.raw[name]) if name in self.raw else None
+
+    def declaration(self) -> dict[str, Any]:
+        """Return what ``spec.parse`` wants."""
+        app = {key: self.value(f"app_{key}") for key in APP_KEYS}
+        return {
+            "host": self.name, "app": {**app, "has_release": bool(self.value("app_source"))}, "manager": self.value("worker_manager"),
+            "groups": self.value("worker_groups"), "run_directory": self.value("worker_run_directory"),
+            "rollout": self.value("worker_rollout"), "log": self.value("worker_log"),
+        }
+
+
+def problems(host: Host) -> Iterator[str]:
+    """Yield every mistake in what is declared for a host."""
+    try:
+        if "workers" in host.groups:
+            yield from worker_problems(host)
+        if "redis" in host.groups:
+            yield from redis_config.check({name: host.value(name) for name in defaults("redis")})
+    except AnsibleError as error:
+        yield f"a variable cannot be read: {error}"
+
+
+def worker_problems(host: Host) -> Iterator[str]:
+    """Yield the mistakes of a worker host."""
+    if not host.value("app_name"):
+        yield "app_name: is required: it names everything that belongs to the app on a host"
+        return
+    try:
+        declared = spec.parse(host.declaration())
+        spec.selected(declared, host.value("worker_only"))
+    except spec.SpecError as error:
+        yield from error.problems
+
+
+def warnings(host: Host, names: set[str]) -> Iterator[str]:
+    """Yield what will probably hurt: misspelt variables, and what the engines warn of."""
+    for name in sorted(host.raw):
+        if name not in names and name.split("_")[0] in ("app", "worker", "redis"):
+            near = difflib.get_close_matches(name, names, 1, NEAR)
+            if near:
+                yield f"nobody reads the variable {name}; did you mean {near[0]}?"
+    if "workers" in host.groups:
+        try:
+            yield from spec.parse(host.declaration()).warnings
+        except (spec.SpecError, AnsibleError):
+            return

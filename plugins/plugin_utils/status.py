@@ -1,0 +1,140 @@
+"""The fleet's status: one value from what all hosts told, and the table a person reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+COLOURS = {"ready": "green", "starting": "yellow", "draining": "yellow", "stopped": "normal", "failed": "red", "unresponsive": "red", "unknown": "red"}
+COLUMNS = ("host", "group", "node", "state", "up", "run", "held", "done", "rss", "release", "queues")
+#: Above so many rows, groups in which all is well become one row each.
+MOST_ROWS = 40
+
+
+def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the status JSON. ``told`` has each host's ``worker_info`` result, failed and unreachable ones too."""
+    hosts, problems = {}, []
+    queues: dict[tuple[str, str], dict[str, Any]] = {}
+    for host, result in told.items():
+        if result.get("unreachable") or result.get("failed") or "nodes" not in result:
+            hosts[host] = {"manager": None, "release": None, "nodes": [], "scheduler": None, "dashboard": None}
+            what = "unreachable" if result.get("unreachable") else "cannot be read"
+            problems.append(f"{host}: {what}: {str(result.get('msg', 'it was not asked')).strip()}")
+            continue
+        hosts[host] = {"manager": result["manager"], "release": result["release"], "nodes": result["nodes"], "scheduler": None, "dashboard": None}
+        problems += [f"{host}: {text}" for text in result["problems"]]
+        for queue in result["queues"]:
+            known = queues.get((queue["engine"], queue["queue"]))
+            if known is None or known["waiting"] is None:
+                queues[queue["engine"], queue["queue"]] = queue
+    return {"app": app, "hosts": hosts, "queues": [queues[key] for key in sorted(queues)], "problems": problems}
+
+
+def table(status: Mapping[str, Any], width: int, paint: Callable[[str, str], str]) -> list[str]:
+    """Return the lines of the table, at most ``width`` characters each; ``paint(text, colour)`` colours a text."""
+    rows = [row for host, entry in status["hosts"].items() for row in host_rows(host, entry["nodes"])]
+    if len(rows) > MOST_ROWS:
+        rows = fold(rows)
+    lines = [f"{status['app']}: {summary(status)}", ""]
+    if rows:
+        lines += grid([{name: name.upper() for name in COLUMNS}, *rows], width, paint)
+    if status["queues"]:
+        waits = [f"{queue['queue']} {'?' if queue['waiting'] is None else queue['waiting']}" for queue in status["queues"]]
+        lines += ["", *wrap("waiting: ", waits, width)]
+    if status["problems"]:
+        lines += ["", paint("problems:", "red"), *(paint(f"  {text}", "red") for text in status["problems"])]
+    return lines
+
+
+def summary(status: Mapping[str, Any]) -> str:
+    """Return one clause on the whole fleet."""
+    states = [node["state"] for entry in status["hosts"].values() for node in entry["nodes"]]
+    told = ", ".join(f"{states.count(state)} {state}" for state in COLOURS if state in states)
+    hosts = len(status["hosts"])
+    return f"{len(states)} node{'' if len(states) == 1 else 's'} on {hosts} host{'' if hosts == 1 else 's'}: {told or 'nothing runs'}"
+
+
+def host_rows(host: str, nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return one row a node."""
+    return [{
+        "host": host, "group": node["group"], "node": f"{node['slot']}.{node['incarnation']}", "state": node["state"] + ("" if node["current"] is not False else " *"),
+        "up": span(node["uptime_seconds"]), "run": figure(node["running"]), "held": figure(node["reserved"]), "done": figure(node["processed"]),
+        "rss": size(node["memory_bytes"]), "release": (node["release"] or "-")[:12], "queues": ",".join(node["queues"] or ["-"]),
+    } for node in nodes]
+
+
+def fold(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Make one row of the nodes of a host's group where all of them are ready and current."""
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault((row["host"], row["group"]), []).append(row)
+    folded = []
+    for members in groups.values():
+        if len(members) > 1 and all(row["state"] == "ready" for row in members):
+            folded.append({**members[0], "node": f"×{len(members)}", "run": total(members, "run"), "held": total(members, "held"),
+                           "done": total(members, "done"), "rss": "-", "up": "-"})
+        else:
+            folded += members
+    return folded
+
+
+def total(rows: Iterable[Mapping[str, str]], name: str) -> str:
+    """Return the sum of a column; what one node cannot tell, the sum cannot."""
+    values = [row[name] for row in rows]
+    return "-" if "-" in values else str(sum(int(value) for value in values))
+
+
+def grid(rows: list[dict[str, str]], width: int, paint: Callable[[str, str], str]) -> list[str]:
+    """Return aligned lines; the last column is cut to what the terminal has left."""
+    names = [name for name in COLUMNS if any(row[name] not in ("-", name.upper()) for row in rows)]
+    widths = {name: max(len(row[name]) for row in rows) for name in names}
+    while sum(widths.values()) + 2 * (len(names) - 1) > width and len(names) > 4:
+        if widths["queues" if "queues" in names else names[-1]] > 12:
+            break
+        names.pop(-2)
+    lines = []
+    for number, row in enumerate(rows):
+        cells, used = [], 0
+        for name in names:
+            room = max(width - used, 4)
+            text = row[name] if len(row[name]) <= room else row[name][:room - 1] + "…"
+            padded = text.rjust(widths[name]) if name in ("run", "held", "done", "rss", "up") else text.ljust(min(widths[name], room))
+            used += len(padded) + 2
+            colour = COLOURS.get(row["state"].split(" ")[0], "normal") if number else "bright gray"
+            cells.append(paint(padded, colour) if name == "state" or not number else padded)
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def wrap(head: str, words: list[str], width: int) -> list[str]:
+    """Return words with commas between them, on as many lines as they need."""
+    lines, line = [], head
+    for number, word in enumerate(words):
+        piece = word + (", " if number < len(words) - 1 else "")
+        if len(line) + len(piece.rstrip()) > width and line.strip():
+            lines.append(line.rstrip())
+            line = " " * len(head)
+        line += piece
+    return [*lines, line.rstrip()]
+
+
+def figure(value: int | None) -> str:
+    """Return a number, or a dash for one that is not told."""
+    return "-" if value is None else str(value)
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration in its largest unit."""
+    if seconds is None:
+        return "-"
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def size(value: int | None) -> str:
+    """Return bytes as megabytes."""
+    return "-" if value is None else f"{value / 1e6:.0f}M"
