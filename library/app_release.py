@@ -9,11 +9,13 @@ module: app_release
 short_description: Put one Python application on a host, as a release of its own
 version_added: 0.1.0
 description:
-  - Makes the account and the directories of an app, builds a release (code and a virtualenv of its own) where the host lacks it, writes
-    the app's environment and lets the link C(current) name the release. One call, and nothing else is needed on the host but Python.
-  - The name of a release is made from its source, its requirements and its Python. Where the host has that release already, nothing is sent.
-  - C(current) is changed in one step, and only after the release was built to its end. A build that fails or is killed never becomes
-    current, and the next run begins it anew.
+  - Makes the account and the directories of an app, builds a release (code and a virtualenv of its own) where the
+    host lacks it, writes the app's environment and lets the link C(current) name the release. One call, and nothing
+    else is needed on the host but Python.
+  - The name of a release is made from its source, its requirements and its Python. Where the host has that release
+    already, nothing is sent.
+  - C(current) is changed in one step, and only after the release was built to its end. A build that fails or is
+    killed never becomes current, and the next run begins it anew.
   - Code of the app or of its packages never runs as root.
 options:
   name:
@@ -33,15 +35,17 @@ options:
     type: str
   source:
     description:
-      - Where the code comes from. Without it there is no release, only the account, the directories and the environment.
+      - Where the code comes from. Without it there is no release, only the account, the directories and the
+        environment.
     type: dict
     suboptions:
       type:
         description:
           - V(directory) of the control node.
-          - V(archive) of the control node. A wheel or sdist is installed into the virtualenv; other tar and zip files are unpacked, without
-            a single directory around everything unless that is itself a Python package.
-          - V(git) repository, resolved and fetched on the control node. Hosts need no git and no credentials. Submodules are not fetched.
+          - V(archive) of the control node. A wheel or sdist is installed into the virtualenv; other tar and zip files
+            are unpacked, without a single directory around everything unless that is itself a Python package.
+          - V(git) repository, resolved and fetched on the control node. Hosts need no git and no credentials.
+            Submodules are not fetched.
           - V(pypi) package, installed on the host.
         type: str
         required: true
@@ -51,12 +55,14 @@ options:
         type: str
         required: true
       version:
-        description: Branch, tag or whole commit with V(git) (default C(HEAD)); the exact version, required, with V(pypi).
+        description: Branch, tag or whole commit with V(git) (default C(HEAD)); the exact version, required, with
+          V(pypi).
         type: str
       exclude:
         description:
           - Patterns of files and directories to leave out, by name, or by path where the pattern has a slash.
-          - Default with V(directory) is C(.git), C(__pycache__), C(.env), C(*.pyc). Virtualenvs are always left out of a directory.
+          - Default with V(directory) is C(.git), C(__pycache__), C(.env), C(*.pyc). Virtualenvs are always left out
+            of a directory.
         type: list
         elements: str
   python:
@@ -65,9 +71,11 @@ options:
     default: python3
   requirements:
     description:
-      - What to install into the virtualenv. An entry is a pip requirement (C(celery[redis]==5.7.0)), the name of a requirements file inside
-        the release (C(requirements.txt)), the release itself (V(.), C(.[extra])) or an option of pip (begins with C(-)).
-      - The release itself is not installed unless V(.) is listed; its top is the working directory of the nodes, so plain modules are found.
+      - What to install into the virtualenv. An entry is a pip requirement (C(celery[redis]==5.7.0)), the name of a
+        requirements file inside the release (C(requirements.txt)), the release itself (V(.), C(.[extra])) or an
+        option of pip (begins with C(-)).
+      - The release itself is not installed unless V(.) is listed; its top is the working directory of the nodes, so
+        plain modules are found.
     type: list
     elements: str
     default: []
@@ -81,8 +89,8 @@ options:
     default: {}
   release_commands:
     description:
-      - Commands (lists of words) that are run once for a release, after it was built and before it becomes current, with the app's
-        environment, in the release's directory and as O(user).
+      - Commands (lists of words) that are run once for a release, after it was built and before it becomes current,
+        with the app's environment, in the release's directory and as O(user).
       - Where one fails, the current release stays, and the next run begins with that command.
     type: list
     elements: list
@@ -97,7 +105,8 @@ options:
     elements: str
     default: []
   releases_kept:
-    description: How many releases stay on the host. The current one, the one before it and any that a live process uses stay anyway.
+    description: How many releases stay on the host. The current one, the one before it and any that a live process
+      uses stay anyway.
     type: int
     default: 5
   pip_environment:
@@ -127,7 +136,8 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Predicts the same release, steps and diff that a run would have, also on a host without the account and the directories.
+    description: Predicts the same release, steps and diff that a run would have, also on a host without the account
+      and the directories.
   diff_mode:
     support: full
     description: Secret values are shown as changed or unchanged only.
@@ -235,8 +245,13 @@ def main() -> None:
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(
-        changed=bool(plan.changes) and not waiting, archive_needed=waiting, release=plan.release, previous=plan.previous,
-        commands_done=done, diff=plan.diff, steps=steps.report([change.step for change in plan.changes], declared.host),
+        changed=bool(plan.changes) and not waiting,
+        archive_needed=waiting,
+        release=plan.release,
+        previous=plan.previous,
+        commands_done=done,
+        diff=plan.diff,
+        steps=steps.report([change.step for change in plan.changes], declared.host),
     )
 
 

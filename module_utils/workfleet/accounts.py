@@ -24,11 +24,25 @@ def changes(user: str, group: str, home: str) -> Iterator[Change]:
     if host.gid(group) is None:
         yield Change(Step("write", f"group {group}", "missing"), lambda: run("groupadd", "--system", group))
     if host.uid(user) is None:
-        yield Change(Step("write", f"user {user}", "missing"),
-                     lambda: run("useradd", "--system", "--gid", group, "--home-dir", home, "--no-create-home",
-                                 "--shell", "/usr/sbin/nologin", user))
+        yield Change(
+            Step("write", f"user {user}", "missing"),
+            lambda: run(
+                "useradd",
+                "--system",
+                "--gid",
+                group,
+                "--home-dir",
+                home,
+                "--no-create-home",
+                "--shell",
+                "/usr/sbin/nologin",
+                user,
+            ),
+        )
     elif not is_member(user, group):
-        yield Change(Step("write", f"user {user}", f"not in the group {group}"), lambda: run("usermod", "-aG", group, user))
+        yield Change(
+            Step("write", f"user {user}", f"not in the group {group}"), lambda: run("usermod", "-aG", group, user)
+        )
 
 
 def run(*argv: str) -> None:
@@ -46,12 +60,16 @@ def check_ourselves(user: str, group: str) -> None:
     """Refuse accounts that we could neither make nor become."""
     us = pwd.getpwuid(os.geteuid()).pw_name
     if user != us:
-        raise WorkfleetError(f"app_user is {user}, but this runs as {us} without root's rights: become root (become: true), or set "
-                             f"app_user to {us}")
+        raise WorkfleetError(
+            f"app_user is {user}, but this runs as {us} without root's rights: become root (become: true), or set "
+            f"app_user to {us}"
+        )
     ours = sorted({os.getegid(), *os.getgroups()})
     if host.gid(group) not in ours:
-        raise WorkfleetError(f"app_group is {group}, but {us} is not in it and this runs without root's rights: set app_group to one of "
-                             f"{', '.join(group_name(number) for number in ours)}")
+        raise WorkfleetError(
+            f"app_group is {group}, but {us} is not in it and this runs without root's rights: set app_group to one "
+            f"of {', '.join(group_name(number) for number in ours)}"
+        )
 
 
 def group_name(number: int) -> str:

@@ -31,6 +31,7 @@ LOCK_SECONDS = 30
 #: For pip and for the app's own release commands.
 LONG_SECONDS = 3600
 APT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+PACKAGES = (".whl", ".zip", ".tar.gz")
 ASK_PYTHON = "import sys; print('%s-%d.%d' % (sys.implementation.name, *sys.version_info[:2]))"
 # One release is built at a time in a process; pip and the compilers under it inherit this lock.
 held: list[int] = []
@@ -76,11 +77,17 @@ def venv_package(python: Interpreter) -> list[Change]:
     if able:
         return []
     if os.geteuid() != 0 or not os.path.realpath(python.path).startswith("/usr/bin/"):
-        raise WorkfleetError(f"{python.path} cannot make virtualenvs (it has no ensurepip): on Debian install python3-venv, or name "
-                             "another Python in app_python")
+        raise WorkfleetError(
+            f"{python.path} cannot make virtualenvs (it has no ensurepip): on Debian install python3-venv, or name "
+            "another Python in app_python"
+        )
     version = python.version.rpartition("-")[2]
-    return [Change(Step("write", f"package python{version}-venv", f"{python.path} cannot make virtualenvs without it"),
-                   lambda: install_package(f"python{version}-venv"))]
+    return [
+        Change(
+            Step("write", f"package python{version}-venv", f"{python.path} cannot make virtualenvs without it"),
+            lambda: install_package(f"python{version}-venv"),
+        )
+    ]
 
 
 def install_package(name: str) -> None:
@@ -154,14 +161,14 @@ def place(order: Order) -> str:
 def requirement_arguments(requirements: tuple[str, ...], src: str) -> list[str]:
     """Return pip's arguments for ``app_requirements``.
 
-    An entry is an option of pip (it begins with ``-``), a file of requirements inside the release, the release
-    itself (``.``, ``.[extra]``) or an ordinary requirement.
+    An entry is an option of pip (it begins with ``-``), a file of requirements or a package file inside the release,
+    the release itself (``.``, ``.[extra]``) or an ordinary requirement.
     """
     found: list[str] = []
     for entry in requirements:
         if entry.startswith("-"):
             found += shlex.split(entry)
-        elif os.path.isfile(os.path.join(src, entry)):
+        elif os.path.isfile(os.path.join(src, entry)) and not entry.endswith(PACKAGES):
             found += ["-r", entry]
         elif re.search(r"\.(txt|in)\Z", entry):
             raise WorkfleetError(f"app_requirements: {entry} is not in the release; files are named from its top")
@@ -172,16 +179,32 @@ def requirement_arguments(requirements: tuple[str, ...], src: str) -> list[str]:
 
 def pip(order: Order, install: list[str]) -> None:
     """Let the release's own pip install, and tell its last lines where it fails."""
-    argv = [order.layout.python(order.release), "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
-            "--no-warn-script-location", "--progress-bar=off", *install]
+    argv = [
+        order.layout.python(order.release),
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--no-warn-script-location",
+        "--progress-bar=off",
+        *install,
+    ]
     run_as(order, argv)
 
 
 def run_as(order: Order, argv: list[str]) -> None:
     """Run a part of the build as the app's user. Should we be killed, it holds the lock until it ends too."""
     environment = {"PYTHONPATH": "", "PYTHONHOME": "", "PIP_CACHE_DIR": order.layout.cache, **order.pip_environment}
-    done = host.run(argv, check=False, timeout=LONG_SECONDS, user=order.user, cwd=order.layout.src(order.release),
-                    env=environment, pass_fds=held)
+    done = host.run(
+        argv,
+        check=False,
+        timeout=LONG_SECONDS,
+        user=order.user,
+        cwd=order.layout.src(order.release),
+        env=environment,
+        pass_fds=held,
+    )
     if done.rc != 0:
         what = "pip install" if "pip" in argv[:3] else " ".join(argv[:3])
         raise WorkfleetError(f"{what} failed with status {done.rc}:\n{tail(done.out + done.err)}", rc=done.rc)
@@ -224,6 +247,8 @@ def wait_for(file: TextIO, deadline: float) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 file.seek(0)
-                raise WorkfleetError(f"another run works on the release of this app on this host ({file.read() or 'unknown'}), or its pip "
-                                     f"does still; it had {LOCK_SECONDS} s to end. Wait for it, or end it") from None
+                raise WorkfleetError(
+                    f"another run works on the release of this app on this host ({file.read() or 'unknown'}), or its "
+                    f"pip does still; it had {LOCK_SECONDS} s to end. Wait for it, or end it"
+                ) from None
             time.sleep(0.2)

@@ -48,15 +48,21 @@ def directory(path: str, rights: Rights) -> Iterator[Change]:
     if not os.path.lexists(path):
         reason: str | None = "missing"
     elif not os.path.isdir(path):
-        raise WorkfleetError(f"{path} is in the way: a directory belongs there. Move it away, or choose another app_root")
+        raise WorkfleetError(
+            f"{path} is in the way: a directory belongs there. Move it away, or choose another app_root"
+        )
     else:
         reason = rights.missed_by(path)
     if reason:
-        yield Change(Step("write", f"directory {path}", reason),
-                     lambda: host.directory(path, mode=rights.mode, owner=rights.owner, group=rights.group))
+        yield Change(
+            Step("write", f"directory {path}", reason),
+            lambda: host.directory(path, mode=rights.mode, owner=rights.owner, group=rights.group),
+        )
 
 
-def file(path: str, text: str, rights: Rights, *, shown: Callable[[str | None], dict[str, str]] | None = None) -> Iterator[Change]:
+def file(
+    path: str, text: str, rights: Rights, *, shown: Callable[[str | None], dict[str, str]] | None = None
+) -> Iterator[Change]:
     """Yield the change that gives the file ``path`` this text and these rights.
 
     ``shown`` makes the diff from the text that is there now; without it both texts are shown whole.
@@ -70,5 +76,8 @@ def file(path: str, text: str, rights: Rights, *, shown: Callable[[str | None], 
         reason = rights.missed_by(path)
     if reason:
         diff = shown(present) if shown else text_diff(path, present, text)
-        yield Change(Step("write", f"file {path}", reason),
-                     lambda: host.write(path, text, mode=rights.mode, owner=rights.owner, group=rights.group), diff)
+        yield Change(
+            Step("write", f"file {path}", reason),
+            lambda: host.write(path, text, mode=rights.mode, owner=rights.owner, group=rights.group),
+            diff,
+        )

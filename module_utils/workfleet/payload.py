@@ -25,10 +25,14 @@ def pack(values: Mapping[str, Any]) -> str:
 def unpack(text: str | None, module: str) -> dict[str, Any]:
     """Return what :func:`pack` was given. ``module`` is the short name of the module, for the message of a refusal."""
     if not text:
-        raise WorkfleetError(f"the module {module} was called without its action plugin, which checks the arguments and packs "
-                             f"them: call it as workfleet.core.{module}, from a task")
+        raise WorkfleetError(
+            f"the module {module} was called without its action plugin, which checks the arguments and packs them: "
+            f"call it as workfleet.core.{module}, from a task"
+        )
     try:
         values: dict[str, Any] = json.loads(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
-        raise WorkfleetError(f"the payload of {module} is damaged; it is made by the action plugin, never by hand") from error
+        raise WorkfleetError(
+            f"the payload of {module} is damaged; it is made by the action plugin, never by hand"
+        ) from error
     return values

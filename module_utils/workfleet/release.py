@@ -137,14 +137,20 @@ def foundation(declared: Declared) -> Iterator[Change]:
         yield from changes.directory(path, rights)
     for name, text in declared.runners.items():
         mode = 0o755 if text.startswith("#!") else 0o644
-        yield from changes.file(os.path.join(layout.workfleet, name), text, Rights(mode, owner, group), shown=summary(name))
+        yield from changes.file(
+            os.path.join(layout.workfleet, name), text, Rights(mode, owner, group), shown=summary(name)
+        )
     yield from changes.file(layout.run, run_script(declared), Rights(0o755, owner, group))
 
 
 def summary(name: str) -> Any:
     """Return the diff of a program of the toolkit: which one, not its text."""
-    return lambda present: {"before_header": name, "after_header": name, "before": "" if present is None else "another version\n",
-                            "after": "the version of this toolkit\n"}
+    return lambda present: {
+        "before_header": name,
+        "after_header": name,
+        "before": "" if present is None else "another version\n",
+        "after": "the version of this toolkit\n",
+    }
 
 
 def run_script(declared: Declared) -> str:
@@ -183,14 +189,28 @@ def plan_release(declared: Declared, archive: str | None) -> Plan:
         archive_needed = declared.source["kind"] != "index" and archive is None
         require_space(layout.root, declared.source, archive)
         planned += build.venv_package(python)
-        reason = "incomplete" if os.path.isdir(layout.release(release)) else "no release of this source, requirements and Python"
-        planned.append(Change(Step("write", f"release {release}", reason), partial(make, declared, release, previous, python, archive),
-                              release_diff(layout, previous, release, declared)))
+        reason = (
+            "incomplete"
+            if os.path.isdir(layout.release(release))
+            else "no release of this source, requirements and Python"
+        )
+        planned.append(
+            Change(
+                Step("write", f"release {release}", reason),
+                partial(make, declared, release, previous, python, archive),
+                release_diff(layout, previous, release, declared),
+            )
+        )
     switching = release != previous
     planned += environment_file(declared)
     planned += command_changes(declared, release, previous)
     if switching:
-        planned.append(Change(Step("live", f"release {release}", f"current was {previous or 'not set'}"), partial(switch, layout, release)))
+        planned.append(
+            Change(
+                Step("live", f"release {release}", f"current was {previous or 'not set'}"),
+                partial(switch, layout, release),
+            )
+        )
     if planned and (switching or not complete(layout, release)):
         planned += prune_changes(declared, {release, previous or release})
     return Plan(planned, release, previous, archive_needed)
@@ -217,8 +237,12 @@ def complete(layout: Layout, release: str) -> bool:
     """Tell whether a release was built to its end and still has its parts."""
     text = host.read(layout.marker(release))
     with suppress(ValueError, TypeError, KeyError):
-        return bool(text and json.loads(text)["id"] == release and os.path.exists(layout.python(release))
-                    and os.path.isdir(layout.src(release)))
+        return bool(
+            text
+            and json.loads(text)["id"] == release
+            and os.path.exists(layout.python(release))
+            and os.path.isdir(layout.src(release))
+        )
     return False
 
 
@@ -231,26 +255,45 @@ def require_space(root: str, source: Mapping[str, Any], archive: str | None) -> 
     needed = MARGIN_BYTES + max(source["size"], packed * 4)
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise WorkfleetError(f"{place} has {free // 1_000_000} MB free, and a new release with its virtualenv needs about "
-                             f"{needed // 1_000_000} MB: make room there, or lower app_releases_kept. Nothing was changed")
+        raise WorkfleetError(
+            f"{place} has {free // 1_000_000} MB free, and a new release with its virtualenv needs about "
+            f"{needed // 1_000_000} MB: make room there, or lower app_releases_kept. Nothing was changed"
+        )
 
 
 def release_diff(layout: Layout, previous: str | None, release: str, declared: Declared) -> dict[str, str]:
     """Return what a diff says of a new release."""
     source = declared.source or {}
-    after = [f"release {release}", f"source {source['label']}", *(f"requirement {build.masked(item, declared.secrets)}"
-                                                                   for item in declared.requirements)]
-    return {"before_header": layout.current, "after_header": layout.current, "before": f"release {previous}\n" if previous else "",
-            "after": "\n".join(after) + "\n"}
+    after = [
+        f"release {release}",
+        f"source {source['label']}",
+        *(f"requirement {build.masked(item, declared.secrets)}" for item in declared.requirements),
+    ]
+    return {
+        "before_header": layout.current,
+        "after_header": layout.current,
+        "before": f"release {previous}\n" if previous else "",
+        "after": "\n".join(after) + "\n",
+    }
 
 
-def make(declared: Declared, release: str, previous: str | None, python: build.Interpreter, archive: str | None) -> None:
+def make(
+    declared: Declared, release: str, previous: str | None, python: build.Interpreter, archive: str | None
+) -> None:
     """Build a release whole, or leave nothing of it."""
     target = declared.layout.release(release)
     host.remove(target)
-    order = build.Order(layout=declared.layout, release=release, user=declared.user, group=declared.group, python=python,
-                        source=declared.source or {}, requirements=declared.requirements,
-                        pip_environment=declared.pip_environment, archive=archive)
+    order = build.Order(
+        layout=declared.layout,
+        release=release,
+        user=declared.user,
+        group=declared.group,
+        python=python,
+        source=declared.source or {},
+        requirements=declared.requirements,
+        pip_environment=declared.pip_environment,
+        archive=archive,
+    )
     try:
         build.build(order)
     except (WorkfleetError, OSError) as error:
@@ -258,7 +301,9 @@ def make(declared: Declared, release: str, previous: str | None, python: build.I
             host.remove(target)
         said = build.masked(str(error), declared.secrets)
         untouched = f"The current release {previous} is untouched" if previous else "There is no current release yet"
-        raise WorkfleetError(f"release {release} of {declared.name} could not be built: {said}\n{untouched}.") from error
+        raise WorkfleetError(
+            f"release {release} of {declared.name} could not be built: {said}\n{untouched}."
+        ) from error
 
 
 def switch(layout: Layout, release: str) -> None:
@@ -313,14 +358,19 @@ def command_changes(declared: Declared, release: str, previous: str | None) -> I
     done = commands_done(declared.layout).get(release, [])
     heard = [item for item in declared.commands_done if item not in done]
     if heard:
-        yield Change(Step("write", f"file {declared.layout.commands}", "another host ran the release commands"),
-                     partial(remember, declared.layout, release, heard))
+        yield Change(
+            Step("write", f"file {declared.layout.commands}", "another host ran the release commands"),
+            partial(remember, declared.layout, release, heard),
+        )
     if not declared.run_commands:
         return
     for number, argv in enumerate(declared.commands, 1):
         if digest(argv) not in done and digest(argv) not in heard:
             what = f"release command {number} of {len(declared.commands)}"
-            yield Change(Step("live", what, f"not run yet for release {release}"), partial(run_command, declared, release, previous, argv, what))
+            yield Change(
+                Step("live", what, f"not run yet for release {release}"),
+                partial(run_command, declared, release, previous, argv, what),
+            )
 
 
 def digest(argv: Iterable[str]) -> str:
@@ -333,8 +383,10 @@ def commands_done(layout: Layout) -> dict[str, list[str]]:
     try:
         return dict(json.loads(host.read(layout.commands) or "{}"))
     except (ValueError, OSError) as error:
-        raise WorkfleetError(f"{layout.commands}, which tells what release commands were run, cannot be read: {error}. Remove it only if "
-                             "they may run again") from error
+        raise WorkfleetError(
+            f"{layout.commands}, which tells what release commands were run, cannot be read: {error}. Remove it only "
+            "if they may run again"
+        ) from error
 
 
 def remember(layout: Layout, release: str, digests: Iterable[str]) -> None:
@@ -347,14 +399,29 @@ def remember(layout: Layout, release: str, digests: Iterable[str]) -> None:
 def run_command(declared: Declared, release: str, previous: str | None, argv: tuple[str, ...], what: str) -> None:
     """Run one release command as a node of the new release would be run."""
     layout = declared.layout
-    command = [sys.executable, os.path.join(layout.workfleet, "launch.py"), "--user", declared.user, "--env-file", layout.app_env,
-               "--chdir", layout.src(release), "--path", layout.venv_bin(release), "--", *argv]
+    command = [
+        sys.executable,
+        os.path.join(layout.workfleet, "launch.py"),
+        "--user",
+        declared.user,
+        "--env-file",
+        layout.app_env,
+        "--chdir",
+        layout.src(release),
+        "--path",
+        layout.venv_bin(release),
+        "--",
+        *argv,
+    ]
     done = host.run(command, check=False, timeout=build.LONG_SECONDS, cwd=layout.root, pass_fds=build.held)
     if done.rc != 0:
         said = build.masked(build.tail(done.out + done.err), declared.secrets)
         untouched = f"The current release {previous} is untouched" if previous else "No release is current"
-        raise WorkfleetError(f"{what} ({argv[0]}) of {declared.name} failed with status {done.rc}:\n{said}\n{untouched}; the next run "
-                             "begins with this command.", rc=done.rc)
+        raise WorkfleetError(
+            f"{what} ({argv[0]}) of {declared.name} failed with status {done.rc}:\n{said}\n{untouched}; the next run "
+            "begins with this command.",
+            rc=done.rc,
+        )
     remember(layout, release, [digest(argv)])
 
 
@@ -367,9 +434,12 @@ def prune_changes(declared: Declared, wanted: set[str]) -> Iterator[Change]:
     present = [name for name in listed(layout.releases) if RELEASE_ID.match(name) and name not in wanted]
     if not present:
         return
-    whole = sorted((name for name in present if complete(layout, name)), key=lambda name: os.path.getmtime(layout.marker(name)),
-                   reverse=True)
-    spare = whole[max(0, declared.kept - len(wanted)):]
+    whole = sorted(
+        (name for name in present if complete(layout, name)),
+        key=lambda name: os.path.getmtime(layout.marker(name)),
+        reverse=True,
+    )
+    spare = whole[max(0, declared.kept - len(wanted)) :]
     busy = in_use(layout.releases)
     for name in present:
         if name in busy or (name in whole and name not in spare):
@@ -388,7 +458,9 @@ def listed(path: str) -> list[str]:
 
 def in_use(releases: str) -> set[str]:
     """Return the releases that a live process runs from: by its directory, program or command line."""
-    pattern = re.compile(re.escape(os.path.realpath(releases) + "/") + "([0-9a-f]{12})|" + re.escape(releases + "/") + "([0-9a-f]{12})")
+    pattern = re.compile(
+        re.escape(os.path.realpath(releases) + "/") + "([0-9a-f]{12})|" + re.escape(releases + "/") + "([0-9a-f]{12})"
+    )
     found: set[str] = set()
     for pid in (name for name in os.listdir("/proc") if name.isdigit()):
         seen = []

@@ -12,8 +12,26 @@ from .spec import App, Checker, SpecError, parse_app, plain
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KEYS = ("name", "user", "group", "root", "source", "python", "requirements", "env", "secrets", "release_commands", "releases_kept",
-        "pip_environment", "broker_url", "result_url", "broker_env", "result_env", "run_commands", "commands_done")
+KEYS = (
+    "name",
+    "user",
+    "group",
+    "root",
+    "source",
+    "python",
+    "requirements",
+    "env",
+    "secrets",
+    "release_commands",
+    "releases_kept",
+    "pip_environment",
+    "broker_url",
+    "result_url",
+    "broker_env",
+    "result_env",
+    "run_commands",
+    "commands_done",
+)
 SOURCE_KEYS = ("type", "location", "version", "exclude")
 #: The names in ``env/app.env`` where ``app_broker_env`` and ``app_result_env`` are not set.
 BROKER_ENV = ("CELERY_BROKER_URL", "CHICORY_BROKER_REDIS_URL")
@@ -35,17 +53,26 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
     check_root(check, app.root)
     for key, name in (("user", app.user), ("group", app.group)):
         if name and not ACCOUNT.match(name):
-            check.wrong(key, "must be the name of an account: a small letter or _, then up to 31 of a-z 0-9 _ -", given=name)
+            check.wrong(
+                key, "must be the name of an account: a small letter or _, then up to 31 of a-z 0-9 _ -", given=name
+            )
     environment, secret_names = whole_environment(app)
     commands = release_commands(check)
     declared = parse_source(raw.get("source"), problems)
     payload = {
-        "host": inventory_hostname, "name": app.name, "user": app.user, "group": app.group, "root": app.root,
+        "host": inventory_hostname,
+        "name": app.name,
+        "user": app.user,
+        "group": app.group,
+        "root": app.root,
         "python": check.text("python", "python3") or "python3",
         "requirements": list(check.texts("requirements", "a list of pip requirements")),
-        "environment": environment, "secret_names": secret_names,
-        "commands": commands, "commands_done": list(check.texts("commands_done")),
-        "run_commands": bool(raw.get("run_commands", True)), "kept": check.whole("releases_kept", 5, 1),
+        "environment": environment,
+        "secret_names": secret_names,
+        "commands": commands,
+        "commands_done": list(check.texts("commands_done")),
+        "run_commands": bool(raw.get("run_commands", True)),
+        "kept": check.whole("releases_kept", 5, 1),
         "pip_environment": check.environment("pip_environment"),
     }
     if declared is None and (payload["requirements"] or commands):
@@ -58,14 +85,21 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
 def check_root(check: Checker, root: str) -> None:
     """Refuse a root that is no directory of the app's own."""
     if os.path.normpath(root) != root or root.count("/") < 2 or re.search(r"\s", root):
-        check.wrong("root", "must be an absolute path without spaces, '..' or '//', at least two directories deep, as /opt/shop is",
-                    given=root)
+        check.wrong(
+            "root",
+            "must be an absolute path without spaces, '..' or '//', at least two directories deep, as /opt/shop is",
+            given=root,
+        )
 
 
 def whole_environment(app: App) -> tuple[dict[str, str], list[str]]:
     """Return the app's environment, and which of its names are secret."""
-    broker = {name: app.broker_url for name in (BROKER_ENV if app.broker_env is None else app.broker_env) if app.broker_url}
-    result = {name: app.result_url for name in (RESULT_ENV if app.result_env is None else app.result_env) if app.result_url}
+    broker = {
+        name: app.broker_url for name in (BROKER_ENV if app.broker_env is None else app.broker_env) if app.broker_url
+    }
+    result = {
+        name: app.result_url for name in (RESULT_ENV if app.result_env is None else app.result_env) if app.result_url
+    }
     whole = {**broker, **result, **app.env, **app.secrets}
     ordinary = set(app.env) - set(app.secrets)
     return whole, [name for name in whole if name not in ordinary]
@@ -84,7 +118,11 @@ def release_commands(check: Checker) -> list[list[str]]:
                 raise TypeError
             found.append([plain(word) for word in argv])
         except (TypeError, ValueError):
-            check.wrong(f"release_commands[{number}]", 'must be a list of words, such as ["python", "manage.py", "migrate"]', secret=True)
+            check.wrong(
+                f"release_commands[{number}]",
+                'must be a list of words, such as ["python", "manage.py", "migrate"]',
+                secret=True,
+            )
     return found
 
 
@@ -104,12 +142,16 @@ def parse_source(raw: Any, problems: list[str]) -> dict[str, Any] | None:
     version = check.value("version", None, plain, "a text; put quotes around it (YAML turns a bare 1.10 into 1.1)")
     exclude = None if raw.get("exclude") is None else check.texts("exclude")
     if not location or location.startswith("-"):
-        check.wrong("location", "is required: a path on the control node, a repository or the name of a package", secret=True)
+        check.wrong(
+            "location", "is required: a path on the control node, a repository or the name of a package", secret=True
+        )
     if version is not None and version.startswith("-"):
         check.wrong("version", "must not begin with -", given=version)
     if kind == "pypi":
         if location and not PYPI_NAME.match(location):
-            check.wrong("location", "must be the name of a package, with extras if need be: shop[redis]", given=location)
+            check.wrong(
+                "location", "must be the name of a package, with extras if need be: shop[redis]", given=location
+            )
         if version is None or not PYPI_VERSION.match(version):
             check.wrong("version", "is required with type pypi, one exact version, such as 1.4.2", given=version)
     if kind in ("directory", "archive") and version is not None:
@@ -120,5 +162,7 @@ def parse_source(raw: Any, problems: list[str]) -> dict[str, Any] | None:
 def located(declared: Mapping[str, Any], base: str) -> dict[str, Any]:
     """Return the source with a relative path counted from ``base``, the inventory's directory."""
     location = os.path.expanduser(declared["location"])
-    local = declared["kind"] in ("directory", "archive") or (declared["kind"] == "git" and re.match(r"\.{0,2}/", location))
+    local = declared["kind"] in ("directory", "archive") or (
+        declared["kind"] == "git" and re.match(r"\.{0,2}/", location)
+    )
     return {**declared, "location": os.path.normpath(os.path.join(base, location)) if local else location}

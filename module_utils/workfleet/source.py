@@ -6,6 +6,7 @@ same files. A wheel or an sdist is sent as it is, and ``pypi`` sends nothing: pi
 
 from __future__ import annotations
 
+import fcntl
 import fnmatch
 import gzip
 import hashlib
@@ -19,12 +20,13 @@ import tarfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
 TYPES = ("directory", "archive", "git", "pypi")
 DEFAULT_EXCLUDE = (".git", "__pycache__", ".env", "*.pyc")
@@ -86,7 +88,8 @@ def without_credentials(text: str) -> str:
 
 
 def excluded(path: str, patterns: Iterable[str]) -> bool:
-    """Tell whether a pattern names the file or a directory above it: by its name, or (with a ``/``) by its whole path."""
+    """Tell whether a pattern names the file or a directory above it: by its name, or (with a ``/``) by its whole "
+    "path."""
     parts = path.split("/")
     above = ["/".join(parts[: count + 1]) for count in range(len(parts))]
     for pattern in patterns:
@@ -107,18 +110,21 @@ def fingerprint(entries: Iterable[Entry]) -> str:
 
 def pack_tree(entries: Iterable[Entry], path: str) -> None:
     """Write the entries as a tar.gz that is the same for the same entries, whatever the machine and the hour."""
-    with open(path, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for entry in sorted(entries, key=lambda item: item.path):
-                member = tarfile.TarInfo(entry.path)
-                member.mtime = PACKED_TIME
-                if entry.read is None:
-                    member.type, member.linkname = tarfile.SYMTYPE, entry.link or ""
-                    tar.addfile(member)
-                    continue
-                content = entry.read()
-                member.size, member.mode = len(content), 0o755 if entry.executable else 0o644
-                tar.addfile(member, io.BytesIO(content))
+    with (
+        open(path, "wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for entry in sorted(entries, key=lambda item: item.path):
+            member = tarfile.TarInfo(entry.path)
+            member.mtime = PACKED_TIME
+            if entry.read is None:
+                member.type, member.linkname = tarfile.SYMTYPE, entry.link or ""
+                tar.addfile(member)
+                continue
+            content = entry.read()
+            member.size, member.mode = len(content), 0o755 if entry.executable else 0o644
+            tar.addfile(member, io.BytesIO(content))
 
 
 def tree(entries: list[Entry], label: str) -> Source:
@@ -131,8 +137,9 @@ def check_link(path: str, target: str) -> None:
     """Refuse a link that would point elsewhere, or nowhere, on the host."""
     joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
     if target.startswith("/") or joined.split("/")[0] == "..":
-        raise WorkfleetError(f"app_source: the link {path} points out of the source, to {target}: exclude it, or put a "
-                             "file in its place")
+        raise WorkfleetError(
+            f"app_source: the link {path} points out of the source, to {target}: exclude it, or put a file in its place"
+        )
 
 
 # directory
@@ -145,8 +152,9 @@ def directory(location: str, exclude: tuple[str, ...]) -> Source:
     try:
         return tree(list(walk(location, exclude)), location)
     except OSError as error:
-        raise WorkfleetError(f"app_source: {error.filename} cannot be read: {error.strerror}; exclude it if it is no part "
-                             "of the app") from error
+        raise WorkfleetError(
+            f"app_source: {error.filename} cannot be read: {error.strerror}; exclude it if it is no part of the app"
+        ) from error
 
 
 def walk(root: str, exclude: tuple[str, ...], below: str = "") -> Iterator[Entry]:
@@ -190,8 +198,14 @@ def archive(location: str, exclude: tuple[str, ...]) -> Source:
             content = reader(location)
             checksum = hashlib.sha256(content()).hexdigest()
             name = os.path.basename(location)
-            return Source("package", digest("package", checksum), name, os.path.getsize(location) * 4, install=name,
-                          pack=lambda path: write_bytes(path, content()))
+            return Source(
+                "package",
+                digest("package", checksum),
+                name,
+                os.path.getsize(location) * 4,
+                install=name,
+                pack=lambda path: write_bytes(path, content()),
+            )
         return tree([entry for entry in entries if not excluded(entry.path, exclude)], os.path.basename(location))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise WorkfleetError(f"app_source: {location} cannot be read as tar, zip, wheel or sdist: {error}") from error
@@ -211,8 +225,14 @@ def members(location: str) -> list[Entry]:
             for item in archived.infolist():
                 if not item.is_dir():
                     content = archived.read(item)
-                    found.append(Entry(sound_path(item.filename), bool(item.external_attr >> 16 & 0o100), len(content),
-                                       read=lambda content=content: content))  # type: ignore[misc]
+                    found.append(
+                        Entry(
+                            sound_path(item.filename),
+                            bool(item.external_attr >> 16 & 0o100),
+                            len(content),
+                            read=partial(bytes, content),
+                        )
+                    )
             return found
     with tarfile.open(location) as tar:
         return tar_entries(tar)
@@ -229,7 +249,7 @@ def tar_entries(tar: tarfile.TarFile) -> list[Entry]:
         elif member.isfile() or member.islnk():
             file = tar.extractfile(member)
             content = file.read() if file else b""
-            found.append(Entry(path, bool(member.mode & 0o100), len(content), read=lambda content=content: content))  # type: ignore[misc]
+            found.append(Entry(path, bool(member.mode & 0o100), len(content), read=partial(bytes, content)))
         elif not member.isdir():
             raise WorkfleetError(f"app_source: the archive holds {path}, which is neither a file nor a link")
     return found
@@ -251,7 +271,7 @@ def stripped(entries: list[Entry]) -> list[Entry]:
     top = tops.pop() + "/"
     if any(entry.path == top + "__init__.py" for entry in entries):
         return entries
-    return [entry._replace(path=entry.path[len(top):]) for entry in entries]
+    return [entry._replace(path=entry.path[len(top) :]) for entry in entries]
 
 
 # git
@@ -260,22 +280,35 @@ def stripped(entries: list[Entry]) -> list[Entry]:
 def git(location: str, version: str | None, exclude: tuple[str, ...], cache: str) -> Source:
     """Return a commit as a source. A branch or tag is resolved once a run, so that all hosts get the same commit."""
     wanted = version or "HEAD"
-    commit = wanted if COMMIT.match(wanted) else once(
-        os.path.join(cache, f"ref-{digest(location, wanted)[:16]}"), lambda path: resolve(location, wanted, path))
-    return Source("tree", digest("git", commit, list(exclude)), f"{wanted} ({commit[:12]})",
-                  pack=lambda path: pack_commit(location, wanted, commit, exclude, path))
+    commit = (
+        wanted
+        if COMMIT.match(wanted)
+        else once(
+            os.path.join(cache, f"ref-{digest(location, wanted)[:16]}"), lambda path: resolve(location, wanted, path)
+        )
+    )
+    return Source(
+        "tree",
+        digest("git", commit, list(exclude)),
+        f"{wanted} ({commit[:12]})",
+        pack=lambda path: pack_commit(location, wanted, commit, exclude, path),
+    )
 
 
 def resolve(location: str, wanted: str, path: str) -> None:
     """Write the commit that a branch, tag or ``HEAD`` of a repository stands for now."""
-    listed = run_git("ls-remote", "--", location, wanted, f"refs/heads/{wanted}", f"refs/tags/{wanted}", f"refs/tags/{wanted}^{{}}")
+    listed = run_git(
+        "ls-remote", "--", location, wanted, f"refs/heads/{wanted}", f"refs/tags/{wanted}", f"refs/tags/{wanted}^{{}}"
+    )
     found = {name: commit for commit, name in (line.split("\t") for line in listed.decode().splitlines())}
     for name in (f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}", f"refs/heads/{wanted}", wanted):
         if name in found:
             write_bytes(path, found[name].encode())
             return
-    raise WorkfleetError(f"app_source: version: {wanted} is neither branch nor tag of {without_credentials(location)}; a commit is "
-                         "named by all its 40 digits")
+    raise WorkfleetError(
+        f"app_source: version: {wanted} is neither branch nor tag of {without_credentials(location)}; a commit is "
+        "named by all its 40 digits"
+    )
 
 
 def pack_commit(location: str, wanted: str, commit: str, exclude: tuple[str, ...], path: str) -> None:
@@ -298,12 +331,18 @@ def pack_commit(location: str, wanted: str, commit: str, exclude: tuple[str, ...
         pack_tree([entry for entry in tar_entries(tar) if not excluded(entry.path, exclude)], path)
 
 
-def run_git(*arguments: str, environment: Mapping[str, str] | None = None) -> bytes:
+def run_git(*arguments: str) -> bytes:
     """Run git on the control node and return what it wrote. It may not ask for a password."""
-    quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
+    quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, check=False, timeout=GIT_SECONDS, env=quiet,  # noqa: S603, S607
-                              stdin=subprocess.DEVNULL)
+        done = subprocess.run(  # noqa: S603 - argv is a list, no shell is involved
+            ["git", *arguments],  # noqa: S607 - the user's own git, wherever it is
+            capture_output=True,
+            check=False,
+            timeout=GIT_SECONDS,
+            env=quiet,
+            stdin=subprocess.DEVNULL,
+        )
     except FileNotFoundError as error:
         raise WorkfleetError("app_source: type git needs the program git on the control node") from error
     except subprocess.TimeoutExpired as error:
@@ -336,8 +375,6 @@ def made(path: str, make: Callable[[str], None]) -> str:
 @contextmanager
 def locked(path: str) -> Iterator[None]:
     """Hold an exclusive lock of this machine."""
-    import fcntl
-
     with open(path, "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -19,5 +19,8 @@ def require_supported(path: str = "/etc/os-release") -> None:
     text = host.read(path) or ""
     name = " ".join(identity(text)).strip()
     if name not in SUPPORTED:
-        raise WorkfleetError(f"this host is {name or 'of an unknown system'}; as root Workfleet manages Debian 12 and Debian 13 only. "
-                             "Elsewhere it works without root's rights, with app_user as the account that logs in", system=name)
+        raise WorkfleetError(
+            f"this host is {name or 'of an unknown system'}; as root Workfleet manages Debian 12 and Debian 13 only. "
+            "Elsewhere it works without root's rights, with app_user as the account that logs in",
+            system=name,
+        )

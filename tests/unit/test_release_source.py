@@ -1,0 +1,207 @@
+"""Sources on the control node: what makes a release another one, what is packed, what is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from plugins.module_utils.workfleet import source
+from plugins.module_utils.workfleet.errors import WorkfleetError
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    root = tmp_path / "app"
+    (root / "shop").mkdir(parents=True)
+    (root / "shop" / "tasks.py").write_text("x = 1\n")
+    (root / "manage.py").write_text("#!/usr/bin/python3\n")
+    (root / "manage.py").chmod(0o755)
+    return root
+
+
+def look(root: Path, exclude: list[str] | None = None) -> source.Source:
+    return source.look("directory", str(root), None, exclude, cache="/nonexistent")
+
+
+def packed(looked: source.Source, tmp_path: Path) -> dict[str, tuple[int, bytes]]:
+    path = tmp_path / "packed"
+    assert looked.pack is not None
+    looked.pack(str(path))
+    with tarfile.open(path) as tar:
+        return {item.name: (item.mode, (tar.extractfile(item) or io.BytesIO()).read() if item.isfile() else item.linkname.encode())
+                for item in tar}
+
+
+def test_a_directory_is_packed_with_executable_bits_and_nothing_else_of_its_modes(app: Path, tmp_path: Path) -> None:
+    (app / "shop" / "tasks.py").chmod(0o600)
+    assert packed(look(app), tmp_path) == {"manage.py": (0o755, b"#!/usr/bin/python3\n"), "shop/tasks.py": (0o644, b"x = 1\n")}
+
+
+def test_the_same_files_make_the_same_bytes(app: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    first = look(app)
+    os.utime(app / "manage.py", (1, 1))
+    second = look(app)
+    assert first.pack and second.pack
+    first.pack(str(one))
+    second.pack(str(two))
+    assert first.fingerprint == second.fingerprint
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("name", [".git/config", "shop/__pycache__/tasks.pyc", ".env", "shop/old.pyc", "empty/"])
+def test_what_is_no_code_changes_nothing(app: Path, name: str) -> None:
+    before = look(app).fingerprint
+    (app / name).parent.mkdir(exist_ok=True)
+    (app / name).mkdir() if name.endswith("/") else (app / name).write_text("x")
+    assert look(app).fingerprint == before
+
+
+def test_a_virtualenv_is_left_out_whatever_its_name(app: Path) -> None:
+    before = look(app, []).fingerprint
+    (app / "my-env").mkdir()
+    (app / "my-env" / "pyvenv.cfg").write_text("")
+    (app / "my-env" / "x.py").write_text("")
+    assert look(app, []).fingerprint == before
+
+
+@pytest.mark.parametrize("change", ["content", "mode", "name", "new", "link"])
+def test_every_change_of_the_code_changes_the_fingerprint(app: Path, change: str) -> None:
+    before = look(app).fingerprint
+    file = app / "shop" / "tasks.py"
+    if change == "content":
+        file.write_text("x = 2\n")
+    elif change == "mode":
+        file.chmod(0o755)
+    elif change == "name":
+        file.rename(file.with_name("jobs.py"))
+    elif change == "new":
+        (app / "new.py").write_text("")
+    else:
+        (app / "link").symlink_to("manage.py")
+    assert look(app).fingerprint != before
+
+
+@pytest.mark.parametrize(("pattern", "left"), [
+    ("shop", {"manage.py"}), ("*.py", set()), ("shop/tasks.py", {"manage.py"}), ("/shop/", {"manage.py"}), ("tasks", {"manage.py", "shop/tasks.py"}),
+])
+def test_exclude_takes_names_and_paths(app: Path, tmp_path: Path, pattern: str, left: set[str]) -> None:
+    assert set(packed(look(app, [pattern]), tmp_path)) == left
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../etc/passwd", "../x"])
+def test_a_link_out_of_the_source_is_refused_by_name(app: Path, target: str) -> None:
+    (app / "link").symlink_to(target)
+    with pytest.raises(WorkfleetError, match="the link link points out of the source"):
+        look(app)
+
+
+def test_a_link_inside_stays_a_link(app: Path, tmp_path: Path) -> None:
+    (app / "shop" / "up").symlink_to("../manage.py")
+    assert packed(look(app), tmp_path)["shop/up"][1] == b"../manage.py"
+
+
+def tarred(path: Path, files: dict[str, str]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in files.items():
+            item = tarfile.TarInfo(name)
+            item.size = len(text)
+            tar.addfile(item, io.BytesIO(text.encode()))
+    return path
+
+
+def zipped(path: Path, files: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+@pytest.mark.parametrize("make", [tarred, zipped])
+@pytest.mark.parametrize(("files", "names"), [
+    ({"shop-main/a.py": "", "shop-main/b/c.py": ""}, {"a.py", "b/c.py"}),
+    ({"shop/__init__.py": "", "shop/a.py": ""}, {"shop/__init__.py", "shop/a.py"}),
+    ({"a.py": "", "b/c.py": ""}, {"a.py", "b/c.py"}),
+])
+def test_one_directory_around_everything_is_left_out_unless_it_is_a_package(
+    tmp_path: Path, make: object, files: dict[str, str], names: set[str]
+) -> None:
+    path = make(tmp_path / "archive", files)  # type: ignore[operator]
+    looked = source.look("archive", str(path), None, None, "/nonexistent")
+    assert looked.kind == "tree"
+    assert set(packed(looked, tmp_path)) == names
+
+
+@pytest.mark.parametrize(("name", "make", "files"), [
+    ("shop-1.0-py3-none-any.whl", zipped, {"shop.py": "", "shop-1.0.dist-info/WHEEL": ""}),
+    ("shop-1.0.tar.gz", tarred, {"shop-1.0/PKG-INFO": "", "shop-1.0/shop.py": ""}),
+])
+def test_wheels_and_sdists_go_to_pip_as_they_are(tmp_path: Path, name: str, make: object, files: dict[str, str]) -> None:
+    path = make(tmp_path / name, files)  # type: ignore[operator]
+    looked = source.look("archive", str(path), None, None, "/nonexistent")
+    assert (looked.kind, looked.install) == ("package", name)
+    assert looked.pack is not None
+    looked.pack(str(tmp_path / "sent"))
+    assert (tmp_path / "sent").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["../evil.py", "/etc/evil.py", "a/../../evil.py"])
+@pytest.mark.parametrize("make", [tarred, zipped])
+def test_a_path_out_of_an_archive_is_refused(tmp_path: Path, make: object, name: str) -> None:
+    path = make(tmp_path / "archive", {name: "", "b.py": ""})  # type: ignore[operator]
+    with pytest.raises(WorkfleetError, match="out of the archive"):
+        source.look("archive", str(path), None, None, "/nonexistent")
+
+
+def test_what_is_no_archive_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_text("no")
+    with pytest.raises(WorkfleetError, match=r"x\.tar\.gz cannot be read"):
+        source.look("archive", str(tmp_path / "x.tar.gz"), None, None, "/nonexistent")
+
+
+@pytest.fixture
+def repository(app: Path) -> Path:
+    git(app, "init", "-q", "-b", "main")
+    git(app, "add", ".")
+    git(app, "commit", "-q", "-m", "one")
+    git(app, "tag", "-a", "v1", "-m", "v1")
+    return app
+
+
+def git(root: Path, *arguments: str) -> str:
+    argv = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    return subprocess.run(argv, cwd=root, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+
+
+@pytest.mark.parametrize("version", [None, "main", "v1", "commit"])
+def test_a_commit_is_found_by_branch_tag_and_number(repository: Path, tmp_path: Path, version: str | None) -> None:
+    wanted = git(repository, "rev-parse", "HEAD") if version == "commit" else version
+    looked = source.look("git", str(repository), wanted, None, str(tmp_path))
+    assert looked.fingerprint == source.look("git", str(repository), "v1", None, str(tmp_path)).fingerprint
+    assert set(packed(looked, tmp_path)) == {"manage.py", "shop/tasks.py"}
+
+
+def test_all_hosts_of_a_run_get_the_commit_that_was_found_first(repository: Path, tmp_path: Path) -> None:
+    first = source.look("git", str(repository), "main", None, str(tmp_path))
+    (repository / "new.py").write_text("")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "two")
+    again = source.look("git", str(repository), "main", None, str(tmp_path))
+    assert again.fingerprint == first.fingerprint
+    assert "new.py" not in packed(again, tmp_path)
+    (tmp_path / "later").mkdir()
+    assert source.look("git", str(repository), "main", None, str(tmp_path / "later")).fingerprint != first.fingerprint
+
+
+def test_an_unknown_version_is_named_and_the_password_is_not(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkfleetError, match="v9 is neither branch nor tag"):
+        source.look("git", str(repository), "v9", None, str(tmp_path))
+    with pytest.raises(WorkfleetError) as caught:
+        source.look("git", "http://me:geheim@127.0.0.1:9/x.git", "main", None, str(tmp_path))
+    assert "geheim" not in str(caught.value)
