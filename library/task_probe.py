@@ -12,12 +12,14 @@ version_added: "0.1.0"
 author: Workfleet contributors
 description:
   - Puts a task into each queue, all at once, and waits until its result is in the result store.
-  - By default the task is C(celery.accumulate), which every Celery app has and which returns its arguments, so that nothing needs to be added to an app.
-  - Speaks to Redis itself and needs no packages on the host it runs on. Broker and result store may be different servers.
-  - A canary that no worker took is removed from its queue again. One that a busy worker holds is dropped by that worker, since it carries an expiry.
+  - By default the task is C(celery.accumulate), which every Celery app has and which returns its arguments.
+    Nothing needs to be added to an app.
+  - Speaks to Redis itself and needs no packages on the host it runs on. Broker and result store may be different.
+  - A canary that no worker took is removed from its queue again.
+    One that a busy worker holds is dropped by that worker, since it carries an expiry.
 options:
   broker_url:
-    description: The broker, as C(app_broker_url). Only Redis is understood; queues of another broker are returned as C(not proved).
+    description: The broker, as C(app_broker_url). Queues of a broker that is not Redis are returned as C(not proved).
     type: str
     required: true
   result_url:
@@ -113,9 +115,10 @@ from ..module_utils.workfleet.engines import celery_probe
 from ..module_utils.workfleet.errors import WorkfleetError
 
 ARGUMENTS = {
-    "broker_url": {"type": "str", "no_log": True}, "result_url": {"type": "str", "no_log": True}, "queues": {"type": "list", "elements": "str"},
-    "timeout": {"type": "float"}, "broker_options": {"type": "dict"}, "task": {"type": "str"}, "args": {"type": "list", "elements": "raw"},
-    "kwargs": {"type": "dict"}, "must_return": {"type": "bool"}, "payload": {"type": "str", "no_log": True},
+    "broker_url": {"type": "str", "no_log": True}, "result_url": {"type": "str", "no_log": True},
+    "queues": {"type": "list", "elements": "str"}, "timeout": {"type": "float"}, "broker_options": {"type": "dict"},
+    "task": {"type": "str"}, "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict"},
+    "must_return": {"type": "bool"}, "payload": {"type": "str", "no_log": True},
 }
 
 
@@ -133,7 +136,8 @@ def main() -> None:
         probes = celery_probe.result(proofs)
         silent = [f"{proof.queue}: {proof.reason}" for proof in proofs if proof.ok is False]
         if silent and must_return:
-            raise WorkfleetError(f"{len(silent)} of {len(proofs)} canaries did not come back. {'. '.join(silent)}", probes=probes)
+            count = f"{len(silent)} of {len(proofs)} canaries did not come back"
+            raise WorkfleetError(f"{count}. {'. '.join(silent)}", probes=probes)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, probes=probes)

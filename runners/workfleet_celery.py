@@ -8,6 +8,7 @@ Standard library and Celery (5.2 or newer) only; nothing that goes wrong here ma
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,11 +21,9 @@ _MAIN = os.getpid()
 
 
 def _complain(what: str, error: Exception) -> None:
-    """One line to the real standard error: ``sys.stderr`` is Celery's logging here, which no signal handler may enter."""
-    try:
+    """One line to the real standard error: ``sys.stderr`` is Celery's logging, which no signal handler may enter."""
+    with contextlib.suppress(OSError):
         os.write(2, f"workfleet_celery: {what}: {error}\n".encode(errors="replace"))
-    except OSError:
-        pass
 
 
 def _notify(words: str) -> None:

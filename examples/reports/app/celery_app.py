@@ -22,7 +22,7 @@ celery_app.conf.update(
     result_expires=float(os.environ.get("CELERY_RESULT_EXPIRES", "3600")),
     result_extended=True,  # a result tells which task it was of
     task_default_queue="default",
-    task_routes={"app.tasks.count_primes": "reports", "app.tasks.build_report": "reports", "app.tasks.merge": "reports"},
+    task_routes={f"app.tasks.{task}": "reports" for task in ("count_primes", "build_report", "merge")},
 )
 
 

@@ -32,7 +32,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m app.send", description=(__doc__ or "").partition(":")[0])
     for kind, (what, _) in KINDS.items():
-        parser.add_argument(f"--{kind}", type=int, metavar="N", help=f"{what} (without any number given: {DEFAULTS[kind]})")
+        parser.add_argument(f"--{kind}", type=int, metavar="N", help=f"{what} ({DEFAULTS[kind]} if no kind is given)")
     parser.add_argument("--queue", help="send all to this queue, whatever the app's routes say")
     parser.add_argument("--timeout", type=float, default=60, help="seconds to wait for all results (default 60)")
     return parser.parse_args(argv)
@@ -48,6 +48,11 @@ def mix(options: argparse.Namespace) -> list[str]:
     return kinds
 
 
+def say(line: str) -> None:
+    """Show a line at once, into a pipe too."""
+    print(line, flush=True)  # noqa: T201 - a command
+
+
 def main(argv: list[str] | None = None) -> int:
     """Send, then print a line for each result."""
     options = arguments(argv)
@@ -58,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         signature = KINDS[kind][1]()
         results.append(signature.apply_async(queue=options.queue))
         sent[results[-1].id] = kind, f"{signature.task.rpartition('.')[2]}{signature.args}".replace(",)", ")")
-    print(f"{len(sent)} tasks sent in {time.monotonic() - begun:.2f} s")  # noqa: T201 - a command
+    say(f"{len(sent)} tasks sent in {time.monotonic() - begun:.2f} s")
     wrong = 0
     try:
         for task_id, meta in ResultSet(results, app=celery_app).iter_native(timeout=options.timeout):
@@ -66,12 +71,13 @@ def main(argv: list[str] | None = None) -> int:
             right = meta["status"] == ("FAILURE" if kind == "fail" else "SUCCESS")
             wrong += not right
             value = repr(meta["result"]) if isinstance(meta["result"], Exception) else meta["result"]
-            print(f"{time.monotonic() - begun:7.2f} s  {meta['status']:8}{'' if right else '!'}  {call}  {value}", flush=True)  # noqa: T201
+            say(f"{time.monotonic() - begun:7.2f} s  {meta['status']:8}{'' if right else '!'}  {call}  {value}")
     except NoResult:
         pass
     for _, call in sent.values():
         print(f"no result within {options.timeout:g} s: {call}", file=sys.stderr)  # noqa: T201
-    print(f"{len(results) - len(sent)} of {len(results)} came back in {time.monotonic() - begun:.2f} s, {wrong} not as they should")  # noqa: T201
+    back = len(results) - len(sent)
+    say(f"{back} of {len(results)} came back in {time.monotonic() - begun:.2f} s, {wrong} not as they should")
     return 1 if wrong or sent else 0
 
 

@@ -19,7 +19,8 @@ class ReportError(Exception):
 @celery_app.task
 def count_primes(below: int, start: int = 0) -> int:
     """Burn CPU: how many primes there are from ``start`` to ``below``, the slow way."""
-    return sum(all(number % factor for factor in range(2, math.isqrt(number) + 1)) for number in range(max(2, start), below))
+    numbers = range(max(2, start), below)
+    return sum(all(number % factor for factor in range(2, math.isqrt(number) + 1)) for number in numbers)
 
 
 @celery_app.task

@@ -33,10 +33,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     environment = {**os.environ, "CELERY_BROKER_URL": url, "CELERY_RESULT_BACKEND": url,
                    "CELERY_TASK_SOFT_TIME_LIMIT": "1", "CELERY_TASK_TIME_LIMIT": "20"}
     folder = tmp_path_factory.mktemp("redis")
-    redis = subprocess.Popen([server, "--port", str(port), "--save", "", "--dir", str(folder)], stdout=subprocess.DEVNULL)
+    words = [server, "--port", str(port), "--save", "", "--dir", str(folder)]
+    redis = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     log = (folder / "worker.log").open("wb")
     worker = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "app.celery_app", "worker", "-Q", "reports,default", "-c", "2", "--without-mingle"],
+        [sys.executable, "-m", "celery", "-A", "app.celery_app", "worker", "-Q", "reports,default", "-c", "2"],
         cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
         yield environment
@@ -47,10 +48,15 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         log.close()
 
 
+def python(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in the app's directory."""
+    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, timeout=60,
+                          check=False, capture_output=True, text=True)
+
+
 def send(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m app.send``."""
-    return subprocess.run([sys.executable, "-m", "app.send", *words], cwd=ROOT, env=environment, timeout=60,
-                          check=False, capture_output=True, text=True)
+    return python(environment, "-m", "app.send", *words)
 
 
 def test_every_kind_of_task_ends_as_it_should(environment: dict[str, str]) -> None:
@@ -67,7 +73,7 @@ def test_every_kind_of_task_ends_as_it_should(environment: dict[str, str]) -> No
 def test_the_soft_time_limit_of_the_environment_is_obeyed(environment: dict[str, str]) -> None:
     code = "from app.tasks import fetch; print(fetch.delay(5).get(timeout=30))"
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, timeout=60, check=True, capture_output=True, text=True)
+    done = python(environment, "-c", code)
     assert done.stdout.strip().startswith("given up after 1.")
     assert time.monotonic() - began < 5
 
@@ -81,7 +87,7 @@ def test_a_task_that_nobody_takes_is_reported_and_not_waited_for_longer_than_tol
 def test_registered_names_are_the_documented_ones(environment: dict[str, str]) -> None:
     code = ("from app.celery_app import celery_app as a; a.loader.import_default_modules(); "
             "print('\\n'.join(sorted(n for n in a.tasks if not n.startswith('celery.'))))")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, timeout=60, check=True, capture_output=True, text=True)
+    done = python(environment, "-c", code)
     documented = (ROOT / "README.md").read_text()
     names = done.stdout.split()
     assert names and all(f"`{name}`" in documented for name in names)

@@ -32,8 +32,8 @@ _BEAT = ("several nodes that embed beat send each periodic task several times; "
          "declare the one scheduler of the app with worker_scheduler")
 
 OPTIONS: dict[str, Option] = {
-    "hostname": Option("--hostname", refused="the node's name is made from app, group, slot and host, unique on the broker"),
-    "detach": Option("--detach", "flag", refused="the process manager must keep the worker as its own child to supervise it"),
+    "hostname": Option("--hostname", refused="it is made of app, group, slot and host, unique on the broker"),
+    "detach": Option("--detach", "flag", refused="the process manager supervises only what stays its own child"),
     "statedb": Option("--statedb"),
     "loglevel": Option("--loglevel", "choice", choices=_LEVELS),
     "optimization": Option("--optimization", "choice", choices=("default", "fair")),
@@ -47,7 +47,7 @@ OPTIONS: dict[str, Option] = {
     "max_tasks_per_child": Option("--max-tasks-per-child", "int", minimum=1),
     "pool_start_method": Option("--pool-start-method", "choice", choices=("fork", "spawn"), since="5.7"),
     "max_memory_per_child": Option("--max-memory-per-child", "int", minimum=1),
-    "purge": Option("--purge", "flag", refused="every start of a node would delete all tasks that wait; purge.yml empties a queue into a dump"),
+    "purge": Option("--purge", "flag", refused="each start of a node would delete all waiting tasks; see purge.yml"),
     "queues": Option("--queues", "list", refused="use the group's key queues"),
     "exclude_queues": Option("--exclude-queues", "list"),
     "include": Option("--include", "list"),
@@ -60,7 +60,7 @@ OPTIONS: dict[str, Option] = {
     "schedule_filename": Option("--schedule-filename", refused=_BEAT),
     "scheduler": Option("--scheduler", refused=_BEAT),
     "logfile": Option("--logfile"),
-    "pidfile": Option("--pidfile", refused="a stale one keeps a node from starting; the run record says which process a node is"),
+    "pidfile": Option("--pidfile", refused="a stale one keeps a node from starting; the run record tells a node's pid"),
     "uid": Option("--uid", refused="nodes run as app_user"),
     "gid": Option("--gid", refused="nodes run as app_user with its app_group"),
     "umask": Option("--umask", refused=_DETACHED),
@@ -102,24 +102,26 @@ def _across(options: Mapping[str, Any]) -> list[str]:
     if "autoscale" in options and pool in ("solo", "threads"):
         problems.append(f"options.autoscale: pool {pool} cannot grow or shrink; leave one of the two out")
     if "statedb" in options and "%" not in options["statedb"]:
-        problems.append(f"options.statedb = {options['statedb']!r}: must hold %n, the node's name: nodes cannot share one file")
+        problems.append(f"options.statedb = {options['statedb']!r}: must hold %n, for nodes cannot share a file")
     return problems
 
 
 def _number(kinds: tuple[type, ...], name: str) -> Callable[[Option, Any], str]:
     def wanted(option: Option, value: Any) -> str:
-        right = isinstance(value, kinds) and not isinstance(value, bool) and value >= option.minimum
-        return "" if right else f"{name}, {option.minimum:g} or more" if option.minimum >= 1 else f"{name} above 0"
+        if type(value) in kinds and value >= option.minimum:
+            return ""
+        return f"{name}, {option.minimum:g} or more" if option.minimum >= 1 else f"{name} above 0"
     return wanted
 
 
 def _wanted_pair(_: Option, value: Any) -> str:
     pair = autoscale_pair(value)
-    return "" if pair and pair[0] >= 1 and pair[1] >= 0 else "[MAX, MIN], two whole numbers, MAX at least 1, or the text \"MAX,MIN\""
+    return "" if pair and pair[0] >= 1 else "[MAX, MIN], two whole numbers, MAX at least 1, or the text \"MAX,MIN\""
 
 
 def _wanted_list(_: Option, value: Any) -> str:
-    right = isinstance(value, (list, tuple)) and value and all(isinstance(item, str) and item and "," not in item for item in value)
+    names = value if isinstance(value, (list, tuple)) else ()
+    right = names and all(isinstance(name, str) and name and "," not in name for name in names)
     return "" if right else "a list of names, none of them empty or with a comma"
 
 
@@ -173,34 +175,36 @@ def _words(option: Option, value: Any) -> Sequence[str]:
     return [f"{option.flag}={value}"]
 
 
-# The environment. `celery` starts click with auto_envvar_prefix="CELERY" (undocumented, since 5.0): every option of every
-# command is also a name in the environment, and the app-wide options are read under bare names as well.
+# The environment. `celery` starts click with auto_envvar_prefix="CELERY" (undocumented, since 5.0): every option of
+# every command is also a name in the environment, and the app-wide options are read under bare names as well.
 
 _BARE = {"APP": "-A", "BROKER_URL": "the broker", "RESULT_BACKEND": "the result store", "LOADER": "the loader",
          "CONFIG_MODULE": "the configuration module", "SKIP_CHECKS": "the checks at start"}
-_PREFIXED = {"CELERY_APP": "-A", "CELERY_BROKER": "the broker", "CELERY_LOADER": "the loader", "CELERY_CONFIG": "the configuration module",
-             "CELERY_WORKDIR": "the working directory", "CELERY_SKIP_CHECKS": "the checks at start"}
+_PREFIXED = {"CELERY_APP": "-A", "CELERY_BROKER": "the broker", "CELERY_LOADER": "the loader",
+             "CELERY_CONFIG": "the configuration module", "CELERY_WORKDIR": "the working directory",
+             "CELERY_SKIP_CHECKS": "the checks at start"}
 _INSTEAD = {"concurrency": "the group's key concurrency", "queues": "the group's key queues"}
 _UNREAD = {"CELERY_WORKER_SEND_TASK_EVENTS": "options.task_events", "CELERY_WORKER_LOG_FORMAT": "settings.worker_log_format",
            "CELERY_WORKER_DISABLE_RATE_LIMITS": "settings.worker_disable_rate_limits"}
 
 
 def check_environment(environment: Mapping[str, Any]) -> list[str]:
-    """Warn of names that change the worker behind the declaration's back. Values are never shown; an empty one is unset."""
+    """Warn of names that change the worker behind the declaration's back; no value is shown, an empty one is unset."""
     return [text for name, value in environment.items() if value not in ("", None) for text in _warning(name)]
 
 
 def _warning(name: str) -> list[str]:
     option = name[len("CELERY_WORKER_"):].lower() if name.startswith("CELERY_WORKER_") else ""
     if option in OPTIONS:
+        taken = f"Celery's command line takes it as {OPTIONS[option].flag}"
         if OPTIONS[option].refused and option not in _INSTEAD:
-            return [f"environment {name}: Celery's command line takes it as {OPTIONS[option].flag}, which is refused: {OPTIONS[option].refused}"]
-        instead = _INSTEAD.get(option, f"options.{option}")
-        return [f"environment {name}: Celery's command line takes it as {OPTIONS[option].flag}; declare {instead}, which wins over it"]
+            return [f"environment {name}: {taken}, which is refused: {OPTIONS[option].refused}"]
+        return [f"environment {name}: {taken}; declare {_INSTEAD.get(option, f'options.{option}')}, which wins over it"]
     if name in _UNREAD:
         return [f"environment {name}: Celery does not read it; unless the app does, declare {_UNREAD[name]}"]
     if name in _BARE or name in _PREFIXED:
-        return [f"environment {name}: Celery's command line reads this name too, and it changes {_BARE.get(name) or _PREFIXED[name]}; rename it"]
+        changed = _BARE.get(name) or _PREFIXED[name]
+        return [f"environment {name}: Celery's command line reads this name too and would change {changed}; rename it"]
     if name == "REMAP_SIGTERM":
-        return ["environment REMAP_SIGTERM: it turns a stop that waits for tasks into one that does not; drain_seconds governs the stop"]
+        return ["environment REMAP_SIGTERM: it makes a stop that waits for tasks one that does not; use drain_seconds"]
     return []

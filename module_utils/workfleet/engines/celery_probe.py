@@ -83,8 +83,9 @@ class _Flight:
 
     def __init__(self, request: Request, wire: Wire, broker: resp.Client, results: resp.Client | None) -> None:
         self.request, self.wire, self.broker, self.results = request, wire, broker, results
+        expires = request.timeout + _GRACE
         self.canaries = [
-            task_message(request.task, queue, request.args, request.kwargs, request.timeout + _GRACE, ignore_result=results is None)
+            task_message(request.task, queue, request.args, request.kwargs, expires, ignore_result=results is None)
             for queue in dict.fromkeys(request.queues)
         ]
         self.proved: dict[str, Proof] = {}
@@ -95,7 +96,7 @@ class _Flight:
         self.sent = time.monotonic()
         self.broker.pipeline([("LPUSH", self._list(canary), canary.text) for canary in self.canaries])
         try:
-            self._wait(self._look_for_results if self.results else self._look_whether_taken)
+            self._wait()
         finally:
             late = self._account_for(self._pending())
         self.proved.update({proof.queue: proof for proof in late})
@@ -110,21 +111,24 @@ class _Flight:
     def _seconds(self) -> float:
         return round(time.monotonic() - self.sent, 3)
 
-    def _wait(self, look: Any) -> None:
+    def _wait(self) -> None:
         pause = _SHORTEST_WAIT
         while self._pending() and self._seconds() < self.request.timeout:
             time.sleep(pause)
             before = len(self.proved)
-            look(self._pending())
+            if self.results:
+                self._look_for_results(self.results, self._pending())
+            else:
+                self._look_whether_taken(self._pending())
             pause = _SHORTEST_WAIT if len(self.proved) > before else min(pause * 1.5, _LONGEST_WAIT)
 
-    def _look_for_results(self, pending: Sequence[TaskMessage]) -> None:
-        assert self.results is not None  # noqa: S101 - for the type checker
-        for canary, stored in zip(pending, self.results.pipeline([("GET", self.wire.result(canary.id)) for canary in pending])):
-            proof = None if stored is None else self._judge(canary, stored)
+    def _look_for_results(self, results: resp.Client, pending: Sequence[TaskMessage]) -> None:
+        stored = results.pipeline([("GET", self.wire.result(canary.id)) for canary in pending])
+        for canary, value in zip(pending, stored):
+            proof = None if value is None else self._judge(canary, value)
             if proof:
                 self.proved[canary.queue] = proof
-                self.results.call("DEL", self.wire.result(canary.id))
+                results.call("DEL", self.wire.result(canary.id))
 
     def _judge(self, canary: TaskMessage, stored: bytes) -> Proof | None:
         """The word on a stored result; ``None`` for one that is not final."""
@@ -132,7 +136,7 @@ class _Flight:
             meta = json.loads(stored)
             state, value = meta["status"], meta["result"]
         except (ValueError, KeyError, TypeError):
-            return Proof(canary.queue, None, "not proved", self._seconds(), "it came back, but its result is not JSON and is not read")
+            return Proof(canary.queue, None, "not proved", self._seconds(), "it came back, but its result is not JSON")
         if state not in _FINAL:
             return None
         if state == "REVOKED":
@@ -147,38 +151,40 @@ class _Flight:
 
     def _look_whether_taken(self, pending: Sequence[TaskMessage]) -> None:
         """Without a result store that we can read, that a canary left its queue is all there is to see."""
-        places = self.broker.pipeline([("LPOS", self._list(canary), canary.text) for canary in pending], raise_errors=False)
-        for canary, place in zip(pending, places):
+        scheme = self.request.result_url.partition("://")[0]
+        store = f"the result store is {scheme}://, only Redis is understood" if scheme else "no result store is given"
+        looks = [("LPOS", self._list(canary), canary.text) for canary in pending]
+        for canary, place in zip(pending, self.broker.pipeline(looks, raise_errors=False)):
             if place is None:
-                scheme = self.request.result_url.partition("://")[0]
-                store = f"its result would be in {scheme}://, only Redis is understood" if scheme else "no result store is given"
-                self.proved[canary.queue] = Proof(canary.queue, None, "not proved", self._seconds(), f"taken from the queue; {store}")
+                reason = f"taken from the queue; {store}"
+                self.proved[canary.queue] = Proof(canary.queue, None, "not proved", self._seconds(), reason)
 
     def _account_for(self, pending: Sequence[TaskMessage]) -> list[Proof]:
         """Take back what was not taken, and say of the rest where it was last seen."""
         if not pending:
             return []
         unacked = self.wire.key(self.wire.unacked_key)
-        seen = self.broker.pipeline([
-            word for canary in pending for word in (("LREM", self._list(canary), "1", canary.text), ("HEXISTS", unacked, canary.tag))
-        ])
+        removed = self.broker.pipeline([("LREM", self._list(canary), "1", canary.text) for canary in pending])
+        held = self.broker.pipeline([("HEXISTS", unacked, canary.tag) for canary in pending])
         if self.results:
-            self._look_for_results(pending)  # one may have come back between the last look and now
+            self._look_for_results(self.results, pending)  # one may have come back between the last look and now
         depths = queue_depths(self.broker, [canary.queue for canary in pending], self.wire)
         consumers = self._consumers()
-        return [
-            Proof(canary.queue, False, "failed", self._seconds(), self._why(removed, held, consumers.get(canary.queue, []), depths[canary.queue]))
-            for canary, removed, held in zip(pending, seen[::2], seen[1::2]) if canary.queue not in self.proved
-        ]
+        late = []
+        for canary, was_waiting, is_held in zip(pending, removed, held):
+            if canary.queue not in self.proved:
+                why = self._why(was_waiting, is_held, consumers.get(canary.queue, []), depths[canary.queue])
+                late.append(Proof(canary.queue, False, "failed", self._seconds(), why))
+        return late
 
     def _why(self, removed: int, held: int, consumers: Sequence[str], depth: int) -> str:
         seconds = f"{self.request.timeout:g} s"
         if removed:
-            who = f"{_names(consumers)} consume it and took nothing" if consumers else "no node that answers consumes it"
+            who = f"{_names(consumers)} took nothing" if consumers else "no node that answers consumes it"
             return f"not taken from the queue within {seconds}; {who}; {depth} tasks wait in it"
         if held:
-            return (f"taken by a node, but not begun within {seconds}: all its places are busy; it cannot be taken back, "
-                    f"and is dropped when its turn comes ({_names(consumers) or 'no node'} answers as a consumer)")
+            return (f"taken by a node, but not begun within {seconds}: all its places are busy. It cannot be taken "
+                    f"back and is dropped at its turn. Consumers: {_names(consumers) or 'none that answers'}")
         where = self.results.address if self.results else "the result store"
         return (f"taken and acknowledged, but no result in {where} within {seconds}: "
                 "is this the app's result store, does the app set task_ignore_result, did the worker survive?")

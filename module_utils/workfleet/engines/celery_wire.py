@@ -29,8 +29,8 @@ METHODS = ("stats", "active", "reserved", "active_queues")
 WIRE_OPTIONS = ("global_keyprefix", "sep", "priority_steps", "fanout_prefix", "control_exchange", "unacked_key",
                 "result_global_keyprefix")
 #: Known, and of no consequence to what is asked here.
-_OTHER_OPTIONS = ("visibility_timeout", "queue_order_strategy", "unacked_index_key", "unacked_mutex_key", "fanout_patterns",
-                  "socket_timeout", "socket_connect_timeout", "socket_keepalive", "max_connections",
+_OTHER_OPTIONS = ("visibility_timeout", "queue_order_strategy", "unacked_index_key", "unacked_mutex_key",
+                  "fanout_patterns", "socket_timeout", "socket_connect_timeout", "socket_keepalive", "max_connections",
                   "health_check_interval", "retry_on_timeout", "client_name")
 
 # Replies go to an exchange of our own rather than kombu's `reply.celery.pidbox`: its binding table may have a time to
@@ -57,9 +57,8 @@ class Wire:
         """Read ``app_broker_options``; raises on a name that is no transport option or a value of another type."""
         unknown = sorted(set(options) - {*WIRE_OPTIONS, *_OTHER_OPTIONS})
         if unknown:
-            raise WorkfleetError(
-                f"app_broker_options: unknown {', '.join(unknown)}; known are {', '.join(WIRE_OPTIONS + _OTHER_OPTIONS)}"
-            )
+            known = ", ".join(WIRE_OPTIONS + _OTHER_OPTIONS)
+            raise WorkfleetError(f"app_broker_options: unknown {', '.join(unknown)}; known are {known}")
         given = {name: value for name, value in options.items() if name in WIRE_OPTIONS}
         for name, value in given.items():
             if name != "priority_steps" and not isinstance(value, (str, bool) if name == "fanout_prefix" else str):
@@ -90,8 +89,8 @@ class Wire:
 
 def _steps(given: Any) -> tuple[int, ...]:
     steps = tuple(given) if isinstance(given, (list, tuple)) else ()
-    if not steps or any(isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= 9 for step in steps):
-        raise WorkfleetError(f"app_broker_options: priority_steps must be a list of numbers from 0 to 9, given is {given!r}")
+    if not steps or any(type(step) is not int or not 0 <= step <= 9 for step in steps):
+        raise WorkfleetError(f"app_broker_options: priority_steps must be numbers from 0 to 9, given is {given!r}")
     return tuple(sorted(set(steps)))
 
 
@@ -102,7 +101,8 @@ def reports(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout:
     """Ask ``nodes`` about themselves; those that did not answer within ``timeout`` seconds are left out."""
     wire = Wire.parse(options)
     with resp.connect(url) as client:
-        return {node: report(answers) for node, answers in inspect(client, nodes, timeout=timeout, wire=wire).items() if answers}
+        told = inspect(client, nodes, timeout=timeout, wire=wire)
+    return {node: report(answers) for node, answers in told.items() if answers}
 
 
 def waiting(url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
@@ -113,7 +113,8 @@ def waiting(url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict
 
 
 def inspect(
-    client: resp.Client, nodes: Sequence[str] | None, methods: Sequence[str] = METHODS, timeout: float = 1.0, wire: Wire | None = None
+    client: resp.Client, nodes: Sequence[str] | None, methods: Sequence[str] = METHODS, timeout: float = 1.0,
+    wire: Wire | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Ask nodes each of celery's inspect ``methods`` and return ``{node: {method: answer}}``.
 
@@ -130,7 +131,8 @@ def inspect(
     bindings = wire.key(f"_kombu.binding.{_REPLY_EXCHANGE}")
     member = wire.sep.join([oid, "", f"{oid}.{_REPLY_EXCHANGE}"])
     deadline = time.monotonic() + timeout
-    questions = [("PUBLISH", wire.channel(client.address.db), _question(method, nodes, oid, timeout)) for method in methods]
+    channel = wire.channel(client.address.db)
+    questions = [("PUBLISH", channel, _question(method, nodes, oid, timeout)) for method in methods]
     complete = False
     try:
         listening = client.pipeline([
@@ -150,7 +152,8 @@ def inspect(
 
 def _question(method: str, nodes: Sequence[str] | None, oid: str, timeout: float) -> str:
     body = {
-        "method": method, "arguments": {}, "destination": None if nodes is None else list(nodes), "pattern": None, "matcher": None,
+        "method": method, "arguments": {}, "pattern": None, "matcher": None,
+        "destination": None if nodes is None else list(nodes),
         # The ticket comes back beside the answer: it tells which question this was.
         "ticket": method, "reply_to": {"exchange": _REPLY_EXCHANGE, "routing_key": oid},
     }
@@ -170,7 +173,8 @@ def _envelope(body: Any, headers: Mapping[str, Any], routing_key: str = "", **pr
 
 
 def _collect(
-    client: resp.Client, replies: str, nodes: Sequence[str] | None, methods: Sequence[str], listening: int, deadline: float
+    client: resp.Client, replies: str, nodes: Sequence[str] | None, methods: Sequence[str],
+    listening: int, deadline: float,
 ) -> tuple[dict[str, dict[str, Any]], bool]:
     """The answers, and whether all came that can come."""
     answers: dict[str, dict[str, Any]] = {node: {} for node in nodes or ()}
@@ -198,7 +202,8 @@ def _answers(reply: bytes) -> Iterator[tuple[str, str, Any]]:
         kind, method, body = message["content-type"], message["headers"]["ticket"], message["body"]
         if kind == "application/json":
             encoded = message["properties"].get("body_encoding") == "base64"
-            yield from ((node, method, answer) for node, answer in json.loads(base64.b64decode(body) if encoded else body).items())
+            told = json.loads(base64.b64decode(body) if encoded else body)
+            yield from ((node, method, answer) for node, answer in told.items())
             return
     except (ValueError, KeyError, TypeError, AttributeError):
         return
@@ -239,7 +244,7 @@ def queue_depths(client: resp.Client, queues: Sequence[str], wire: Wire | None =
 
 @dataclass(frozen=True)
 class TaskMessage:
-    """A task as it lies in a queue: ``text`` is the list's element, ``tag`` its name in ``unacked`` once it is taken."""
+    """A task as it lies in a queue: ``text`` is the list's element, ``tag`` its name in ``unacked`` once taken."""
 
     id: str
     tag: str
@@ -258,10 +263,11 @@ def task_message(
     """
     task_id, tag = str(uuid.uuid4()), str(uuid.uuid4())
     until = None if expires is None else (datetime.now(timezone.utc) + timedelta(seconds=expires)).isoformat()
-    headers = {
-        "lang": "py", "task": task, "id": task_id, "root_id": task_id, "parent_id": None, "group": None, "group_index": None,
-        "shadow": None, "eta": None, "expires": until, "retries": 0, "timelimit": [None, None], "origin": "workfleet",
-        "argsrepr": repr(tuple(args)), "kwargsrepr": repr(dict(kwargs or {})), "ignore_result": ignore_result,
+    headers: dict[str, Any] = {
+        "lang": "py", "task": task, "id": task_id, "root_id": task_id, "parent_id": None, "group": None,
+        "group_index": None, "shadow": None, "eta": None, "expires": until, "retries": 0, "timelimit": [None, None],
+        "origin": "workfleet", "argsrepr": repr(tuple(args)), "kwargsrepr": repr(dict(kwargs or {})),
+        "ignore_result": ignore_result,
         "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
     }
     body = [list(args), dict(kwargs or {}), {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
