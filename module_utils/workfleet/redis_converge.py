@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import host, redis_config, resp
+from . import host, redis_config, redis_info, resp
 from .errors import WorkfleetError
 from .redis_config import Declaration, as_set, same, shown
 from .redis_oracle import Oracle
@@ -23,7 +23,6 @@ from .steps import Step, text_diff
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-STATES = ("started", "stopped", "restarted", "reloaded", "absent")
 SUPPORTED = {"redis": ("12", "13"), "valkey": ("13",)}
 OLDEST = (6, 2)
 _PLACES = ("dir", "dbfilename", "appendfilename", "appenddirname")
@@ -46,10 +45,7 @@ class Live:
     @property
     def keys(self) -> dict[int, int]:
         """Keys by database."""
-        return {
-            int(name[2:]): int(value.split(",")[0].partition("=")[2])
-            for name, value in self.info.items() if name.startswith("db") and name[2:].isdigit()
-        }
+        return redis_info.keys(self.info)
 
 
 @dataclass(frozen=True)
@@ -71,9 +67,9 @@ class Plan:
     diff: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     install: bool = False
-    live: dict[str, str] = field(default_factory=dict)
-    files: list[File] = field(default_factory=list)
-    base: str | None = None
+    live: dict[str, str] = field(default_factory=dict, repr=False)
+    files: list[File] = field(default_factory=list, repr=False)
+    base: str | None = field(default=None, repr=False)
     remove: list[str] = field(default_factory=list)
     reload: bool = False
     enable: bool | None = None
@@ -133,12 +129,7 @@ def look(client: resp.Client) -> Live:
     """Ask a server for its configuration and its figures."""
     config, info = client.pipeline([("CONFIG", "GET", "*"), ("INFO", "everything")])
     words = [resp.text(word) for word in config]
-    return Live(dict(zip(words[::2], words[1::2])), parse_info(resp.text(info)), client.address)
-
-
-def parse_info(text: str) -> dict[str, str]:
-    """The fields of ``INFO``."""
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
+    return Live(dict(zip(words[::2], words[1::2])), redis_info.parse(resp.text(info)), client.address)
 
 
 def _candidates(*sources: Mapping[str, list[list[str]]]) -> Iterator[tuple[str, int]]:
@@ -176,7 +167,7 @@ def _log_in(
                 where = resp.Address(address, port, password=password)
                 try:
                     client = resp.connect(where)
-                    info = parse_info(resp.text(client.call("INFO", "server")))
+                    info = redis_info.parse(resp.text(client.call("INFO", "server")))
                 except resp.RespError as error:
                     said = "it refuses the declared password and those of its files" if _refused(error) else str(error)
                     continue
@@ -216,7 +207,7 @@ def plan(declared: Declaration, what: Service, app: str, state: str, seen: Obser
         made.verb = "stop"
         made.steps.append(Step("stop", what.unit, "declared stopped"))
     _plan_files(made, declared, what, text, app, seen)
-    _plan_service(made, declared, what, state, seen, restart)
+    _plan_service(made, declared, what, app, state, seen, restart)
     return made
 
 
@@ -309,7 +300,7 @@ def _diff(path: str, before: str | None, after: str | None) -> dict[str, str]:
 
 
 def _plan_service(
-    made: Plan, declared: Declaration, what: Service, state: str, seen: Observed, restart: list[str]
+    made: Plan, declared: Declaration, what: Service, app: str, state: str, seen: Observed, restart: list[str]
 ) -> None:
     up = seen.running.pid is not None
     enabled = seen.running.enabled if seen.installed else what.enabled_by_install
@@ -322,6 +313,8 @@ def _plan_service(
         holder = taken(declared.bind, declared.port)
         if holder:
             raise WorkfleetError(f"{what.unit} cannot start: {holder}; stop that, or choose another redis_port")
+        if seen.installed:
+            _try_out(declared, what, app)
         made.verb = "start"
         made.steps.append(Step("start", what.unit, "not running"))
         _plan_rescue(made, declared, what, seen)
@@ -333,6 +326,14 @@ def _plan_service(
         made.verb = "restart"
         reason = f"cannot be changed live: {', '.join(restart)}" if restart else "declared restarted"
         made.steps.append(Step("restart", what.unit, reason))
+
+
+def _try_out(declared: Declaration, what: Service, app: str) -> None:
+    """Refuse, before the first start, a configuration that the server would not start with."""
+    text = redis_config.render(app, {**declared.lines, **what.fixed})
+    with Oracle(str(what.binary), declared, host.read(what.base), text) as oracle:
+        for name in declared.lines:
+            oracle.final(name, None)
 
 
 def _plan_rescue(made: Plan, declared: Declaration, what: Service, seen: Observed) -> None:
@@ -399,6 +400,7 @@ def apply(made: Plan, declared: Declaration, what: Service, seen: Observed, app:
     """Carry a plan out, in the order of its steps."""
     if made.install:
         what.install()
+        _try_out(declared, what, app)
     if seen.live and (made.live or made.verb == "restart"):
         with resp.connect(seen.live.address) as client:
             set_live(client, made.live, what, wait_seconds)
@@ -459,7 +461,7 @@ def await_rewrite(client: resp.Client, what: Service, wait_seconds: float) -> No
     """Wait until the append-only file holds everything: before that, a restart would load less than all."""
     deadline = time.monotonic() + wait_seconds
     while True:
-        info = parse_info(resp.text(client.call("INFO", "persistence")))
+        info = redis_info.parse(resp.text(client.call("INFO", "persistence")))
         if info.get("aof_enabled") != "1":
             return
         busy = "1" in (info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled"))
@@ -491,12 +493,16 @@ def prove(declared: Declaration, what: Service, wait_seconds: float) -> resp.Cli
 
 def run(
     raw: Mapping[str, Any], *, app: str, state: str, check_mode: bool, wait_seconds: float,
-    pip_environment: Mapping[str, str] | None = None,
+    pip_environment: Mapping[str, str] | None = None, what: Service | None = None,
 ) -> tuple[Plan, dict[str, Any]]:
-    """Parse, observe, plan, apply; returns the plan and what the server is afterwards (nothing in check mode)."""
+    """Parse, observe, plan, apply; returns the plan and what the server is afterwards (in check mode: is now).
+
+    ``what`` is another service than the declared flavor's.
+    """
     declared = redis_config.parse(raw)
-    require_host(declared)
-    what = service(declared, pip_environment)
+    if what is None:
+        require_host(declared)
+        what = service(declared, pip_environment)
     try:
         seen = observe(declared, what, app, wait_seconds)
         made = plan(declared, what, app, state, seen)

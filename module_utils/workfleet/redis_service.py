@@ -195,6 +195,7 @@ class Embedded(Service):
             "dir": [[directory]], "pidfile": [[f"{directory}/redis.pid"]], "logfile": [[f"{directory}/redis.log"]],
         }
         self._venv = f"{directory}/venv"
+        self.programs = f"{os.path.realpath(self._venv)}/"  # a pid whose program is elsewhere is somebody else's
         self._environment = dict(pip_environment or {})
 
     @property
@@ -217,7 +218,7 @@ class Embedded(Service):
             program = os.readlink(f"/proc/{pid}/exe")
         except OSError:  # gone, or a zombie that nobody reaps
             return Running()
-        return Running(pid if program.startswith(f"{os.path.realpath(self._venv)}/") else None)
+        return Running(pid if program.startswith(self.programs) else None)
 
     def files(self, config: str, app: str) -> list[File]:
         return [File(self.include, config, 0o600)]

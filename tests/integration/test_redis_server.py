@@ -1,0 +1,380 @@
+"""A real redis-server converged, and looked at with its own tools: what it says, which pid it has, which keys it keeps."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plugins.module_utils.workfleet import redis_config, redis_converge, resp
+from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.redis_service import Embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SERVER = shutil.which("redis-server")
+pytestmark = pytest.mark.skipif(SERVER is None, reason="no redis-server on this machine")
+NASTY = "p a\"s's\\w#rd; %h $é€\t\n\x01*&"
+
+
+class Local(Embedded):
+    """The machine's own redis-server as a daemon of ours."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(directory)
+        self.programs = os.path.realpath(str(SERVER))
+
+    @property
+    def binary(self) -> str | None:
+        return SERVER
+
+
+class Box:
+    """A Redis of a test, in a directory of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+        self.port = free_port()
+        self.what = Local(self.folder)
+
+    def converge(
+        self, *, app: str = "shop", state: str = "started", check: bool = False, **given: Any
+    ) -> redis_converge.Plan:
+        """Predict, then do, and hold the two against each other."""
+        raw = {"redis_port": self.port, **{f"redis_{name}": value for name, value in given.items()}}
+        run = redis_converge.run
+        options: dict[str, Any] = {"app": app, "state": state, "wait_seconds": 20.0, "what": self.what}
+        before = sorted((entry.name, entry.stat().st_mtime_ns) for entry in os.scandir(self.folder) if "redis" not in entry.name)
+        predicted, _ = run(raw, check_mode=True, **options)
+        after = sorted((entry.name, entry.stat().st_mtime_ns) for entry in os.scandir(self.folder) if "redis" not in entry.name)
+        assert before == after, "check mode changed something"
+        if check:
+            return predicted
+        done, _ = run(raw, check_mode=False, **options)
+        assert predicted.steps == done.steps
+        assert predicted.diff == done.diff
+        again, _ = run(raw, check_mode=False, **options)
+        assert state == "restarted" or again.steps == []
+        return done
+
+    def client(self, password: str | None = None, db: int = 0, port: int | None = None) -> resp.Client:
+        return resp.connect(resp.Address("127.0.0.1", port or self.port, db, password=password))
+
+    def start(self) -> None:
+        """Start it as a boot would, behind the module's back."""
+        self.what.start()
+        wait_for(lambda: socket.create_connection(("127.0.0.1", self.port)).close())
+
+    def restart(self) -> None:
+        self.what.stop()
+        self.start()
+
+    @property
+    def pid(self) -> int | None:
+        return self.what.running().pid
+
+    def answer(self, password: str = "") -> Any:
+        """What PING gives as soon as the server has loaded its data."""
+        def ask() -> Any:
+            with self.client(password or None) as client:
+                return client.call("PING")
+
+        return wait_for(ask)
+
+    def told(self, name: str, password: str | None = None) -> str:
+        with self.client(password) as client:
+            return resp.text(client.call("CONFIG", "GET", name)[1])
+
+
+def wait_for(attempt: Callable[[], Any]) -> Any:
+    for _ in range(500):
+        try:
+            return attempt()
+        except (OSError, WorkfleetError):
+            time.sleep(0.01)
+    return attempt()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    made = Box(tmp_path)
+    yield made
+    made.what.stop()
+
+
+def actions(plan: redis_converge.Plan) -> list[str]:
+    return [step.action for step in plan.steps]
+
+
+def test_a_first_converge_starts_a_server_as_declared(box: Box) -> None:
+    done = box.converge(maxmemory="100mb", databases=3)
+    assert actions(done) == ["write", "start"]
+    told = {name: box.told(name) for name in ("maxmemory", "databases", "bind", "appendonly", "maxmemory-policy", "save")}
+    assert told == {
+        "maxmemory": str(100 * 2**20), "databases": "3", "bind": "127.0.0.1", "appendonly": "yes",
+        "maxmemory-policy": "noeviction", "save": "3600 1 300 100 60 10000",
+    }
+
+
+def test_what_can_change_live_changes_under_the_same_pid(box: Box) -> None:
+    box.converge()
+    pid = box.pid
+    done = box.converge(
+        maxmemory="50mb", timeout=7, save=["900 1"],
+        settings={"hz": 20, "lazyfree_lazy_expire": True, "notify-keyspace-events": "KEA",
+                  "client-output-buffer-limit": "pubsub 1mb 1mb 9"},
+    )
+    assert box.pid == pid
+    assert set(actions(done)) == {"live", "write"}
+    assert (box.told("maxmemory"), box.told("timeout"), box.told("hz"), box.told("save")) == (str(50 * 2**20), "7", "20", "900 1")
+    assert "pubsub 1048576 1048576 9" in box.told("client-output-buffer-limit")
+    assert box.told("lazyfree-lazy-expire") == "yes"
+
+
+def test_a_directive_taken_out_again_gets_the_value_it_has_without_us(box: Box) -> None:
+    box.converge(settings={"hz": 50, "slowlog-max-len": 5})
+    pid = box.pid
+    done = box.converge()
+    assert [step.reason for step in done.steps if step.action == "live"] == ["hz 50 -> 10", "slowlog-max-len 5 -> 128"]
+    assert (box.told("hz"), box.told("slowlog-max-len"), box.pid) == ("10", "128", pid)
+
+
+def test_what_cannot_change_live_restarts_and_keeps_the_keys(box: Box) -> None:
+    box.converge()
+    pid = box.pid
+    with box.client() as client:
+        client.call("RPUSH", "celery", "one", "two")
+    done = box.converge(databases=20, maxmemory="64mb")
+    assert actions(done) == ["live", "write", "restart"]
+    assert "databases 16 -> 20" in done.steps[-1].reason
+    assert box.pid not in (None, pid)
+    with box.client() as client:
+        assert client.call("LRANGE", "celery", 0, -1) == [b"one", b"two"]
+
+
+def test_a_new_port_is_where_the_server_answers_afterwards(box: Box) -> None:
+    box.converge()
+    old, box.port = box.port, free_port()
+    box.converge()
+    assert box.told("port") == str(box.port)
+    with pytest.raises(resp.RespConnectionError):
+        box.client(port=old)
+
+
+def test_config_rewrite_and_a_restart_leave_nothing_to_do(box: Box) -> None:
+    box.converge(password="one", maxmemory="64mb", save=["900 1"])
+    with box.client("one") as client:
+        client.call("CONFIG", "REWRITE")
+    assert "user default" in (box.what.base and open(box.what.base).read())
+    assert actions(box.converge(password="one", maxmemory="64mb", save=["900 1"])) == []
+    box.restart()
+    assert actions(box.converge(password="one", maxmemory="64mb", save=["900 1"])) == []
+
+
+def test_after_config_rewrite_a_new_password_still_holds_over_a_restart(box: Box) -> None:
+    """CONFIG REWRITE writes `user default #<hash of the old one>`, which beats requirepass at the next start."""
+    box.converge(password="one")
+    with box.client("one") as client:
+        client.call("CONFIG", "REWRITE")
+    pid = box.pid
+    done = box.converge(password="two")
+    assert box.pid == pid
+    assert "write" in actions(done)
+    box.restart()
+    assert box.answer("two") == b"PONG"
+    box.converge(password="two")
+
+
+def test_a_server_locked_by_an_old_user_line_is_opened_with_that_password(box: Box) -> None:
+    box.converge(password="one")
+    with box.client("one") as client:
+        client.call("CONFIG", "REWRITE")
+    box.what.stop()
+    declared = {"redis_port": box.port, "redis_password": "two"}
+    lines = redis_config.parse(declared).lines
+    with open(box.what.include, "w") as file:  # as an interrupted run of something else left it
+        file.write(redis_config.render("shop", {**lines, **box.what.fixed}))
+    box.start()
+    box.converge(password="two")
+    assert box.answer("two") == b"PONG"
+
+
+def test_a_password_of_any_characters_is_what_clients_need(box: Box) -> None:
+    for password in (NASTY, "", "plain", NASTY[::-1], "'", "#x", " lead", "\\x41"):
+        box.converge(password=password)
+        for _ in range(2):
+            with box.client(password or None) as client:
+                assert client.call("PING") == b"PONG"
+            if password:
+                with pytest.raises(resp.RespError, match="NOAUTH"), box.client() as client:
+                    client.call("PING")
+            box.restart()
+
+
+def test_no_password_stands_in_diff_steps_or_errors(box: Box) -> None:
+    first = box.converge(password="hunter2-old", settings={"masterauth": "hunter2-master"})
+    second = box.converge(password="hunter2-new", settings={"masterauth": "hunter2-other"})
+    box.what.stop()
+    with socket.create_server(("127.0.0.1", box.port)), pytest.raises(WorkfleetError) as caught:
+        box.converge(password="hunter2-new")
+    with pytest.raises(WorkfleetError) as wrong:
+        box.converge(password="hunter2-new", settings={"nosuch": "hunter2"})
+    said = repr((first, second, str(caught.value), str(wrong.value)))
+    assert "hunter2" not in said
+    assert "<secret changed>" in said
+    assert "requirepass <secret> -> <secret>" in said
+
+
+def test_the_file_can_be_read_by_its_owner_only(box: Box) -> None:
+    box.converge(password="x")
+    assert os.stat(box.what.include).st_mode & 0o777 == 0o600
+
+
+def test_appendonly_goes_on_live_and_a_restart_keeps_every_key(box: Box) -> None:
+    """With appendonly in the file and a plain restart on a snapshot, all queues were gone."""
+    box.converge(appendonly=False)
+    pid = box.pid
+    with box.client() as client:
+        client.pipeline([("RPUSH", "celery", str(number)) for number in range(5000)])
+        client.call("SAVE")
+    done = box.converge(appendonly=True, databases=17)
+    assert actions(done) == ["live", "write", "restart"]
+    assert box.pid != pid
+    with box.client() as client:
+        assert client.call("LLEN", "celery") == 5000
+
+
+def test_a_stopped_server_with_a_snapshot_gets_appendonly_without_losing_it(box: Box) -> None:
+    box.converge(appendonly=False)
+    with box.client() as client:
+        client.call("RPUSH", "celery", "one")
+    box.what.stop()
+    done = box.converge(appendonly=True)
+    assert actions(done) == ["write", "start", "live"]
+    box.restart()
+    with box.client() as client:
+        assert client.call("LLEN", "celery") == 1
+    assert box.told("appendonly") == "yes"
+
+
+def test_a_restart_that_would_forget_keys_is_refused_until_allowed(box: Box) -> None:
+    nothing: dict[str, Any] = {"appendonly": False, "save": []}
+    box.converge(**nothing)
+    pid = box.pid
+    with box.client() as client:
+        client.call("SET", "k", "v")
+    for state in ("restarted", "stopped", "absent"):
+        with pytest.raises(WorkfleetError, match="redis_allow_data_loss"):
+            box.converge(state=state, **nothing)
+    with pytest.raises(WorkfleetError, match="would lose its 1 keys"):
+        box.converge(databases=20, **nothing)
+    assert box.pid == pid
+    box.converge(databases=20, allow_data_loss=True, **nothing)
+    assert box.pid != pid
+
+
+def test_moving_the_data_or_cutting_off_a_used_database_is_refused(box: Box) -> None:
+    box.converge()
+    with box.client(db=9) as client:
+        client.call("SET", "k", "v")
+    with pytest.raises(WorkfleetError, match="database 9 holds keys"):
+        box.converge(databases=9)
+    with pytest.raises(WorkfleetError, match="dbfilename: after the restart"):
+        box.converge(settings={"dbfilename": "other.rdb"})
+    assert box.told("databases") == "16"
+
+
+def test_another_apps_redis_is_not_touched(box: Box) -> None:
+    box.converge()
+    with pytest.raises(WorkfleetError, match="belongs to app shop, not to shop-b.*app_broker_url"):
+        box.converge(app="shop-b", maxmemory="64mb")
+    assert box.told("maxmemory") == "0"
+
+
+def test_a_foreign_listener_on_the_port_is_named(box: Box) -> None:
+    with socket.create_server(("127.0.0.1", box.port)):
+        with pytest.raises(WorkfleetError, match=rf"port {box.port} on 127.0.0.1 is in use by process {os.getpid()}"):
+            box.converge()
+    box.converge()
+    good = box.port
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        box.port = listener.getsockname()[1]
+        with pytest.raises(WorkfleetError, match="is in use by process"):
+            box.converge()
+    box.port = good
+    assert actions(box.converge()) == []
+
+
+def test_a_directive_redis_does_not_accept_is_named_before_anything_changes(box: Box) -> None:
+    box.converge()
+    before = open(box.what.include).read()
+    with pytest.raises(WorkfleetError, match="maxmemory-samples: .*"):
+        box.converge(settings={"maxmemory-samples": "many"})
+    with pytest.raises(WorkfleetError, match="nosuch"):
+        box.converge(settings={"nosuch": "1"})
+    assert open(box.what.include).read() == before
+
+
+def test_a_password_nobody_knows_is_told_as_such(box: Box) -> None:
+    box.converge(password="one")
+    with box.client("one") as client:
+        client.call("CONFIG", "SET", "requirepass", "changed by hand")
+    options: dict[str, Any] = {"app": "shop", "state": "started", "check_mode": False, "wait_seconds": 0.1, "what": box.what}
+    with pytest.raises(WorkfleetError, match="refuses the declared password and those of its files"):
+        redis_converge.run({"redis_port": box.port, "redis_password": "two"}, **options)
+
+
+def test_states(box: Box) -> None:
+    box.converge()
+    pid = box.pid
+    box.converge(state="restarted")
+    assert box.pid not in (None, pid)
+    box.converge(state="stopped")
+    assert box.pid is None
+    box.converge()
+    with box.client() as client:
+        client.call("SET", "k", "v")
+    done = box.converge(state="absent")
+    assert done.steps[0].action == "stop"
+    assert not os.path.exists(box.what.include)
+    assert os.path.exists(f"{box.folder}/appendonlydir"), "the data stay"
+
+
+def test_reloaded_changes_live_and_only_warns_of_a_restart(box: Box) -> None:
+    box.converge()
+    pid = box.pid
+    options: dict[str, Any] = {"app": "shop", "state": "reloaded", "check_mode": False, "wait_seconds": 5, "what": box.what}
+    plan, _ = redis_converge.run({"redis_port": box.port, "redis_databases": 20, "redis_maxmemory": "64mb"}, **options)
+    assert (box.pid, box.told("maxmemory"), box.told("databases")) == (pid, str(64 * 2**20), "16")
+    assert "databases 16 -> 20" in plan.warnings[0]
+    assert actions(box.converge(databases=20, maxmemory="64mb")) == ["restart"]
+
+
+def test_every_word_survives_the_configuration_file(box: Box) -> None:
+    box.converge()
+    samples = ["", " ", "a b", NASTY, "'", '"', "\\", "\\n", "x#y", "é", "\x7f\x1f", "%d", "a" * 400, "-1", "'a b'"]
+    for sample in samples:
+        with open(f"{box.folder}/sample.conf", "w", encoding="utf-8", newline="") as file:
+            file.write("port 0\nunixsocket " + box.folder + "/s\n" + redis_config.render("x", {"masterauth": [[sample]]}))
+        server = subprocess.Popen([str(SERVER), f"{box.folder}/sample.conf"], stdout=subprocess.DEVNULL, cwd=box.folder)
+        try:
+            with wait_for(lambda: resp.connect(f"unix://{box.folder}/s")) as client:
+                assert resp.text(client.call("CONFIG", "GET", "masterauth")[1]) == sample
+                client.call("CONFIG", "REWRITE")
+            with open(f"{box.folder}/sample.conf", encoding="utf-8") as file:
+                assert redis_config.read(file.read()).get("masterauth", [[""]])[-1] == [sample]
+        finally:
+            server.kill()
+            server.wait()
