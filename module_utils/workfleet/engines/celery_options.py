@@ -184,7 +184,8 @@ _PREFIXED = {"CELERY_APP": "-A", "CELERY_BROKER": "the broker", "CELERY_LOADER":
              "CELERY_CONFIG": "the configuration module", "CELERY_WORKDIR": "the working directory",
              "CELERY_SKIP_CHECKS": "the checks at start"}
 _INSTEAD = {"concurrency": "the group's key concurrency", "queues": "the group's key queues"}
-_UNREAD = {"CELERY_WORKER_SEND_TASK_EVENTS": "options.task_events", "CELERY_WORKER_LOG_FORMAT": "settings.worker_log_format",
+_UNREAD = {"CELERY_WORKER_SEND_TASK_EVENTS": "options.task_events",
+           "CELERY_WORKER_LOG_FORMAT": "settings.worker_log_format",
            "CELERY_WORKER_DISABLE_RATE_LIMITS": "settings.worker_disable_rate_limits"}
 
 
