@@ -8,6 +8,7 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
     """Return the declaration in a task's arguments; a wrong one fails the task with every mistake."""
     keys = ("app", "groups", "manager", "run_directory", "rollout", "log")
     try:
-        return spec.parse({"host": host, **{key: arguments.get(key) for key in keys}})
+        return spec.parse({"host": host, **{key: bare(arguments.get(key)) for key in keys}})
     except WorkfleetError as error:
         raise AnsibleActionFail(str(error)) from error
 

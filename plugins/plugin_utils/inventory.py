@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,11 @@ def known() -> set[str]:
     return {"app_name", *(name for roles in ROLES_OF.values() for role in roles for name in defaults(role))}
 
 
+def bare(value: Any) -> Any:
+    """Return a value without Ansible's tags: shared code knows Python's own types only. A date becomes its text."""
+    return json.loads(json.dumps(value, default=str))
+
+
 class Host:
     """One host's variables, templated when they are asked for."""
 
@@ -50,7 +56,7 @@ class Host:
 
     def value(self, name: str) -> Any:
         """Return a variable's value; one that cannot be templated is a mistake of the inventory."""
-        return self.templar.template(self.raw[name]) if name in self.raw else None
+        return bare(self.templar.template(self.raw[name])) if name in self.raw else None
 
     def declaration(self) -> dict[str, Any]:
         """Return what ``spec.parse`` wants."""
