@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -556,3 +557,34 @@ def test_supervisord_that_cannot_come_up_says_why(fleet: Fleet) -> None:
     Path(fleet.manager.programs, "foreign.conf").write_text("[program:x]\n")
     with pytest.raises(WorkfleetError, match="does not specify a command"):
         fleet.manager.install(fleet.wanted())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a supervisord for another account")
+def test_root_runs_everything_as_the_apps_user() -> None:
+    root = tempfile.mkdtemp(prefix="wf-", dir="/tmp")
+    os.chmod(root, 0o711)
+    fleet = Fleet(root)
+    mine = fleet.wanted()
+    wanted = Wanted(mine.texts, "nobody", "nogroup", 10)
+    try:
+        fleet.manager.install(wanted)
+        assert fleet.manager.prepare(wanted) == []
+        host.own(fleet.log, "nobody", "nogroup")
+        name, out = fleet.name(1), os.path.join(fleet.log, "who")
+        text = fleet.text(name, ["/bin/sh", "-c", f"id -un > {out}; sleep 600"])
+        os.chmod(os.path.join(root, f"{name}.env"), 0o644)
+        shutil.copy(REPOSITORY / "runners" / "launch.py", root)
+        fleet.manager.write(name, text.replace(sys.executable, "/usr/bin/python3")
+                            .replace(str(REPOSITORY / "runners"), root))
+        fleet.manager.start([name])
+        fleet.until(lambda: os.path.exists(out) and Path(out).read_text() == "nobody\n")
+        assert fleet.of(name).generation == "gen1"
+        nobody = pwd.getpwnam("nobody").pw_uid
+        assert {os.stat(f"/proc/{pid}").st_uid for pid in (fleet.supervisord(), fleet.of(name).pid)} == {nobody}
+        assert os.stat(fleet.manager.programs).st_uid == os.stat(fleet.manager.conf).st_uid == 0
+        assert os.stat(fleet.manager.server.path).st_mode & 0o777 == 0o700
+        assert b"LANG=C.UTF-8" in Path(f"/proc/{fleet.supervisord()}/environ").read_bytes()
+        assert b"PYTEST" not in Path(f"/proc/{fleet.supervisord()}/environ").read_bytes()
+    finally:
+        fleet.end()
+        shutil.rmtree(root)

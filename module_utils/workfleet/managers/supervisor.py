@@ -29,7 +29,7 @@ What supervisor 4.3 does, read in its source and tried, and what follows from it
   supervisord that comes back by itself (a boot, systemd after a crash) starts what is enabled.
 * Nodes outlive a supervisord that is killed, as orphans that nobody supervises. They are told by their run records and
   shown as ``stopping`` with ``result`` ``orphan``: they are to go, and ``install`` tells them to finish before it
-  starts a new supervisord. What they write meanwhile is lost, for supervisord held the other end of their output. (Under
+  starts a new supervisord. What they write meanwhile is lost: supervisord held the other end of their output. (Under
   systemd the control group of the service goes as one: what ran is killed with it.)
 """
 
