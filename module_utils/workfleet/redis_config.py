@@ -415,6 +415,11 @@ def masked(text: str | None, before: str | None) -> str | None:
     return "\n".join(map(line_shown, text.split("\n")))
 
 
+def without(text: str, names: Iterable[str]) -> str:
+    """A configuration file without the lines of some directives."""
+    return "\n".join(line for line in text.split("\n") if not line.split() or line.split()[0].lower() not in names)
+
+
 def without_rivals(base: str | None, declared: Declaration) -> str | None:
     """``redis.conf`` without the lines that would beat ours at the next start, or ``None`` if it has none.
 

@@ -222,7 +222,7 @@ def _plan_absence(made: Plan, declared: Declaration, what: Service, seen: Observ
             made.steps.append(Step("remove", path, "declared absent"))
             if os.path.isfile(path):
                 made.diff.append(_diff(path, host.read(path), None))
-    if made.remove and what.enabled_by_install:
+    if made.remove and what.boots:
         made.reload = True
         made.steps.append(Step("reload", what.unit, "its drop-in is removed"))
     if seen.running.enabled:
@@ -250,7 +250,7 @@ def _plan_live(made: Plan, declared: Declaration, what: Service, text: str, seen
     if not (differ or gone or ours != text):
         return []
     restart = []
-    with Oracle(str(what.binary), declared, seen.base, text) as oracle:
+    with Oracle(str(what.binary), what.user, declared, seen.base, text) as oracle:
         for name in sorted([*differ, *gone], key=_order):
             value, now = oracle.final(name, wanted.get(name)), live.config.get(name, "")
             if same(name, value, now) and not (locked_out and name == "requirepass"):
@@ -289,7 +289,7 @@ def _plan_files(made: Plan, declared: Declaration, what: Service, text: str, app
         made.files.append(file)
         made.steps.append(Step("write", file.path, "not there" if before is None else "changed"))
         made.diff.append(_diff(file.path, before, file.text))
-        made.reload = made.reload or (file.path != what.include and what.enabled_by_install is not None)
+        made.reload = made.reload or (what.boots and file.path != what.include)
     if made.reload or seen.running.needs_reload:
         made.reload = True
         made.steps.append(Step("reload", what.unit, "systemd reads its drop-in"))
@@ -303,7 +303,7 @@ def _plan_service(
     made: Plan, declared: Declaration, what: Service, app: str, state: str, seen: Observed, restart: list[str]
 ) -> None:
     up = seen.running.pid is not None
-    enabled = seen.running.enabled if seen.installed else what.enabled_by_install
+    enabled = seen.running.enabled if seen.installed or not what.boots else False
     if enabled is not None and enabled != (state != "stopped"):
         made.enable = not enabled
         made.steps.append(Step("disable" if enabled else "enable", what.unit, f"declared {state}"))
@@ -331,7 +331,7 @@ def _plan_service(
 def _try_out(declared: Declaration, what: Service, app: str) -> None:
     """Refuse, before the first start, a configuration that the server would not start with."""
     text = redis_config.render(app, {**declared.lines, **what.fixed})
-    with Oracle(str(what.binary), declared, host.read(what.base), text) as oracle:
+    with Oracle(str(what.binary), what.user, declared, host.read(what.base), text) as oracle:
         for name in declared.lines:
             oracle.final(name, None)
 

