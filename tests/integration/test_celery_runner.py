@@ -1,0 +1,105 @@
+"""The plug-in in real workers: readiness and stop, told to systemd's socket and to the run record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytest.importorskip("celery")
+pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Fleet]:
+    with fleet() as started:
+        yield started
+
+
+class Systemd:
+    """The end of a notify socket."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(address.replace("@", "\0", 1))
+        self.socket.setblocking(False)
+        self.said: list[str] = []
+
+    def hears(self, word: str) -> bool:
+        """Whether it was told this by now."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.said.append(self.socket.recv(4096).decode())
+        return any(word in said.split("\n") for said in self.said)
+
+
+def start(workers: Fleet, node: str, pool: str, systemd: str, record: Path, **foreign: Any) -> Any:
+    """Start a worker as the launcher does: its record is there before it runs."""
+    environment = {"PYTHONPATH": str(ROOT / "runners"), "NOTIFY_SOCKET": systemd, "WORKFLEET_RECORD": str(record)}
+    # The record must name the worker's pid, which is known only afterwards; it is slower by far than we are.
+    worker = workers.start(node, "-I", "workfleet_celery", pool=pool, environment=environment)
+    facts = {"pid": worker.pid, "starttime": 1, "generation": "g", "starts": 2, **foreign}
+    record.write_text(json.dumps(facts))
+    return worker
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_ready_is_told_once_and_marked_then_the_stop(workers: Fleet, tmp_path: Path, pool: str) -> None:
+    systemd, record = Systemd(f"@workfleet-test-{os.getpid()}-{pool}"), tmp_path / "r.json"
+    worker = start(workers, f"{pool}@h", pool, systemd.address, record)
+    until(lambda: systemd.hears("READY=1"))
+    assert systemd.hears("STATUS=consuming reports, default")
+    marked = json.loads(record.read_text())
+    assert marked.pop("ready") > 1e9
+    assert marked == {"pid": worker.pid, "starttime": 1, "generation": "g", "starts": 2}
+    workers.python("from app.tasks import count_primes; print(count_primes.delay(10).get(timeout=20))")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    assert systemd.hears("STOPPING=1")
+    assert "stopping" in json.loads(record.read_text())
+    assert [said.split("\n")[0] for said in systemd.said] == ["READY=1", "STOPPING=1"]
+    assert list(tmp_path.iterdir()) == [record]
+    assert "Traceback" not in workers.log(f"{pool}@h")
+
+
+def test_a_socket_in_the_file_system_is_told_too(workers: Fleet, tmp_path: Path) -> None:
+    systemd = Systemd(str(tmp_path / "notify"))
+    worker = start(workers, "file@h", "solo", systemd.address, tmp_path / "r.json")
+    until(lambda: systemd.hears("READY=1"))
+    worker.kill()
+
+
+def test_a_record_of_another_process_is_left_alone(workers: Fleet, tmp_path: Path) -> None:
+    systemd, record = Systemd(f"@workfleet-test-{os.getpid()}-foreign"), tmp_path / "r.json"
+    worker = start(workers, "foreign@h", "solo", systemd.address, record, pid=1)
+    until(lambda: systemd.hears("READY=1"))
+    assert "ready" not in json.loads(record.read_text())
+    worker.kill()
+
+
+def test_a_worker_whose_socket_and_record_are_broken_works_and_complains_in_one_line_each(
+    workers: Fleet, tmp_path: Path,
+) -> None:
+    environment = {"PYTHONPATH": str(ROOT / "runners"), "NOTIFY_SOCKET": str(tmp_path / "nobody"),
+                   "WORKFLEET_RECORD": str(tmp_path / "gone" / "r.json")}
+    worker = workers.start("broken@h", "-I", "workfleet_celery", pool="solo", environment=environment)
+    workers.ready("broken@h")
+    assert workers.python("from app.tasks import count_primes; print(count_primes.delay(10).get(timeout=20))") == "4"
+    complaints = [line for line in workers.log("broken@h").splitlines() if line.startswith("workfleet_celery: ")]
+    assert len(complaints) == 2
+    assert "Traceback" not in workers.log("broken@h")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
