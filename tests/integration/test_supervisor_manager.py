@@ -363,7 +363,7 @@ def test_a_hundred_nodes_start_and_stop_in_one_request_each(fleet: Fleet) -> Non
 
 def generated(count: int) -> list[str]:
     """Values of all the awkward characters; the same ones in every run."""
-    source = random.Random(4711)  # noqa: S311 - no secret
+    source = random.Random(4711)
     alphabet = string.ascii_letters + " '\"%$\\\n\t\r#;=()[]{}`*?~&|<>!,:é漢🐙\x7f" + "%;#' \\\n" * 3
     hand = ["", " ", "%(here)s", "%(ENV_PATH)s", "%%", "$HOME", "${HOME}", "\\", "\n", " ; x", " # x", ";", "#", "'",
             '"', "-----BEGIN KEY-----\nabc\n  def\n\n-----END KEY-----\n", "-c", "--json", "a" * 5000]

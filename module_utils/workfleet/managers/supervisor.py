@@ -63,6 +63,8 @@ VERSION = "4.3.0"
 UNIT_DIRECTORY = "/etc/systemd/system"
 UP_SECONDS = 20.0
 ORPHAN_SECONDS = 3.0
+# Nodes a request: supervisord forks them one by one and answers nobody meanwhile.
+BATCH = 20
 # A path of a unix socket has room for 107 bytes; supervisord binds to ``<path>.<pid>`` first and links it then.
 SOCKET_BYTES = 107 - len(".4194304")
 
@@ -371,13 +373,13 @@ class Supervisor(Manager):
         return added, changed, removed
 
     def _all(self, verb: str, names: Sequence[Name | str], calls: Any, tolerated: set[int]) -> None:
-        """Make the calls of all names in one request; say of every refused one which it was and why."""
-        planned = [(str(name), call) for name in names for call in calls(str(name))]
-        if not planned:
-            return
-        answers = self.server.batch([call for _, call in planned])
-        refused = [f"{unit}: {answer.faultString}" for (unit, _), answer in zip(planned, answers)
-                   if isinstance(answer, Fault) and answer.faultCode not in tolerated]
+        """Make the calls of many names in one request; say of every refused one which it was and why."""
+        refused = []
+        for begin in range(0, len(names), BATCH):
+            planned = [(str(name), call) for name in names[begin:begin + BATCH] for call in calls(str(name))]
+            answers = self.server.batch([call for _, call in planned])
+            refused += [f"{unit}: {answer.faultString}" for (unit, _), answer in zip(planned, answers)
+                        if isinstance(answer, Fault) and answer.faultCode not in tolerated]
         if refused:
             raise WorkfleetError(f"supervisord of {self.app} could not {verb} {'; '.join(refused)}")
 
