@@ -122,7 +122,8 @@ class Reconciler:
         self.intents = [self.intent(group) for group in request.groups]
         self.deadline = time.monotonic() + request.deadline_seconds
         self.outcome = Outcome(waiting=list(request.waiting))
-        self.wanted = Wanted(request.manager_texts, request.user, request.group, request.longest_drain)
+        self.wanted = Wanted(request.manager_texts, request.user, request.group, request.longest_drain,
+                             request.pip_environment)
 
     # -- what should be ---------------------------------------------------------------------------------------------
 
