@@ -31,6 +31,7 @@ LOCK_SECONDS = 30
 #: For pip and for the app's own release commands.
 LONG_SECONDS = 3600
 APT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+MAKE_VENV = ("-m", "venv")
 PACKAGES = (".whl", ".zip", ".tar.gz")
 ASK_PYTHON = "import sys; print('%s-%d.%d' % (sys.implementation.name, *sys.version_info[:2]))"
 # One release is built at a time in a process; pip and the compilers under it inherit this lock.
@@ -110,7 +111,7 @@ def build(order: Order) -> None:
         install.append(place(order))
     else:
         install.append(order.source["install"])
-    run_as(order, [order.python.path, "-m", "venv", layout.venv(release)])
+    run_as(order, [order.python.path, *MAKE_VENV, layout.venv(release)])
     install += requirement_arguments(order.requirements, layout.src(release))
     if install:
         pip(order, install)

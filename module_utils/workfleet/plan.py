@@ -17,6 +17,11 @@ from .steps import Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+# Reasons that are the same whether a plan is made before a run or in the middle of it.
+AT_BOOT = "it should start at boot"
+DOWN = "it is not running"
+REPLACED = "it is replaced"
+
 
 @dataclass(frozen=True)
 class Intent:
@@ -156,7 +161,7 @@ def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[
         leave(draft, seen, "its group is declared absent")
         return
     kept, dropped, free = slots(intent, seen, running)
-    leave(draft, dropped, f"the group has {intent.nodes} nodes now")
+    leave(draft, dropped, f"{intent.nodes} nodes are wanted")
     for slot, nodes in kept.items():
         keep(draft, intent, settle(draft.app, intent, slot, nodes, age))
     for slot, incarnation in free:
@@ -222,10 +227,10 @@ def keep(draft: Draft, intent: Intent, slot: Slot) -> None:
     rolls = bool(older_up) and intent.state == "started"
     if rolls and not slot.fresh and slot.seen is not None and slot.seen.present.is_up:
         # Both run (a rollout was interrupted between start and stop, or an older one still drains): the old one goes.
-        leave(draft, older_up, "a newer incarnation runs")
+        leave(draft, older_up, REPLACED)
         older_up, rolls = [], False
     idle = [node for node in slot.others if not node.present.is_up]
-    retire(draft, idle, "an older incarnation")
+    retire(draft, idle, REPLACED)
     if rolls:
         draft.stale.append((slot, write_reason(intent, slot)))
         return
@@ -261,13 +266,13 @@ def run(draft: Draft, slot: Slot) -> None:
     """Plan that the target runs and is enabled."""
     present = None if slot.seen is None else slot.seen.present
     if present is None or not present.enabled:
-        draft.enables.append(step("enable", slot.target, slot.reason or "it should start at boot"))
+        draft.enables.append(step("enable", slot.target, AT_BOOT))
     if present is None:
-        draft.starts.append(step("start", slot.target, slot.reason))
+        draft.starts.append(step("start", slot.target, DOWN))
     elif present.activity == "failed":
         draft.starts.append(step("start", slot.target, f"it failed ({present.result or 'not running'})"))
     elif present.activity in ("stopped", "stopping"):
-        draft.starts.append(step("start", slot.target, "it is not running"))
+        draft.starts.append(step("start", slot.target, DOWN))
     elif present.generation is None:
         draft.notes.append(f"{slot.target}: what it was started with cannot be read; it is left as it is")
 
@@ -330,11 +335,11 @@ def batches(stale: list[tuple[Slot, str]], batch: Callable[[int], int]) -> Itera
         part = ordered[start:start + width]
         olds = [node for slot, why in part for node in slot.others if node.present.is_up]
         steps = [step("write", slot.target, why) for slot, why in part if why]
-        steps += [step("disable", node.name, "it is replaced") for node in olds if node.present.enabled]
+        steps += [step("disable", node.name, REPLACED) for node in olds if node.present.enabled]
         if any(why for slot, why in part):
             steps.append(Step("reload", None, "files were written"))
-        steps += [step("stop", node.name, "it is replaced") for node in olds if node.present.activity != "stopping"]
-        steps += [step("remove", node.name, "it is replaced") for node in olds]
-        for action in ("enable", "start"):
-            steps += [step(action, slot.target, slot.reason or "it takes the place of an older incarnation") for slot, why in part]
+        steps += [step("stop", node.name, REPLACED) for node in olds if node.present.activity != "stopping"]
+        steps += [step("remove", node.name, REPLACED) for node in olds]
+        for action, reason in (("enable", AT_BOOT), ("start", DOWN)):
+            steps += [step(action, slot.target, reason) for slot, why in part]
         yield Phase(tuple(steps))

@@ -208,7 +208,7 @@ class Reconciler:
         """Yield the diff of a node's two files; of a secret it says only whether it changes."""
         old = seen.get(name)
         if item.action == "remove":
-            yield text_diff(self.manager.path(name), old.present.text if old else None, None)
+            yield text_diff(self.manager.path(name), f"{name}\n", None)
             return
         if old is None:
             slot = [node for key, node in seen.items() if (key.group, key.slot) == (name.group, name.slot)]

@@ -12,7 +12,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -203,7 +202,7 @@ def plan_release(declared: Declared, archive: str | None) -> Plan:
         )
     switching = release != previous
     planned += environment_file(declared)
-    planned += command_changes(declared, release, previous)
+    planned += command_changes(declared, release, previous, python)
     if switching:
         planned.append(
             Change(
@@ -353,7 +352,9 @@ def same_or_old(line: str, new: list[str]) -> str:
 # Release commands
 
 
-def command_changes(declared: Declared, release: str, previous: str | None) -> Iterator[Change]:
+def command_changes(
+    declared: Declared, release: str, previous: str | None, python: build.Interpreter
+) -> Iterator[Change]:
     """Yield the release commands that were not run yet for this release, and what other hosts tell of them."""
     done = commands_done(declared.layout).get(release, [])
     heard = [item for item in declared.commands_done if item not in done]
@@ -369,7 +370,7 @@ def command_changes(declared: Declared, release: str, previous: str | None) -> I
             what = f"release command {number} of {len(declared.commands)}"
             yield Change(
                 Step("live", what, f"not run yet for release {release}"),
-                partial(run_command, declared, release, previous, argv, what),
+                partial(run_command, declared, release, previous, python, argv, what),
             )
 
 
@@ -396,24 +397,22 @@ def remember(layout: Layout, release: str, digests: Iterable[str]) -> None:
     host.write(layout.commands, json.dumps(done, indent=1) + "\n", mode=0o600)
 
 
-def run_command(declared: Declared, release: str, previous: str | None, argv: tuple[str, ...], what: str) -> None:
+def run_command(
+    declared: Declared, release: str, previous: str | None, python: build.Interpreter, argv: tuple[str, ...], what: str
+) -> None:
     """Run one release command as a node of the new release would be run."""
     layout = declared.layout
-    command = [
-        sys.executable,
-        os.path.join(layout.workfleet, "launch.py"),
-        "--user",
-        declared.user,
-        "--env-file",
-        layout.app_env,
-        "--chdir",
-        layout.src(release),
-        "--path",
-        layout.venv_bin(release),
-        "--",
-        *argv,
-    ]
-    done = host.run(command, check=False, timeout=build.LONG_SECONDS, cwd=layout.root, pass_fds=build.held)
+    # By app_python, which the app's user can read: our own interpreter may be in root's home. Never by the
+    # virtualenv's, as this begins as root.
+    launcher = [python.path, "-I", os.path.join(layout.workfleet, "launch.py"), "--user", declared.user]
+    place = ["--env-file", layout.app_env, "--chdir", layout.src(release), "--path", layout.venv_bin(release)]
+    done = host.run(
+        [*launcher, *place, "--", *argv],
+        check=False,
+        timeout=build.LONG_SECONDS,
+        cwd=layout.root,
+        pass_fds=build.held,
+    )
     if done.rc != 0:
         said = build.masked(build.tail(done.out + done.err), declared.secrets)
         untouched = f"The current release {previous} is untouched" if previous else "No release is current"

@@ -134,7 +134,9 @@ class Checker:
     def wrong(self, key: str, allowed: str, *, given: Any = None, secret: bool = False) -> None:
         """Note a mistake: which entry, which key, what was given (unless it may be secret), what is allowed."""
         shown = "" if secret else f" = {given!r}"
-        self.problems.append(f"{self.entry}: {key}{shown}: {allowed}")
+        # An entry that ends in _ is the prefix of variables: app_ and env make app_env.
+        where = f"{self.entry}{key}" if self.entry.endswith("_") else f"{self.entry}: {key}"
+        self.problems.append(f"{where}{shown}: {allowed}")
 
     def unknown(self, known: Iterable[str]) -> None:
         """Refuse keys that nobody reads, the nearest known one first."""
@@ -312,7 +314,7 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
     problems: list[str] = []
     warnings: list[str] = []
     app = parse_app(raw.get("app") or {}, problems)
-    top = Checker("worker", raw, problems)
+    top = Checker("worker_", raw, problems)
     manager = top.choice("manager", "systemd", MANAGERS)
     given = raw.get("groups")
     groups: list[Group] = []
@@ -334,7 +336,7 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
 
 def parse_app(raw: Mapping[str, Any], problems: list[str]) -> App:
     """Return what the nodes share."""
-    check = Checker("app", raw, problems)
+    check = Checker("app_", raw, problems)
     if not raw.get("name"):
         problems.append("app_name: is required: it names everything that belongs to the app on a host")
     name = check.text("name", "", pattern=NAME, allowed="a lower-case name: a letter, then up to 30 of a-z 0-9 _ -")
