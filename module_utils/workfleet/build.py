@@ -31,7 +31,7 @@ LOCK_SECONDS = 30
 #: For pip and for the app's own release commands.
 LONG_SECONDS = 3600
 APT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-MAKE_VENV = ("-m", "venv")
+MAKE_VENV: tuple[str, ...] = ("-m", "venv")
 PACKAGES = (".whl", ".zip", ".tar.gz")
 ASK_PYTHON = "import sys; print('%s-%d.%d' % (sys.implementation.name, *sys.version_info[:2]))"
 # One release is built at a time in a process; pip and the compilers under it inherit this lock.

@@ -47,8 +47,8 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
     ``raw`` has the ``app_*`` variables without their prefix. Raises :class:`SpecError` with every mistake found.
     """
     problems: list[str] = []
-    check = Checker("app", raw, problems)
-    check.unknown(KEYS)
+    Checker("app_release", raw, problems).unknown(KEYS)
+    check = Checker("app_", raw, problems)
     app = parse_app({key: value for key, value in raw.items() if value not in (None, "")}, problems)
     check_root(check, app.root)
     for key, name in (("user", app.user), ("group", app.group)):

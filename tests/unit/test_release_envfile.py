@@ -41,7 +41,7 @@ def test_a_posix_shell_reads_the_same_values(tmp_path: Path, values: dict[str, s
     file.write_bytes(envfile.render(values).encode())
     script = 'set -a; . "$0"; exec "$1" -c "$2"'
     argv = ["/bin/sh", "-c", script, str(file), sys.executable, DUMP]
-    done = subprocess.run(argv, capture_output=True, check=True, env={"PATH": os.environ["PATH"]})  # noqa: S603
+    done = subprocess.run(argv, capture_output=True, check=True, env={"PATH": os.environ["PATH"]})
     assert dumped(done.stdout) == values
 
 
@@ -52,7 +52,7 @@ def test_the_launcher_reads_the_same_values(tmp_path: Path, values: dict[str, st
     file.write_bytes(envfile.render(values).encode())
     launcher = Path(__file__).parents[2] / "runners" / "launch.py"
     argv = [sys.executable, str(launcher), "--env-file", str(file), "--", sys.executable, "-c", DUMP]
-    done = subprocess.run(argv, capture_output=True, check=True)  # noqa: S603
+    done = subprocess.run(argv, capture_output=True, check=True)
     assert dumped(done.stdout) == values
 
 
@@ -67,9 +67,18 @@ def test_systemd_reads_the_same_values(tmp_path: Path, values: dict[str, str]) -
     file = tmp_path / "app.env"
     file.write_bytes(envfile.render(values).encode())
     unit = f"wf-env-{uuid4().hex[:8]}"
-    argv = ["systemd-run", "--quiet", "--pipe", "--wait", f"--unit={unit}", f"--property=EnvironmentFile={file}",
-            sys.executable, "-c", DUMP]
-    done = subprocess.run(argv, capture_output=True, check=True)  # noqa: S603
+    argv = [
+        "systemd-run",
+        "--quiet",
+        "--pipe",
+        "--wait",
+        f"--unit={unit}",
+        f"--property=EnvironmentFile={file}",
+        sys.executable,
+        "-c",
+        DUMP,
+    ]
+    done = subprocess.run(argv, capture_output=True, check=True)
     assert dumped(done.stdout) == values
 
 

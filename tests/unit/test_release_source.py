@@ -34,13 +34,21 @@ def packed(looked: source.Source, tmp_path: Path) -> dict[str, tuple[int, bytes]
     assert looked.pack is not None
     looked.pack(str(path))
     with tarfile.open(path) as tar:
-        return {item.name: (item.mode, (tar.extractfile(item) or io.BytesIO()).read() if item.isfile() else item.linkname.encode())
-                for item in tar}
+        return {
+            item.name: (
+                item.mode,
+                (tar.extractfile(item) or io.BytesIO()).read() if item.isfile() else item.linkname.encode(),
+            )
+            for item in tar
+        }
 
 
 def test_a_directory_is_packed_with_executable_bits_and_nothing_else_of_its_modes(app: Path, tmp_path: Path) -> None:
     (app / "shop" / "tasks.py").chmod(0o600)
-    assert packed(look(app), tmp_path) == {"manage.py": (0o755, b"#!/usr/bin/python3\n"), "shop/tasks.py": (0o644, b"x = 1\n")}
+    assert packed(look(app), tmp_path) == {
+        "manage.py": (0o755, b"#!/usr/bin/python3\n"),
+        "shop/tasks.py": (0o644, b"x = 1\n"),
+    }
 
 
 def test_the_same_files_make_the_same_bytes(app: Path, tmp_path: Path) -> None:
@@ -88,9 +96,16 @@ def test_every_change_of_the_code_changes_the_fingerprint(app: Path, change: str
     assert look(app).fingerprint != before
 
 
-@pytest.mark.parametrize(("pattern", "left"), [
-    ("shop", {"manage.py"}), ("*.py", set()), ("shop/tasks.py", {"manage.py"}), ("/shop/", {"manage.py"}), ("tasks", {"manage.py", "shop/tasks.py"}),
-])
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("shop", {"manage.py"}),
+        ("*.py", set()),
+        ("shop/tasks.py", {"manage.py"}),
+        ("/shop/", {"manage.py"}),
+        ("tasks", {"manage.py", "shop/tasks.py"}),
+    ],
+)
 def test_exclude_takes_names_and_paths(app: Path, tmp_path: Path, pattern: str, left: set[str]) -> None:
     assert set(packed(look(app, [pattern]), tmp_path)) == left
 
@@ -124,11 +139,14 @@ def zipped(path: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize("make", [tarred, zipped])
-@pytest.mark.parametrize(("files", "names"), [
-    ({"shop-main/a.py": "", "shop-main/b/c.py": ""}, {"a.py", "b/c.py"}),
-    ({"shop/__init__.py": "", "shop/a.py": ""}, {"shop/__init__.py", "shop/a.py"}),
-    ({"a.py": "", "b/c.py": ""}, {"a.py", "b/c.py"}),
-])
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ({"shop-main/a.py": "", "shop-main/b/c.py": ""}, {"a.py", "b/c.py"}),
+        ({"shop/__init__.py": "", "shop/a.py": ""}, {"shop/__init__.py", "shop/a.py"}),
+        ({"a.py": "", "b/c.py": ""}, {"a.py", "b/c.py"}),
+    ],
+)
 def test_one_directory_around_everything_is_left_out_unless_it_is_a_package(
     tmp_path: Path, make: object, files: dict[str, str], names: set[str]
 ) -> None:
@@ -138,11 +156,16 @@ def test_one_directory_around_everything_is_left_out_unless_it_is_a_package(
     assert set(packed(looked, tmp_path)) == names
 
 
-@pytest.mark.parametrize(("name", "make", "files"), [
-    ("shop-1.0-py3-none-any.whl", zipped, {"shop.py": "", "shop-1.0.dist-info/WHEEL": ""}),
-    ("shop-1.0.tar.gz", tarred, {"shop-1.0/PKG-INFO": "", "shop-1.0/shop.py": ""}),
-])
-def test_wheels_and_sdists_go_to_pip_as_they_are(tmp_path: Path, name: str, make: object, files: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "make", "files"),
+    [
+        ("shop-1.0-py3-none-any.whl", zipped, {"shop.py": "", "shop-1.0.dist-info/WHEEL": ""}),
+        ("shop-1.0.tar.gz", tarred, {"shop-1.0/PKG-INFO": "", "shop-1.0/shop.py": ""}),
+    ],
+)
+def test_wheels_and_sdists_go_to_pip_as_they_are(
+    tmp_path: Path, name: str, make: object, files: dict[str, str]
+) -> None:
     path = make(tmp_path / name, files)  # type: ignore[operator]
     looked = source.look("archive", str(path), None, None, "/nonexistent")
     assert (looked.kind, looked.install) == ("package", name)
@@ -176,7 +199,7 @@ def repository(app: Path) -> Path:
 
 def git(root: Path, *arguments: str) -> str:
     argv = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
-    return subprocess.run(argv, cwd=root, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    return subprocess.run(argv, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.mark.parametrize("version", [None, "main", "v1", "commit"])

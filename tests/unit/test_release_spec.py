@@ -16,17 +16,37 @@ def parse(**raw: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 def test_defaults_follow_the_name() -> None:
     payload, declared = parse()
-    assert (payload["user"], payload["group"], payload["root"], payload["python"]) == ("shop", "shop", "/opt/shop", "python3")
+    assert (payload["user"], payload["group"], payload["root"], payload["python"]) == (
+        "shop",
+        "shop",
+        "/opt/shop",
+        "python3",
+    )
     assert (payload["kept"], declared, payload["environment"]) == (5, None, {})
 
 
 def test_the_environment_is_broker_then_env_then_secrets() -> None:
-    payload, _ = parse(broker_url="redis://b", result_url="redis://r", env={"A": 1, "CELERY_BROKER_URL": "own"}, secrets={"B": "x", "A": "y"})
+    payload, _ = parse(
+        broker_url="redis://b",
+        result_url="redis://r",
+        env={"A": 1, "CELERY_BROKER_URL": "own"},
+        secrets={"B": "x", "A": "y"},
+    )
     assert payload["environment"] == {
-        "CELERY_BROKER_URL": "own", "CHICORY_BROKER_REDIS_URL": "redis://b", "CELERY_RESULT_BACKEND": "redis://r",
-        "CHICORY_BACKEND_REDIS_URL": "redis://r", "A": "y", "B": "x",
+        "CELERY_BROKER_URL": "own",
+        "CHICORY_BROKER_REDIS_URL": "redis://b",
+        "CELERY_RESULT_BACKEND": "redis://r",
+        "CHICORY_BACKEND_REDIS_URL": "redis://r",
+        "A": "y",
+        "B": "x",
     }
-    assert set(payload["secret_names"]) == {"CHICORY_BROKER_REDIS_URL", "CELERY_RESULT_BACKEND", "CHICORY_BACKEND_REDIS_URL", "A", "B"}
+    assert set(payload["secret_names"]) == {
+        "CHICORY_BROKER_REDIS_URL",
+        "CELERY_RESULT_BACKEND",
+        "CHICORY_BACKEND_REDIS_URL",
+        "A",
+        "B",
+    }
 
 
 def test_declared_names_replace_the_usual_ones_and_an_empty_list_means_none() -> None:
@@ -34,20 +54,35 @@ def test_declared_names_replace_the_usual_ones_and_an_empty_list_means_none() ->
     assert payload["environment"] == {"QUEUE_URL": "redis://b"}
 
 
-@pytest.mark.parametrize(("raw", "message"), [
-    ({"root": "/"}, "app: root"), ({"root": "/opt"}, "app: root"), ({"root": "/opt/../etc/x"}, "app: root"), ({"root": "opt/x"}, "app: root"),
-    ({"user": "Shop User"}, "app: user"), ({"releases_kept": 0}, "releases_kept"), ({"nmae": "x"}, "did you mean name"),
-    ({"env": {"A-B": "x"}}, "env.A-B"), ({"env": {"A": True}}, "env.A"), ({"pip_environment": {"A": None}}, "pip_environment.A"),
-    ({"release_commands": ["migrate"]}, r"release_commands\[0\]"), ({"release_commands": [["x"]]}, "app_source: is not set"),
-    ({"requirements": ["six"]}, "app_source: is not set"), ({"requirements": "six", "source": {"type": "directory", "location": "x"}}, "requirements"),
-    ({"source": {"location": "x"}}, "type: is required"), ({"source": {"type": "svn", "location": "x"}}, "'svn'"),
-    ({"source": {"type": "git"}}, "location: is required"), ({"source": {"type": "git", "location": "--upload-pack=x"}}, "location"),
-    ({"source": {"type": "git", "location": "x", "version": "-x"}}, "version"),
-    ({"source": {"type": "git", "location": "x", "version": 1.10}}, "quotes"),
-    ({"source": {"type": "pypi", "location": "six"}}, "version"), ({"source": {"type": "pypi", "location": "six; x", "version": "1"}}, "location"),
-    ({"source": {"type": "directory", "location": "x", "version": "1"}}, "no meaning"),
-    ({"source": {"type": "directory", "location": "x", "excludes": []}}, "did you mean exclude"),
-])
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"root": "/"}, "app_root"),
+        ({"root": "/opt"}, "app_root"),
+        ({"root": "/opt/../etc/x"}, "app_root"),
+        ({"root": "opt/x"}, "app_root"),
+        ({"user": "Shop User"}, "app_user"),
+        ({"releases_kept": 0}, "releases_kept"),
+        ({"nmae": "x"}, "did you mean name"),
+        ({"env": {"A-B": "x"}}, "env.A-B"),
+        ({"env": {"A": True}}, "env.A"),
+        ({"pip_environment": {"A": None}}, "pip_environment.A"),
+        ({"release_commands": ["migrate"]}, r"release_commands\[0\]"),
+        ({"release_commands": [["x"]]}, "app_source: is not set"),
+        ({"requirements": ["six"]}, "app_source: is not set"),
+        ({"requirements": "six", "source": {"type": "directory", "location": "x"}}, "requirements"),
+        ({"source": {"location": "x"}}, "type: is required"),
+        ({"source": {"type": "svn", "location": "x"}}, "'svn'"),
+        ({"source": {"type": "git"}}, "location: is required"),
+        ({"source": {"type": "git", "location": "--upload-pack=x"}}, "location"),
+        ({"source": {"type": "git", "location": "x", "version": "-x"}}, "version"),
+        ({"source": {"type": "git", "location": "x", "version": 1.10}}, "quotes"),
+        ({"source": {"type": "pypi", "location": "six"}}, "version"),
+        ({"source": {"type": "pypi", "location": "six; x", "version": "1"}}, "location"),
+        ({"source": {"type": "directory", "location": "x", "version": "1"}}, "no meaning"),
+        ({"source": {"type": "directory", "location": "x", "excludes": []}}, "did you mean exclude"),
+    ],
+)
 def test_a_mistake_is_named(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         parse(**raw)
@@ -55,14 +90,28 @@ def test_a_mistake_is_named(raw: dict[str, Any], message: str) -> None:
 
 def test_all_mistakes_come_at_once_and_no_value_that_may_be_secret() -> None:
     with pytest.raises(SpecError) as caught:
-        parse(root="/", releases_kept=-1, secrets={"A": "geheim\0"}, broker_url="geheim", release_commands="geheim", env={"x y": "geheim"})
+        parse(
+            root="/",
+            releases_kept=-1,
+            secrets={"A": "geheim\0"},
+            broker_url="geheim",
+            release_commands="geheim",
+            env={"x y": "geheim"},
+        )
     assert len(caught.value.problems) >= 6
     assert "geheim" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("kind", "location", "found"), [
-    ("directory", "../app", "/inv/app"), ("directory", "/srv/app", "/srv/app"), ("git", "./repo", "/inv/staging/repo"),
-    ("git", "https://example.org/x.git", "https://example.org/x.git"), ("git", "git@example.org:x.git", "git@example.org:x.git"), ("pypi", "shop", "shop"),
-])
+@pytest.mark.parametrize(
+    ("kind", "location", "found"),
+    [
+        ("directory", "../app", "/inv/app"),
+        ("directory", "/srv/app", "/srv/app"),
+        ("git", "./repo", "/inv/staging/repo"),
+        ("git", "https://example.org/x.git", "https://example.org/x.git"),
+        ("git", "git@example.org:x.git", "git@example.org:x.git"),
+        ("pypi", "shop", "shop"),
+    ],
+)
 def test_relative_paths_count_from_the_inventory(kind: str, location: str, found: str) -> None:
     assert release_spec.located({"kind": kind, "location": location}, "/inv/staging")["location"] == found
