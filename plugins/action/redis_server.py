@@ -12,7 +12,7 @@ OTHERS = {"app", "state", "pip_environment", "wait_seconds"}
 STATES = ("started", "stopped", "restarted", "reloaded", "absent")
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """A wrong declaration never reaches the host."""
 
     _supports_check_mode = True

@@ -13,7 +13,7 @@ ARGUMENTS = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """One call of the module."""
 
     _supports_check_mode = True

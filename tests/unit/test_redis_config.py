@@ -42,7 +42,7 @@ def test_the_specs_know_every_variable_with_the_same_default() -> None:
         ({"redis_databases": "many"}, "redis_databases: given 'many'"),
         ({"redis_bind": "127.0.0.1"}, "redis_bind: given '127.0.0.1', allowed are a list"),
         ({"redis_bind": []}, "redis_bind: given []"),
-        ({"redis_bind": ["0.0.0.0"]}, "redis_bind: given 0.0.0.0 without redis_password"),  # noqa: S104 - refused
+        ({"redis_bind": ["0.0.0.0"]}, "redis_bind: given 0.0.0.0 without redis_password"),
         ({"redis_bind": ["127.0.0.1", "-::*"]}, "redis_bind: given -::* without redis_password"),
         ({"redis_maxmemory": "2 GB!"}, "redis_maxmemory: given '2 GB!', allowed are 0"),
         ({"redis_maxmemory": "100"}, "sizes from 1mb"),
@@ -52,7 +52,7 @@ def test_the_specs_know_every_variable_with_the_same_default() -> None:
         ({"redis_save": "900 1"}, "redis_save: given '900 1', allowed are a list"),
         ({"redis_save": ["900"]}, "redis_save: given ['900']"),
         ({"redis_settings": []}, "redis_settings: given is a list"),
-        ({"redis_settings": {"requirepass": "hunter2"}}, "redis_settings: requirepass is not allowed here: use redis_password"),
+        ({"redis_settings": {"requirepass": "hunter2"}}, "requirepass is not allowed here: use redis_password"),
         ({"redis_settings": {"MAXMEMORY_POLICY": "allkeys-lru"}}, "use redis_maxmemory_policy"),
         ({"redis_settings": {"include": "/x"}}, "include is not allowed here"),
         ({"redis_settings": {"masterauth": {"hunter2": 1}}}, "redis_settings: masterauth: allowed are"),
@@ -94,8 +94,9 @@ def test_settings_become_lines_as_their_kind_says() -> None:
     assert lines["masterauth"] == [["a b"]]
     assert lines["client-output-buffer-limit"] == [["pubsub", "1mb", "1mb", "9"]]
     assert lines["oom-score-adj-values"] == [["0", "200", "800"]]
-    several = redis_config.parse({"redis_settings": {"client-output-buffer-limit": [["normal", 0, 0, 0], ["pubsub", 1, 1, 1]]}})
-    assert redis_config.as_set(several.lines["client-output-buffer-limit"]) == "normal 0 0 0 pubsub 1 1 1"
+    name = "client-output-buffer-limit"
+    several = redis_config.parse({"redis_settings": {name: [["normal", 0, 0, 0], ["pubsub", 1, 1, 1]]}})
+    assert redis_config.as_set(several.lines[name]) == "normal 0 0 0 pubsub 1 1 1"
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=4))
@@ -109,7 +110,9 @@ def test_escapes_of_config_rewrite_are_read_as_bytes_of_utf8() -> None:
     assert redis_config.read('requirepass "pass A#\\" \\xc3\\xa9"') == {"requirepass": [['pass A#" é']]}
 
 
-@pytest.mark.parametrize(("size", "bytes_"), [("1k", 1000), ("1kb", 1024), ("2GB", 2**31), (5, 5), ("1tb", None), (True, None)])
+@pytest.mark.parametrize(
+    ("size", "bytes_"), [("1k", 1000), ("1kb", 1024), ("2GB", 2**31), (5, 5), ("1tb", None), (True, None)]
+)
 def test_sizes_are_read_as_redis_reads_them(size: Any, bytes_: int | None) -> None:
     assert redis_config.memory(size) == bytes_
 
@@ -126,7 +129,7 @@ def test_a_diff_tells_of_a_secret_only_whether_it_changed() -> None:
 def test_only_rewritten_lines_that_would_beat_ours_leave_redis_conf() -> None:
     declared = redis_config.parse({"redis_password": "foobared", "redis_save": ["900 1"]})
     mine = "1b58ee375b42e41f0e48ef2ff27d10a5b1f6924a9acdcdba7cae868e7adce6bf"
-    harmless = f"port 1\n# user default on nopass\nsave 900 1\nuser default on #{mine} ~* &* +@all\nuser other on nopass\n"
+    harmless = f"port 1\n# user default on nopass\nsave 900 1\nuser default on #{mine} ~* +@all\nuser other on nopass\n"
     assert redis_config.without_rivals(harmless, declared) is None
     rivals = harmless + "user default on nopass ~* +@all\nsave 60 1\n"
     assert redis_config.without_rivals(rivals, declared) == harmless

@@ -50,8 +50,8 @@ def scripted(*chunks: bytes, pause: float = 0.0) -> Iterator[tuple[str, list[byt
         ("redis://h", resp.Address("h")),
         ("redis://h:7000/3", resp.Address("h", 7000, 3)),
         ("redis://h/?db=4", resp.Address("h", db=4)),
-        ("redis://:p%40%2F%23%20s@h:1/", resp.Address("h", 1, password="p@/# s")),  # noqa: S106 - a sample
-        ("redis://u%3Aser:pw@h", resp.Address("h", username="u:ser", password="pw")),  # noqa: S106 - a sample
+        ("redis://:p%40%2F%23%20s@h:1/", resp.Address("h", 1, password="p@/# s")),
+        ("redis://u%3Aser:pw@h", resp.Address("h", username="u:ser", password="pw")),
         ("redis://[::1]:7000/1", resp.Address("::1", 7000, 1)),
         ("rediss://h", resp.Address("h", tls=resp.Tls())),
         ("rediss://h?ssl_cert_reqs=CERT_NONE", resp.Address("h", tls=resp.Tls("none", check_hostname=False))),
@@ -61,7 +61,7 @@ def scripted(*chunks: bytes, pause: float = 0.0) -> Iterator[tuple[str, list[byt
         ),
         ("unix:///run/r.sock?db=2", resp.Address(path="/run/r.sock", db=2)),
         ("redis+socket:///run/r.sock?virtual_host=5", resp.Address(path="/run/r.sock", db=5)),
-        ("socket://:pw@/run/r.sock", resp.Address(path="/run/r.sock", password="pw")),  # noqa: S106 - a sample
+        ("socket://:pw@/run/r.sock", resp.Address(path="/run/r.sock", password="pw")),
         ("redis+socket://%2Frun%2Fr.sock", resp.Address(path="/run/r.sock")),
     ],
 )
