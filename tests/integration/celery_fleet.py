@@ -62,8 +62,8 @@ class Fleet:
         settings: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a worker; it may not consume yet."""
-        command = [sys.executable, "-m", "celery", "-A", "app.celery_app", "worker", "-n", node, "-P", pool, "-Q", queues,
-                   "-c", "1", "--without-mingle", "--without-gossip", *words]
+        command = [sys.executable, "-m", "celery", "-A", "app.celery_app", "worker", "-n", node, "-P", pool,
+                   "-Q", queues, "-c", "1", "--without-mingle", "--without-gossip", *words]
         if settings:
             command += ["--", *celery_settings.render(settings)]
         with (self.directory / f"{node}.log").open("ab") as log:
@@ -81,7 +81,7 @@ class Fleet:
         except AssertionError:
             raise AssertionError("\n".join(self.log(node)[-2000:] for node in nodes)) from None
 
-    def keys(self) -> set[str]:
+    def all_keys(self) -> set[str]:
         """All keys of the database."""
         return {resp.text(key) for key in self.client.call("KEYS", "*")}
 

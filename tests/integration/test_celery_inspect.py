@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import celery_wire as wire
-
 from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
 
 if TYPE_CHECKING:
@@ -54,19 +54,19 @@ def test_running_and_reserved_tasks_are_counted_and_a_busy_solo_node_is_left_out
     busy = until(lambda: [told for told in [wire.reports(workers.url, NODES, {}, 0.5)] if NODES[2] not in told])[0]
     assert [busy[node].running for node in NODES[:2]] == [1, 1]
     assert sum(busy[node].reserved or 0 for node in NODES[:2]) >= 1
-    before = workers.keys()
+    before = workers.all_keys()
     told = until(lambda: wire.reports(workers.url, NODES[2:], {}, 0.5), 30)
     assert told[NODES[2]].processed >= 1
     # The questions asked while it was busy are answered by now, to addresses that are gone.
-    until(lambda: not [key for key in workers.keys() if "workfleet.pidbox" in key], 5)
-    assert "workfleet" not in "".join(workers.keys() - before)
+    until(lambda: not [key for key in workers.all_keys() if "workfleet.pidbox" in key], 5)
+    assert "workfleet" not in "".join(workers.all_keys() - before)
 
 
 def test_an_inspection_leaves_no_key_behind(workers: Fleet) -> None:
     until(lambda: len(wire.reports(workers.url, NODES, {}, 1.0)) == 3)
-    before = workers.keys()
+    before = workers.all_keys()
     wire.inspect(workers.client, NODES, timeout=5.0)
-    assert workers.keys() <= before
+    assert workers.all_keys() <= before
 
 
 def test_all_that_a_killed_inspection_leaves_behind_expires(workers: Fleet) -> None:
@@ -74,10 +74,10 @@ def test_all_that_a_killed_inspection_leaves_behind_expires(workers: Fleet) -> N
             "from plugins.module_utils.workfleet.engines import celery_wire as w; "
             f"w.reports({workers.url!r}, ['nobody@h'], {{}}, 60)")
     killed = subprocess.Popen([sys.executable, "-c", code])
-    left = until(lambda: [key for key in workers.keys() if "workfleet.pidbox" in key and "binding" not in key])
+    left = until(lambda: [key for key in workers.all_keys() if "workfleet.pidbox" in key and "binding" not in key])
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    bindings = [key for key in workers.keys() if "binding.reply.workfleet" in key]
+    bindings = [key for key in workers.all_keys() if "binding.reply.workfleet" in key]
     assert bindings
     assert all(0 < workers.client.call("TTL", key) <= 30 for key in left + bindings)
 
@@ -124,3 +124,9 @@ def test_waiting_is_the_sum_over_all_priorities() -> None:
 def test_a_broker_that_refuses_us_is_an_error_and_not_a_fleet_of_silent_nodes(workers: Fleet) -> None:
     with pytest.raises(resp.RespError, match="AUTH"):
         wire.reports(workers.url.replace("redis://", "redis://:wrong@"), NODES, {}, 1.0)
+
+
+def test_a_node_that_never_listened_is_hardly_waited_for(workers: Fleet) -> None:
+    begun = time.monotonic()
+    assert set(wire.reports(workers.url, [NODES[0], "starting@h"], {}, 10.0)) == {NODES[0]}
+    assert time.monotonic() - begun < 2

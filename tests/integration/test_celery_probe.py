@@ -6,10 +6,10 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import celery_probe, celery_wire
 from plugins.module_utils.workfleet.errors import WorkfleetError
-
 from tests.integration.celery_fleet import Fleet, fleet, until
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def probe(workers: Fleet, *queues: str, **changed: Any) -> dict[str, celery_prob
 
 def messages(workers: Fleet) -> int:
     """All messages that wait or are held, results too."""
-    results = [key for key in workers.keys() if "task-meta" in key]
+    results = [key for key in workers.all_keys() if "task-meta" in key]
     waiting = celery_wire.queue_depths(workers.client, ["reports", "default", "slow", "nobody"])
     return sum(waiting.values()) + int(workers.client.call("HLEN", "unacked")) + len(results)
 
@@ -53,7 +53,8 @@ def test_a_queue_without_a_consumer_fails_alone_and_its_canary_is_taken_back(wor
     proofs = probe(workers, "nobody", "reports", timeout=0.5)
     assert proofs["reports"].ok
     assert proofs["nobody"].ok is False
-    assert "not taken from the queue within 0.5 s; no node that answers consumes it; 1 tasks wait" in str(proofs["nobody"].reason)
+    reason = "not taken from the queue within 0.5 s; no node that answers consumes it; 1 tasks wait in it"
+    assert proofs["nobody"].reason == reason
     assert workers.client.call("LRANGE", "nobody", "0", "-1") == [b"another's message"]
     workers.client.call("DEL", "nobody")
     assert messages(workers) == 0
@@ -99,7 +100,8 @@ def test_a_result_store_that_is_not_the_app_s_is_suspected(workers: Fleet) -> No
 
 
 def test_another_broker_than_redis_is_not_proved_rather_than_failed(workers: Fleet) -> None:
-    assert probe(workers, "q", broker_url="amqp://guest:hunter2@h//")["q"].reason == "the broker is amqp://, only Redis is understood"
+    proof = probe(workers, "q", broker_url="amqp://guest:hunter2@h//")["q"]
+    assert proof.reason == "the broker is amqp://, only Redis is understood"
 
 
 def test_nothing_is_sent_where_the_result_store_cannot_be_reached(workers: Fleet) -> None:

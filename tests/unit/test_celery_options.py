@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from plugins.module_utils.workfleet.engines import celery_options as options
 
 VALUES: dict[str, Any] = {"flag": True, "text": "/x/%n", "int": 3, "float": 2.5, "list": ["a", "b"], "pair": [10, 2]}
@@ -39,10 +40,9 @@ def test_rendered_options_arrive_in_the_real_command_as_declared(monkeypatch: py
     }
     assert options.check(declared) == []
     import click
+    from celery import Celery
     from celery.bin.base import CLIContext
     from celery.bin.worker import worker
-
-    from celery import Celery
 
     context = click.Context(worker, obj=CLIContext(app=Celery("x"), no_color=True, workdir=None), allow_extra_args=True)
     worker.parse_args(context, options.render(declared))
@@ -70,7 +70,10 @@ def test_rendered_options_arrive_in_the_real_command_as_declared(monkeypatch: py
     ({"concurrency": 4}, "use the group's key concurrency"),
     ({"queues": ["a"]}, "use the group's key queues"),
     ({"purge": True}, "would delete all waiting tasks"),
-    ({"detach": True}, "refused"), ({"pidfile": "/x"}, "refused"), ({"uid": "a"}, "app_user"), ({"beat": True}, "worker_scheduler"),
+    ({"detach": True}, "refused"),
+    ({"pidfile": "/x"}, "refused"),
+    ({"uid": "a"}, "app_user"),
+    ({"beat": True}, "worker_scheduler"),
 ])
 def test_a_wrong_option_is_refused_with_the_way_out(declared: dict[str, Any], said: str) -> None:
     problems = options.check(declared)
@@ -89,7 +92,8 @@ def test_an_unknown_option_lists_the_usable_ones_only() -> None:
 
 
 def test_rendering_is_in_one_order_whatever_the_declaration_s() -> None:
-    given = {"time_limit": 300, "loglevel": "warning", "autoscale": "2,10", "without_gossip": True, "task_events": False}
+    given = {"time_limit": 300, "loglevel": "warning", "autoscale": "2,10", "without_gossip": True,
+             "task_events": False}
     expected = ["--loglevel=WARNING", "--time-limit=300", "--without-gossip", "--autoscale=10,2"]
     assert options.render(given) == options.render(dict(reversed(given.items()))) == expected
 

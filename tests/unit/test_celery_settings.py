@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from plugins.module_utils.workfleet.engines import celery_settings as settings
 
 
@@ -20,10 +21,12 @@ def test_what_is_rendered_is_read_back_by_celery_with_value_and_type() -> None:
     from celery import Celery
 
     declared: dict[str, Any] = {
-        "task_acks_late": True, "task_reject_on_worker_lost": False, "task_time_limit": 300, "worker_max_tasks_per_child": 7,
+        "task_acks_late": True, "task_reject_on_worker_lost": False, "task_time_limit": 300,
+        "worker_max_tasks_per_child": 7,
         "broker_transport_options": {"visibility_timeout": 7200, "priority_steps": [0, 9], "sep": ":"},
-        "worker_log_format": "(a) %(message)s = ü\n", "accept_content": ["json"], "enable_utc": False, "result_compression": "zlib",
-        "task_routes": {"a.*": {"queue": "b c"}}, "redbeat_lock_timeout": 30, "task_default_rate_limit": "10/m",
+        "worker_log_format": "(a) %(message)s = ü\n", "accept_content": ["json"], "enable_utc": False,
+        "result_compression": "zlib", "task_routes": {"a.*": {"queue": "b c"}}, "redbeat_lock_timeout": 30,
+        "task_default_rate_limit": "10/m",
         "broker_connection_max_retries": None, "task_default_priority": 3,
     }
     assert settings.check(declared) == []

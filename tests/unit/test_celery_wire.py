@@ -6,6 +6,7 @@ import base64
 import json
 
 import pytest
+
 from plugins.module_utils.workfleet.engines import celery_wire as wire
 from plugins.module_utils.workfleet.engines.base import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
@@ -28,12 +29,14 @@ def test_the_channel_has_the_database_and_the_app_s_own_names(options: dict[str,
     assert wire.Wire.parse(options).channel(3) == channel
 
 
-@pytest.mark.parametrize(("prefix", "key"), [("", "celery-task-meta-i"), ("a", "a_celery-task-meta-i"), ("a:", "a:celery-task-meta-i")])
-def test_a_result_s_key_has_the_result_store_s_prefix_as_celery_joins_it(prefix: str, key: str) -> None:
-    assert wire.Wire(result_global_keyprefix=prefix).result("i") == key
+@pytest.mark.parametrize(("prefix", "joined"), [("", ""), ("a", "a_"), ("a:", "a:")])
+def test_a_result_s_key_has_the_result_store_s_prefix_as_celery_joins_it(prefix: str, joined: str) -> None:
+    assert wire.Wire(result_global_keyprefix=prefix).result("i") == f"{joined}celery-task-meta-i"
 
 
-@pytest.mark.parametrize("options", [{"priority_steps": []}, {"priority_steps": "0,3"}, {"priority_steps": [0, 10]}, {"sep": 3}, {"nosuch": 1}])
+@pytest.mark.parametrize("options", [
+    {"priority_steps": []}, {"priority_steps": "0,3"}, {"priority_steps": [0, 10]}, {"sep": 3}, {"nosuch": 1},
+])
 def test_wrong_broker_options_are_refused_by_name(options: dict[str, object]) -> None:
     with pytest.raises(WorkfleetError, match=f"app_broker_options: .*{next(iter(options))}"):
         wire.Wire.parse(options)
@@ -55,12 +58,13 @@ def test_the_figures_of_a_node() -> None:
 
 
 def test_pickled_answers_are_never_loaded_but_told() -> None:
-    reply = {"body": "gASVIg==", "content-type": "application/x-python-serialize", "headers": {"ticket": "ping"}, "properties": {}}
+    reply = {"body": "gASVIg==", "content-type": "application/x-python-serialize", "headers": {"ticket": "ping"},
+             "properties": {}}
     with pytest.raises(WorkfleetError, match="only JSON is read"):
         list(wire._answers(json.dumps(reply).encode()))
 
 
-@pytest.mark.parametrize("reply", [b"", b"{}", b"[]", b"nonsense", b'{"content-type": "application/json", "headers": {}}'])
+@pytest.mark.parametrize("reply", [b"", b"{}", b"[]", b"nonsense", b'{"content-type": "application/json"}'])
 def test_an_answer_that_makes_no_sense_is_passed_over(reply: bytes) -> None:
     assert list(wire._answers(reply)) == []
 

@@ -34,7 +34,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
                    "CELERY_TASK_SOFT_TIME_LIMIT": "1", "CELERY_TASK_TIME_LIMIT": "20"}
     folder = tmp_path_factory.mktemp("redis")
     words = [server, "--port", str(port), "--save", "", "--dir", str(folder)]
-    redis = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    redis = subprocess.Popen(words, stdout=subprocess.DEVNULL)  # noqa: S603 - a fixed command
     log = (folder / "worker.log").open("wb")
     worker = subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "app.celery_app", "worker", "-Q", "reports,default", "-c", "2"],
@@ -50,7 +50,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 def python(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """Run Python in the app's directory."""
-    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, timeout=60,
+    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, timeout=60,  # noqa: S603 - fixed words
                           check=False, capture_output=True, text=True)
 
 

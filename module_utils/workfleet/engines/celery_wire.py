@@ -38,6 +38,9 @@ _OTHER_OPTIONS = ("visibility_timeout", "queue_order_strategy", "unacked_index_k
 _REPLY_EXCHANGE = "reply.workfleet.pidbox"
 _REPLIES_LIVE = 30  # seconds
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.02  # seconds between looks at the replies
+# A node that never bound its pidbox queue does not listen: it is starting, or dead. It gets this long beyond the last
+# of the others, and not nothing, for kombu may sweep away a table that workers of an older one are still bound in.
+_WAIT_FOR_UNBOUND = 0.15
 
 
 @dataclass(frozen=True)
@@ -118,46 +121,90 @@ def inspect(
 ) -> dict[str, dict[str, Any]]:
     """Ask nodes each of celery's inspect ``methods`` and return ``{node: {method: answer}}``.
 
-    Ends as soon as every node has answered every question, or as many nodes as listen at all; else after ``timeout``
+    Ends as soon as every node that listens has answered every question; else after ``timeout``
     seconds, with what there is: a node that is silent has ``{}``, as a busy one of the solo pool is. An answer is what
     the method returns, or ``{"error": …}`` for one that the node does not know. ``nodes=None`` asks all that listen;
     a subscriber that is no node makes it wait for the whole time. Raises where nodes do not answer in JSON.
     """
-    wire = wire or Wire()
     if nodes is not None and not nodes:
         return {}
-    oid = uuid.uuid4().hex
-    replies = wire.key(f"{oid}.{_REPLY_EXCHANGE}")
-    bindings = wire.key(f"_kombu.binding.{_REPLY_EXCHANGE}")
-    member = wire.sep.join([oid, "", f"{oid}.{_REPLY_EXCHANGE}"])
-    deadline = time.monotonic() + timeout
-    channel = wire.channel(client.address.db)
-    questions = [("PUBLISH", channel, _question(method, nodes, oid, timeout)) for method in methods]
-    complete = False
-    try:
-        listening = client.pipeline([
+    return _Inspection(client, nodes, methods, timeout, wire or Wire()).answers()
+
+
+class _Inspection:
+    """One round of questions, and the address for their answers."""
+
+    def __init__(
+        self, client: resp.Client, nodes: Sequence[str] | None, methods: Sequence[str], timeout: float, wire: Wire
+    ) -> None:
+        self.client, self.nodes, self.methods, self.wire, self.timeout = client, nodes, methods, wire, timeout
+        self.deadline = time.monotonic() + timeout
+        self.oid = uuid.uuid4().hex
+        self.replies = wire.key(f"{self.oid}.{_REPLY_EXCHANGE}")
+        self.bindings = wire.key(f"_kombu.binding.{_REPLY_EXCHANGE}")
+        self.member = wire.sep.join([self.oid, "", f"{self.oid}.{_REPLY_EXCHANGE}"])
+        self.told: dict[str, dict[str, Any]] = {node: {} for node in nodes or ()}
+
+    def answers(self) -> dict[str, dict[str, Any]]:
+        """Ask, collect, and leave nothing behind."""
+        complete = False
+        try:
+            bound, listening = self._ask()
+            complete = self._collect(bound, listening)
+            return self.told
+        finally:
+            # Unbound first: what comes later has no address and is dropped by the worker that sends it. Where an answer
+            # may be on its way this very moment, the list is left to its time to live: a push would make one without.
+            forget = ("DEL", self.replies) if complete else ("EXPIRE", self.replies, "2")
+            with contextlib.suppress(WorkfleetError):
+                self.client.pipeline([("SREM", self.bindings, self.member), forget])
+
+    def _ask(self) -> tuple[set[str], int]:
+        """Publish the questions; return which nodes have a bound pidbox queue, and how many subscribers listen."""
+        pidbox = f"{self.wire.control_exchange}.pidbox"
+        channel = self.wire.channel(self.client.address.db)
+        queues, *listening = self.client.pipeline([
             # The first element stays: a list that is never empty keeps its time to live, however we end.
-            ("LPUSH", replies, ""), ("EXPIRE", replies, str(_REPLIES_LIVE)),
-            ("SADD", bindings, member), ("EXPIRE", bindings, str(_REPLIES_LIVE)),
-            *questions,
+            ("LPUSH", self.replies, ""), ("EXPIRE", self.replies, str(_REPLIES_LIVE)),
+            ("SADD", self.bindings, self.member), ("EXPIRE", self.bindings, str(_REPLIES_LIVE)),
+            ("SMEMBERS", self.wire.key(f"_kombu.binding.{pidbox}")),
+            *(("PUBLISH", channel, self._question(method)) for method in self.methods),
         ])[4:]
-        answers, complete = _collect(client, replies, nodes, methods, min(listening, default=0), deadline)
-        return answers
-    finally:
-        # Unbound first: what comes later has no address and is dropped by the worker that sends it. Where an answer may
-        # be on its way this very moment, the list is left to its time to live: a push would make a new one without.
-        with contextlib.suppress(WorkfleetError):
-            client.pipeline([("SREM", bindings, member), ("DEL", replies) if complete else ("EXPIRE", replies, "2")])
+        bound = {resp.text(member).rpartition(self.wire.sep)[2] for member in queues}
+        return {node for node in self.told if f"{node}.{pidbox}" in bound}, min(listening, default=0)
 
+    def _question(self, method: str) -> str:
+        body = {
+            "method": method, "arguments": {}, "pattern": None, "matcher": None,
+            "destination": None if self.nodes is None else list(self.nodes),
+            # The ticket comes back beside the answer: it tells which question this was.
+            "ticket": method, "reply_to": {"exchange": _REPLY_EXCHANGE, "routing_key": self.oid},
+        }
+        return _envelope(body, headers={"clock": 1, "expires": time.time() + self.timeout})
 
-def _question(method: str, nodes: Sequence[str] | None, oid: str, timeout: float) -> str:
-    body = {
-        "method": method, "arguments": {}, "pattern": None, "matcher": None,
-        "destination": None if nodes is None else list(nodes),
-        # The ticket comes back beside the answer: it tells which question this was.
-        "ticket": method, "reply_to": {"exchange": _REPLY_EXCHANGE, "routing_key": oid},
-    }
-    return _envelope(body, headers={"clock": 1, "expires": time.time() + timeout})
+    def _collect(self, bound: set[str], listening: int) -> bool:
+        """Gather answers until there can be no more of them or the time is over; return whether all are there."""
+        expected = listening if self.nodes is None else min(listening, len(self.told))
+        seen, pause, only_unbound_left = 0, _SHORTEST_WAIT, self.nodes is None
+        while len(done := self._done()) < expected:
+            if not only_unbound_left and bound <= done:
+                only_unbound_left = True
+                self.deadline = min(self.deadline, time.monotonic() + _WAIT_FOR_UNBOUND)
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
+            # Replies are pushed in front, so positions from the end stay what they are; the last element is our own.
+            found = self.client.call("LRANGE", self.replies, "0", str(-2 - seen))
+            pause = _SHORTEST_WAIT if found else min(pause * 1.5, _LONGEST_WAIT)
+            seen += len(found)
+            for node, method, answer in (triple for reply in found for triple in _answers(reply)):
+                if self.nodes is None or node in self.told:
+                    self.told.setdefault(node, {})[method] = answer
+        return True
+
+    def _done(self) -> set[str]:
+        return {node for node, told in self.told.items() if len(told) >= len(self.methods)}
 
 
 def _envelope(body: Any, headers: Mapping[str, Any], routing_key: str = "", **properties: Any) -> str:
@@ -170,29 +217,6 @@ def _envelope(body: Any, headers: Mapping[str, Any], routing_key: str = "", **pr
             "delivery_info": {"exchange": "", "routing_key": routing_key}, **properties,
         },
     })
-
-
-def _collect(
-    client: resp.Client, replies: str, nodes: Sequence[str] | None, methods: Sequence[str],
-    listening: int, deadline: float,
-) -> tuple[dict[str, dict[str, Any]], bool]:
-    """The answers, and whether all came that can come."""
-    answers: dict[str, dict[str, Any]] = {node: {} for node in nodes or ()}
-    expected = listening if nodes is None else min(listening, len(answers))
-    seen, pause = 0, _SHORTEST_WAIT
-    while sum(len(given) >= len(methods) for given in answers.values()) < expected:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return answers, False
-        time.sleep(min(pause, left))
-        # Replies are pushed in front, so positions from the end stay what they are; the last element is our own.
-        found = client.call("LRANGE", replies, "0", str(-2 - seen))
-        pause = _SHORTEST_WAIT if found else min(pause * 1.5, _LONGEST_WAIT)
-        seen += len(found)
-        for node, method, answer in (triple for reply in found for triple in _answers(reply)):
-            if nodes is None or node in answers:
-                answers.setdefault(node, {})[method] = answer
-    return answers, True
 
 
 def _answers(reply: bytes) -> Iterator[tuple[str, str, Any]]:
