@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import os
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import redis_config, spec
 
@@ -25,10 +26,11 @@ NEAR = 0.88
 APP_KEYS = ("name", "user", "group", "root", "env", "secrets", "broker_url", "result_url", "broker_env", "result_env", "broker_options")
 
 
+@functools.cache
 def defaults(role: str) -> dict[str, Any]:
-    """Return a role's default variables, untemplated; the file is part of this collection."""
-    with open(os.path.join(ROLES, role, "defaults", "main.yml"), encoding="utf-8") as file:
-        return dict(yaml.safe_load(file) or {})
+    """Return a role's default variables, untemplated; the file is ours, so its templates are trusted."""
+    path = os.path.join(ROLES, role, "defaults", "main.yml")
+    return dict(DataLoader().load_from_file(path, trusted_as_template=True) or {})
 
 
 def known() -> set[str]:
