@@ -56,11 +56,7 @@ def test_the_launcher_reads_the_same_values(tmp_path: Path, values: dict[str, st
     assert dumped(done.stdout) == values
 
 
-def systemd_runs() -> bool:
-    return os.geteuid() == 0 and Path("/run/systemd/system").is_dir()
-
-
-@pytest.mark.skipif(not systemd_runs(), reason="needs root and a running systemd")
+@pytest.mark.systemd
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ENVIRONMENTS)
 def test_systemd_reads_the_same_values(tmp_path: Path, values: dict[str, str]) -> None:

@@ -1,0 +1,212 @@
+"""What holds for every fleet of the example app, whatever its manager and release; scenarios import these tests.
+
+They run in this order, each on what the one before left behind, as operations follow one another on a real fleet.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from fleet import Fleet, wait
+
+SECRETS = ("pa ss#w0rd", "pa%20ss%23w0rd", "top$ecret#key")
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Fleet:
+    """The scenario's hosts."""
+    return Fleet()
+
+
+def declared(fleet: Fleet, incarnation: int = 1) -> set[str]:
+    return {f"{fleet.app}.{group['name']}.{slot}.{incarnation}@{fleet.worker}"
+            for group in fleet.vars["worker_groups"] for slot in range(1, group["nodes"] + 1)}
+
+
+def of(processes: dict[str, int], group: str) -> dict[str, int]:
+    return {node: pid for node, pid in processes.items() if f".{group}." in node}
+
+
+def test_every_declared_node_is_one_process(fleet: Fleet) -> None:
+    processes = fleet.main_processes()
+    assert set(processes) == declared(fleet)
+    owners = fleet.run(fleet.worker, "ps", "-o", "user=", "-p", ",".join(map(str, processes.values()))).split()
+    assert set(owners) == {fleet.app}
+
+
+def test_limits_are_those_of_the_process(fleet: Fleet) -> None:
+    for node, pid in of(fleet.main_processes(), "reports").items():
+        limits = fleet.run(fleet.worker, "cat", f"/proc/{pid}/limits")
+        assert [line.split()[3] for line in limits.splitlines() if line.startswith("Max open files")] == ["4096"], node
+        assert fleet.run(fleet.worker, "ps", "-o", "ni=", "-p", str(pid)).strip() == "5", node
+
+
+def test_secrets_are_in_the_environment_and_nowhere_else(fleet: Fleet) -> None:
+    seen = {
+        "argv": fleet.run(fleet.worker, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"),
+        "journal": fleet.run(fleet.worker, "journalctl", "--no-pager", "-o", "verbose"),
+        "units": fleet.run(fleet.worker, "sh", "-c", f"cat /etc/systemd/system/workfleet.* /opt/{fleet.app}/supervisor/programs/* 2>/dev/null; true"),
+        "logs": fleet.run(fleet.worker, "sh", "-c", f"cat /opt/{fleet.app}/log/* 2>/dev/null; true"),
+        "status": fleet.play("status", "-vvv").out,
+        "diff": fleet.play("site", "--check", "--diff", "-vvv", app_env={"GREETING": "other"}).out,
+    }
+    for place, text in seen.items():
+        for secret in SECRETS:
+            assert secret not in text, f"{secret} stands in {place}"
+    modes = fleet.run(fleet.worker, "sh", "-c", f"stat -c '%a %U' /opt/{fleet.app}/env/*.env").splitlines()
+    assert set(modes) == {f"600 {fleet.app}"}
+
+
+def test_tasks_of_each_kind_are_done(fleet: Fleet) -> None:
+    said = fleet.run(fleet.worker, f"/opt/{fleet.app}/bin/run", "python", "-m", "app.send", "--cpu", "4", "--io", "4", "--retry", "2",
+                     "--fail", "1", "--chord", "1")
+    assert "12 of 12 came back" in said, said
+
+
+def test_a_canary_comes_back_from_every_queue(fleet: Fleet) -> None:
+    fleet.play("verify")
+
+
+def test_status_tells_what_is(fleet: Fleet) -> None:
+    status = fleet.status()
+    nodes = status["hosts"][fleet.worker]["nodes"]
+    assert {node["node"]: node["pid"] for node in nodes} == fleet.main_processes()
+    assert all(node["state"] == "ready" and node["current"] for node in nodes)
+    assert {(node["group"], *node["queues"]) for node in nodes} == {("reports", "reports"), ("default", "default")}
+    assert sum(node["processed"] for node in nodes) >= 12
+    assert status["problems"] == []
+
+
+def test_a_second_run_does_nothing(fleet: Fleet) -> None:
+    before = fleet.main_processes()
+    assert fleet.play("site").steps == []
+    assert fleet.main_processes() == before
+
+
+def test_a_change_is_predicted_restarts_only_its_group_and_loses_no_task(fleet: Fleet) -> None:
+    before = fleet.main_processes()
+    tasks = [fleet.send("fetch", 6, queue="reports") for _ in range(3)]
+    wait(lambda: all(fleet.state(task) != "SUCCESS" for task in tasks), 5)
+    change = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "blue"}})}
+    predicted = fleet.play("site", "--check", "--diff", **change)
+    assert fleet.main_processes() == before
+    done = fleet.play("site", **change)
+    assert done.steps == predicted.steps
+    after = fleet.main_processes()
+    assert of(after, "default") == of(before, "default")
+    assert {node.split("@")[0].rsplit(".", 1)[1] for node in of(after, "reports")} == {"2"}
+    wait(lambda: [fleet.state(task) for task in tasks] == ["SUCCESS"] * 3, 20)
+    environments = fleet.run(fleet.worker, "sh", "-c", f"grep -l COLOUR=.blue /opt/{fleet.app}/env/*.env").splitlines()
+    assert len(environments) == len(of(after, "reports"))
+    assert fleet.play("site", **change).steps == []
+
+
+def test_what_somebody_broke_is_repaired_and_nothing_else(fleet: Fleet) -> None:
+    change = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "blue"}})}
+    before = fleet.main_processes()
+    unit = f"workfleet.{fleet.app}"
+    fleet.run(fleet.worker, "rm", f"/opt/{fleet.app}/env/{unit}.default.1.1.env")
+    fleet.run(fleet.worker, "sh", "-c", f"sed -i '1i # mine' $(ls /etc/systemd/system/{unit}.default.2.1.service "
+                                        f"/opt/{fleet.app}/supervisor/programs/{unit}.default.2.1.conf 2>/dev/null)")
+    fleet.run(fleet.worker, "sh", "-c", f"systemctl stop {unit}.reports.1.2 2>/dev/null || "
+                                        f"/opt/{fleet.app}/supervisor/venv/bin/supervisorctl -c /opt/{fleet.app}/supervisor/supervisord.conf stop {unit}.reports.1.2")
+    run = fleet.play("site", **change)
+    assert run.touched == {f"{unit}.default.1.1", f"{unit}.default.2.1", f"{unit}.reports.1.2"}
+    assert {(action, name) for action, name in run.actions if action in ("start", "stop", "remove")} == {("start", f"{unit}.reports.1.2")}
+    after = fleet.main_processes()
+    assert set(after) == set(before)
+    assert {node for node in after if after[node] != before[node]} == {f"{fleet.app}.reports.1.2@{fleet.worker}"}
+    assert fleet.play("site", **change).steps == []
+
+
+def test_a_play_killed_in_a_rollout_is_finished_by_the_next(fleet: Fleet) -> None:
+    change = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "green"}})}
+    fleet.play_and_kill("site", lambda: any(".3@" in node for node in fleet.main_processes()), **change)
+    wait(lambda: fleet.play("site", worker_lock_seconds=60, **change).steps is not None, 90)
+    assert {node.split("@")[0].rsplit(".", 1)[1] for node in of(fleet.main_processes(), "reports")} == {"3"}
+    assert fleet.play("site", **change).steps == []
+
+
+def test_scaling_fills_the_lowest_free_slot_and_touches_no_other(fleet: Fleet) -> None:
+    change = fleet.groups(reports={"env": {"COLOUR": "green"}}, default={"nodes": 1})
+    before = fleet.main_processes()
+    fleet.play("site", worker_groups=change)
+    smaller = fleet.main_processes()
+    assert len(of(smaller, "default")) == 1
+    assert of(smaller, "reports") == of(before, "reports")
+    change = fleet.groups(reports={"env": {"COLOUR": "green"}})
+    fleet.play("site", worker_groups=change)
+    assert len(of(fleet.main_processes(), "default")) == len(of(before, "default"))
+
+
+def test_an_app_that_does_not_import_is_named_and_the_rest_runs_on(fleet: Fleet) -> None:
+    change = fleet.groups(reports={"env": {"COLOUR": "green"}}, default={"app": "app.nosuch"})
+    before = fleet.main_processes()
+    run = fleet.play("site", expect=2, worker_groups=change)
+    assert f"workfleet.{fleet.app}.default." in run.out
+    assert "The module app.nosuch was not found." in run.out
+    after = fleet.main_processes()
+    assert of(after, "reports") == of(before, "reports")
+    assert len(set(before.items()) - set(after.items())) == 1, "the rollout went on behind the node that failed"
+    fleet.play("site", worker_groups=fleet.groups(reports={"env": {"COLOUR": "green"}}))
+
+
+def test_an_app_that_crashes_after_a_while_is_found_out(fleet: Fleet) -> None:
+    crash = {"name": "crash", "engine": "process", "command": ["/bin/sh", "-c", "echo soon over; sleep 2; exit 3"], "drain_seconds": 5}
+    run = fleet.play("site", expect=2, worker_rollout={"monitor_seconds": 4}, worker_groups=[*fleet.groups(reports={"env": {"COLOUR": "green"}}), crash])
+    assert f"workfleet.{fleet.app}.crash.1.1 does not stay up" in run.out
+    assert "soon over" in run.out
+    fleet.play("site", worker_groups=fleet.groups(reports={"env": {"COLOUR": "green"}}))
+    assert "crash" not in fleet.run(fleet.worker, "sh", "-c", f"ls /etc/systemd/system /opt/{fleet.app}/env")
+
+
+def test_a_wrong_password_changes_nothing(fleet: Fleet) -> None:
+    before = fleet.main_processes()
+    run = fleet.play("site", expect=2, app_broker_url=fleet.vars["app_broker_url"].replace("ss%23w0rd", "wrong"),
+                     worker_groups=fleet.groups(reports={"env": {"COLOUR": "green"}}))
+    assert "does not reach the broker" in run.out
+    assert "WRONGPASS" in run.out
+    assert fleet.main_processes() == before
+
+
+def test_stop_and_start(fleet: Fleet) -> None:
+    groups = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "green"}})}
+    fleet.play("stop", worker_only="default", **groups)
+    assert of(fleet.main_processes(), "default") == {}
+    assert of(fleet.main_processes(), "reports")
+    fleet.play("start", **groups)
+    assert fleet.play("site", **groups).steps == []
+
+
+def test_restart_replaces_every_node_once(fleet: Fleet) -> None:
+    groups = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "green"}})}
+    before = fleet.main_processes()
+    fleet.play("restart", **groups)
+    after = fleet.main_processes()
+    assert len(after) == len(before)
+    assert not set(before) & set(after)
+    assert fleet.play("site", **groups).steps == []
+
+
+def test_a_reboot_brings_every_node_back(fleet: Fleet) -> None:
+    before = fleet.main_processes()
+    fleet.reboot(fleet.worker)
+    wait(lambda: set(fleet.main_processes()) == set(before), 60)
+    groups = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "green"}})}
+    fleet.play("site", **groups)
+    fleet.play("verify", **groups)
+
+
+def test_absent_leaves_no_trace(fleet: Fleet) -> None:
+    groups = fleet.groups(reports={"state": "absent"}, default={"state": "absent"})
+    predicted = fleet.play("site", "--check", worker_groups=groups)
+    assert fleet.play("site", worker_groups=groups).steps == predicted.steps
+    assert fleet.main_processes() == {}
+    left = fleet.run(fleet.worker, "sh", "-c", f"find / -xdev -name 'workfleet.{fleet.app}.*' -not -path '/proc/*' -not -name '*.log*' "
+                                               f"-not -name '*supervisord*'; ls /run/workfleet/{fleet.app}/*.json 2>/dev/null; true")
+    assert left == ""
+
+
+if os.environ.get("MOLECULE_SCENARIO_NAME") is None:
+    raise ImportError("these tests are run by molecule, see molecule/README.md")

@@ -1,0 +1,155 @@
+"""A scenario's fleet, as a user and an eyewitness have it: playbooks are run by ``ansible-playbook``, hosts are looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+INVENTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
+ANSIBLE = str(Path(sys.executable).parent / "ansible-playbook")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished playbook: its exit status, what it printed, and the steps it reported."""
+
+    rc: int
+    out: str
+    steps: list[dict[str, Any]]
+
+    @property
+    def actions(self) -> list[tuple[str, str]]:
+        """The steps without their reasons."""
+        return [(step["action"], step["unit"]) for step in self.steps]
+
+    @property
+    def touched(self) -> set[str]:
+        """The units that steps are about."""
+        return {step["unit"] for step in self.steps if step["group"]}
+
+
+class Fleet:
+    """The hosts of the scenario that runs."""
+
+    def __init__(self) -> None:
+        listing = json.loads(subprocess.run(
+            [str(Path(ANSIBLE).parent / "ansible-inventory"), "-i", str(INVENTORY), "--list"],
+            check=True, capture_output=True, text=True, cwd=PROJECT).stdout)
+        self.workers: list[str] = listing["workers"]["hosts"]
+        self.redis: str = listing["redis"]["hosts"][0]
+        self.worker = self.workers[0]
+        self.vars: dict[str, Any] = listing["_meta"]["hostvars"][self.worker]
+        self.app: str = self.vars["app_name"]
+
+    # -- as a user --------------------------------------------------------------------------------------------------
+
+    def command(self, playbook: str, steps: str, extra: dict[str, Any], *options: str) -> list[str]:
+        """Return the command line of a playbook."""
+        return [ANSIBLE, "-i", str(INVENTORY), f"playbooks/{playbook}.yml", "-e", json.dumps({**extra, "steps_json": steps}), *options]
+
+    def play(self, playbook: str, *options: str, expect: int = 0, **extra: Any) -> Run:
+        """Run a playbook and return what it did; its exit status must be ``expect``."""
+        with tempfile.NamedTemporaryFile(suffix=".json") as steps:
+            done = subprocess.run(self.command(playbook, steps.name, extra, *options), check=False, capture_output=True, text=True, cwd=PROJECT)
+            out = done.stdout + done.stderr
+            assert done.returncode == expect, f"{playbook} ended with {done.returncode}:\n{out}"
+            return Run(done.returncode, out, json.loads(Path(steps.name).read_text() or "[]"))
+
+    def play_and_kill(self, playbook: str, when: Callable[[], bool], **extra: Any) -> None:
+        """Start a playbook and kill the whole of it with -9 as soon as ``when`` holds."""
+        with tempfile.NamedTemporaryFile(suffix=".json") as steps:
+            process = subprocess.Popen(self.command(playbook, steps.name, extra), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       cwd=PROJECT, start_new_session=True)
+            try:
+                wait(when, 60)
+                assert process.poll() is None, "the playbook was over before it could be killed"
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def status(self) -> dict[str, Any]:
+        """Return the status JSON."""
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            self.play("status", status_json=file.name)
+            return dict(json.loads(Path(file.name).read_text()))
+
+    def groups(self, **changes: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return ``worker_groups`` with changes to named groups."""
+        return [{**group, **changes.get(group["name"], {})} for group in self.vars["worker_groups"]]
+
+    # -- as an eyewitness -------------------------------------------------------------------------------------------
+
+    def run(self, host: str, *argv: str, check: bool = True) -> str:
+        """Run a command on a host as root, past Ansible, and return its output."""
+        done = subprocess.run([str(PROJECT / "molecule/resources/hosts"), "run", host, *argv], check=False, capture_output=True, text=True)
+        assert not check or done.returncode == 0, f"{argv} on {host} ended with {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def main_processes(self, host: str | None = None) -> dict[str, int]:
+        """Return the main process of every node on a host: node name → pid. Two of one name are an error."""
+        processes = {}
+        for line in self.run(host or self.worker, "ps", "-ww", "-eo", "pid=,ppid=,args=").splitlines():
+            pid, parent, args = line.split(None, 2)
+            match = re.search(rf"\b{self.app}\.[a-z]+\.\d+\.\d+@[\w-]+", args)
+            if match and "launch.py" not in args:
+                processes[int(pid)] = (int(parent), match[0])
+        found: dict[str, int] = {}
+        for pid, (parent, node) in processes.items():
+            if parent not in processes:
+                assert node not in found, f"two processes are {node}"
+                found[node] = pid
+        return found
+
+    def in_app(self, code: str) -> str:
+        """Run Python in the app's environment on the worker host."""
+        return self.run(self.worker, f"{self.vars.get('app_root', '/opt/' + self.app)}/bin/run", "python", "-c", code).strip()
+
+    def send(self, task: str, *args: Any, queue: str) -> str:
+        """Send a task and return its id."""
+        return self.in_app(f"from app import tasks; print(tasks.{task}.apply_async({args!r}, queue={queue!r}).id)")
+
+    def state(self, task_id: str) -> str:
+        """Return the state of a task's result."""
+        return self.in_app(f"from app.celery_app import celery_app; print(celery_app.AsyncResult({task_id!r}).state)")
+
+    def reboot(self, host: str) -> None:
+        """Reboot a host; its services get longer than the longest drain."""
+        subprocess.run([str(PROJECT / "molecule/resources/hosts"), "reboot", host, "120"], check=True, capture_output=True)
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        """Wait until all declared nodes are ready and nothing is wrong."""
+        wait(lambda: self.is_well(), seconds)
+
+    def is_well(self) -> bool:
+        """Whether the status tells of no problem and of ready nodes only."""
+        status = self.status()
+        nodes = [node for host in status["hosts"].values() for node in host["nodes"]]
+        return not status["problems"] and bool(nodes) and all(node["state"] == "ready" for node in nodes)
+
+
+def wait(when: Callable[[], bool], seconds: float) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not when():
+        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} s"
+        time.sleep(0.2)
+
+
+def load(path: Path) -> Any:
+    """Return the content of a YAML file."""
+    return yaml.safe_load(path.read_text())
