@@ -241,7 +241,6 @@ def main() -> None:
         waiting = plan.archive_needed and not module.check_mode
         if plan.changes and not waiting and not module.check_mode:
             plan = release.apply(declared, archive)
-        done = release.commands_done(declared.layout).get(plan.release or "", [])
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(
@@ -249,7 +248,7 @@ def main() -> None:
         archive_needed=waiting,
         release=plan.release,
         previous=plan.previous,
-        commands_done=done,
+        commands_done=plan.commands_done,
         diff=plan.diff,
         steps=steps.report([change.step for change in plan.changes], declared.host),
     )

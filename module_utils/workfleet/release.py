@@ -77,12 +77,16 @@ class Declared:
 
 @dataclass(frozen=True)
 class Plan:
-    """The changes of one host, in the order in which they are carried out."""
+    """The changes of one host, in the order in which they are carried out.
+
+    ``commands_done`` are the digests of the release commands that will have been run for the release then.
+    """
 
     changes: list[Change]
     release: str | None
     previous: str | None
     archive_needed: bool
+    commands_done: list[str]
 
     @property
     def diff(self) -> list[dict[str, str]]:
@@ -109,7 +113,7 @@ def apply(declared: Declared, archive: str | None) -> Plan:
 
 def merged(first: list[Change], rest: Plan) -> Plan:
     """Return one plan of both parts."""
-    return Plan([*first, *rest.changes], rest.release, rest.previous, rest.archive_needed)
+    return Plan([*first, *rest.changes], rest.release, rest.previous, rest.archive_needed, rest.commands_done)
 
 
 # What a release stands on: account, directories, the toolkit's own files
@@ -179,7 +183,7 @@ def plan_release(declared: Declared, archive: str | None) -> Plan:
     layout = declared.layout
     previous = current(layout)
     if declared.source is None:
-        return Plan(list(environment_file(declared)), None, previous, False)
+        return Plan(list(environment_file(declared)), None, previous, False, [])
     python = build.interpreter(declared.python)
     release = release_id(declared, python)
     planned = []
@@ -212,7 +216,7 @@ def plan_release(declared: Declared, archive: str | None) -> Plan:
         )
     if planned and (switching or not complete(layout, release)):
         planned += prune_changes(declared, {release, previous or release})
-    return Plan(planned, release, previous, archive_needed)
+    return Plan(planned, release, previous, archive_needed, commands_after(declared, release))
 
 
 def release_id(declared: Declared, python: build.Interpreter) -> str:
@@ -372,6 +376,13 @@ def command_changes(
                 Step("live", what, f"not run yet for release {release}"),
                 partial(run_command, declared, release, previous, python, argv, what),
             )
+
+
+def commands_after(declared: Declared, release: str) -> list[str]:
+    """Return the digests of all commands that will have been run for a release once its changes are carried out."""
+    ours = [digest(argv) for argv in declared.commands] if declared.run_commands else []
+    done = commands_done(declared.layout).get(release, [])
+    return list(dict.fromkeys([*done, *declared.commands_done, *ours]))
 
 
 def digest(argv: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ MODULE = "workfleet.core.app_release"
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """One call of the module where the host has the release, two where the source must be sent first."""
 
     TRANSFERS_FILES = True

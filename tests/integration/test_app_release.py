@@ -100,6 +100,7 @@ class Site:
         done = release.apply(declared, archive)
         assert [change.step for change in done.changes] == [change.step for change in predicted.changes]
         assert (done.diff, done.release, done.previous) == (predicted.diff, predicted.release, predicted.previous)
+        assert done.commands_done == predicted.commands_done
         assert release.plan(declared).changes == []
         return done
 
@@ -343,7 +344,8 @@ def test_release_commands_that_another_host_ran_are_never_run_again(site: Site) 
     commands = [["false"]]
     heard = [release.digest(commands[0])]
     site.converge(release_commands=commands, run_commands=False, commands_done=heard)
-    assert release.plan(site.declared(release_commands=commands)[0]).changes == []
+    plan = release.plan(site.declared(release_commands=commands)[0])
+    assert (plan.changes, plan.commands_done) == ([], heard)
 
 
 def test_what_a_failed_command_says_is_told_without_secrets(site: Site) -> None:
