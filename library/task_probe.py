@@ -19,18 +19,18 @@ description:
     One that a busy worker holds is dropped by that worker, since it carries an expiry.
 options:
   broker_url:
-    description: The broker, as C(app_broker_url). Queues of a broker that is not Redis are returned as C(not proved).
+    description:
+      - The broker, as C(app_broker_url). Queues of a broker that is not Redis are returned as C(not proved).
+      - Required without O(groups).
     type: str
-    required: true
   result_url:
     description: The result store, as C(app_result_url). Without one that is Redis the answer is C(not proved) at best.
     type: str
     default: ""
   queues:
-    description: The queues.
+    description: The queues. Required without O(groups).
     type: list
     elements: str
-    required: true
   timeout:
     description: Seconds that a canary may take from being sent to its result being read.
     type: float
@@ -55,6 +55,20 @@ options:
     description: Whether the task fails where a canary did not come back.
     type: bool
     default: true
+  app:
+    description: The C(app_*) variables without their prefix. With O(groups) it tells the broker and the result store.
+    type: dict
+  groups:
+    description: Worker groups, as in C(worker_groups). Their queues are probed, in place of O(queues).
+    type: list
+    elements: dict
+  manager:
+    description: As C(worker_manager), for the check of O(groups).
+    type: str
+  only:
+    description: Names of worker groups with commas between them.
+    type: str
+    default: ""
   payload:
     description: Set by the action plugin. One opaque text, so that no password is written to a journal.
     type: str
@@ -118,7 +132,8 @@ ARGUMENTS = {
     "broker_url": {"type": "str", "no_log": True}, "result_url": {"type": "str", "no_log": True},
     "queues": {"type": "list", "elements": "str"}, "timeout": {"type": "float"}, "broker_options": {"type": "dict"},
     "task": {"type": "str"}, "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict"},
-    "must_return": {"type": "bool"}, "payload": {"type": "str", "no_log": True},
+    "must_return": {"type": "bool"}, "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"},
+    "manager": {"type": "str"}, "only": {"type": "str"}, "payload": {"type": "str", "no_log": True},
 }
 
 
