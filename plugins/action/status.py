@@ -8,7 +8,6 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import stringc
-
 from ansible_collections.workfleet.core.plugins.plugin_utils import status
 
 NARROW, WIDE = 60, 160

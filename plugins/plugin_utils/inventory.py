@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import redis_config, spec
 
 if TYPE_CHECKING:
