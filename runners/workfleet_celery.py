@@ -18,6 +18,7 @@ from celery.signals import worker_ready, worker_shutting_down
 
 # Pool children are forked with these handlers in place, and a child's word would be taken for its parent's.
 _MAIN = os.getpid()
+_stopped: list[float] = []  # told to stop while it starts, a worker still becomes ready for a moment
 
 
 def _complain(what: str, error: Exception) -> None:
@@ -61,8 +62,8 @@ def _record(**facts: float | None) -> None:
 
 @worker_ready.connect
 def ready(sender: object = None, **_: object) -> None:
-    """The consumer has declared its queues and begins to take tasks; after a HUP this happens again."""
-    if os.getpid() != _MAIN:
+    """The consumer has declared its queues and begins to take tasks; after a HUP, in the same process, again."""
+    if os.getpid() != _MAIN or _stopped:
         return
     _record(ready=time.time(), stopping=None)
     try:
@@ -75,6 +76,7 @@ def ready(sender: object = None, **_: object) -> None:
 @worker_shutting_down.connect
 def stopping(**_: object) -> None:
     """A signal came: no more tasks are taken, those that run are waited for."""
-    if os.getpid() == _MAIN:
+    if os.getpid() == _MAIN and not _stopped:
+        _stopped.append(time.time())
         _notify("STOPPING=1\nSTATUS=draining\n")
-        _record(stopping=time.time())
+        _record(stopping=_stopped[0])

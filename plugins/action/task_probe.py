@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Declaration, Group
 
-ARGUMENTS = {
+ARGUMENTS: dict[str, dict[str, Any]] = {
     "broker_url": {"type": "str", "no_log": True},
     "result_url": {"type": "str", "default": "", "no_log": True},
     "queues": {"type": "list", "elements": "str"},

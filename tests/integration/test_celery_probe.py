@@ -115,3 +115,9 @@ def test_nothing_is_sent_where_the_result_store_cannot_be_reached(workers: Fleet
 def test_what_cannot_be_probed_is_refused(workers: Fleet, wrong: dict[str, Any]) -> None:
     with pytest.raises(WorkfleetError, match=next(iter(wrong))):
         celery_probe.parse({"broker_url": workers.url, "queues": ["a"], **wrong})
+
+
+def test_an_app_that_keeps_no_results_is_proved_all_the_same(workers: Fleet) -> None:
+    workers.start("ignoring@h", pool="solo", queues="ignoring", settings={"task_ignore_result": True})
+    workers.ready("ignoring@h")
+    assert probe(workers, "ignoring")["ignoring"].ok

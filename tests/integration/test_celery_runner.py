@@ -103,3 +103,15 @@ def test_a_worker_whose_socket_and_record_are_broken_works_and_complains_in_one_
     assert "Traceback" not in workers.log("broken@h")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 0
+
+
+def test_a_worker_told_to_stop_while_it_starts_is_never_called_ready_afterwards(workers: Fleet, tmp_path: Path) -> None:
+    systemd, record = Systemd(f"@workfleet-test-{os.getpid()}-early"), tmp_path / "r.json"
+    worker = start(workers, "early@h", "solo", systemd.address, record)
+    until(lambda: "[queues]" in workers.log("early@h"))  # the banner: signal handlers are there, the consumer is not
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(20)
+    systemd.hears("")
+    words = [said.split("\n")[0] for said in systemd.said]
+    assert "READY=1" not in words[words.index("STOPPING=1"):]
+    assert "stopping" in json.loads(record.read_text())

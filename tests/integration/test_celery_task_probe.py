@@ -44,7 +44,8 @@ def play(folder: Path, arguments: dict[str, Any], *words: str) -> tuple[int, str
     }
     (folder / "play.yml").write_text(json.dumps([playbook]))
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(folder / "tmp")}
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(folder / "play.yml"), "-vvv", *words]
+    playbook_file = str(folder / "play.yml")
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", playbook_file, "-vvv", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=120)
     told = folder / "told.json"
     return done.returncode, done.stdout + done.stderr, json.loads(told.read_text()) if told.exists() else {}
@@ -53,7 +54,7 @@ def play(folder: Path, arguments: dict[str, Any], *words: str) -> tuple[int, str
 def test_a_queue_that_works_passes_and_one_that_does_not_fails_the_task_by_name(
     workers: Fleet, tmp_path: Path,
 ) -> None:
-    arguments = {"broker_url": workers.url, "result_url": workers.url, "queues": ["reports", "nobody"], "timeout": 2}
+    arguments = {"broker_url": workers.url, "result_url": workers.url, "queues": ["reports", "nobody"], "timeout": 3}
     _, said, told = play(tmp_path, arguments)
     assert told.get("failed"), said
     assert [probe["state"] for probe in told["probes"]] == ["ok", "failed"]
