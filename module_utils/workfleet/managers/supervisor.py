@@ -453,7 +453,8 @@ class Supervisor(Manager):
         return {path: text for path, text in wanted.texts.items() if path != self.unit or self._is_service()}
 
     def _is_service(self) -> bool:
-        return os.geteuid() == 0 and os.path.isdir("/run/systemd/system")
+        """Whether systemd starts supervisord. With a run directory of the user's own nothing is put outside of that."""
+        return os.geteuid() == 0 and os.path.isdir("/run/systemd/system") and self.run_directory.startswith("/run/")
 
     def _is_up(self) -> bool:
         try:
