@@ -106,6 +106,7 @@ class Draft:
     gone: list[Step] = field(default_factory=list)
     gone_waits: list[Name] = field(default_factory=list)
     stale: list[tuple[Slot, str]] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     wanted: list[Name] = field(default_factory=list)
 
@@ -162,16 +163,20 @@ def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[
         return
     kept, dropped, free = slots(intent, seen, running)
     leave(draft, dropped, f"{intent.nodes} nodes are wanted")
+    draft.sizes[intent.group] = intent.nodes
     for slot, nodes in kept.items():
         keep(draft, intent, settle(draft.app, intent, slot, nodes, age))
     for slot, incarnation in free:
         keep(draft, intent, Slot(Name(draft.app, intent.group, slot, incarnation), fresh=True, reason="new node"))
 
 
-def slots(intent: Intent, seen: list[Seen], running: Mapping[Name, int]) -> tuple[dict[int, list[Seen]], list[Seen], list[tuple[int, int]]]:
+def slots(
+    intent: Intent, seen: list[Seen], running: Mapping[Name, int]
+) -> tuple[dict[int, list[Seen]], list[Seen], list[tuple[int, int]]]:
     """Choose slots: (kept slot → its nodes, nodes of slots that go, new slots with their incarnation).
 
-    Idle slots go first, of equals the highest; the lowest free ones are filled.
+    Slots where nothing runs go first (an earlier run may have stopped them for this very reason), then idle ones, of
+    equals the highest; the lowest free ones are filled.
     """
     by_slot: dict[int, list[Seen]] = {}
     for node in seen:
@@ -179,7 +184,8 @@ def slots(intent: Intent, seen: list[Seen], running: Mapping[Name, int]) -> tupl
     live = {slot: nodes for slot, nodes in by_slot.items()
             if intent.state == "stopped" or not all(node.is_leaving for node in nodes)}
     tasks = {slot: sum(running.get(node.name, 0) for node in nodes) for slot, nodes in live.items()}
-    excess = sorted(live, key=lambda slot: (tasks[slot], -slot))[: max(0, len(live) - intent.nodes)]
+    up = {slot: any(node.present.is_up for node in nodes) for slot, nodes in live.items()}
+    excess = sorted(live, key=lambda slot: (up[slot], tasks[slot], -slot))[: max(0, len(live) - intent.nodes)]
     kept = {slot: live[slot] for slot in sorted(live) if slot not in excess}
     dropped = [node for slot, nodes in sorted(by_slot.items()) if slot not in kept for node in nodes]
     free = []
@@ -207,11 +213,12 @@ def settle(app: str, intent: Intent, slot: int, nodes: list[Seen], age: float | 
 def is_current(present: Present, generation: str) -> bool:
     """Whether a node is of this generation: what runs counts, and the file only where nothing runs.
 
-    A process whose record cannot be read is judged by its file, never called stale for that; see ``run``.
+    A process whose record cannot be read is judged by its file, and where that is gone too it is left alone: what
+    cannot be read is reported, never called stale for that; see ``run``.
     """
-    if present.is_up and present.generation is not None:
-        return present.generation == generation
-    return present.file_generation == generation
+    if not present.is_up:
+        return present.file_generation == generation
+    return (present.generation or present.file_generation or generation) == generation
 
 
 def is_old(present: Present, age: float | None) -> bool:
@@ -238,7 +245,7 @@ def keep(draft: Draft, intent: Intent, slot: Slot) -> None:
     if why:
         draft.writes.append(step("write", target, why))
     if intent.state == "stopped":
-        leave(draft, older_up, "the group is declared stopped")
+        leave(draft, older_up, REPLACED)
         halt(draft, slot)
     else:
         run(draft, slot)
@@ -324,22 +331,32 @@ def assemble(draft: Draft, batch: Callable[[int], int]) -> Plan:
     going = [*draft.disables, *draft.stops, *draft.gone]
     if going or draft.gone_waits:
         phases.append(Phase(tuple(going), tuple(draft.gone_waits)))
-    return Plan(tuple(phases), tuple(batches(draft.stale, batch)), tuple(draft.notes), tuple(draft.wanted))
+    return Plan(tuple(phases), tuple(batches(draft, batch)), tuple(draft.notes), tuple(draft.wanted))
 
 
-def batches(stale: list[tuple[Slot, str]], batch: Callable[[int], int]) -> Iterator[Phase]:
-    """Yield the phases of a stop-first rollout; a slot that is under way comes first."""
-    ordered = sorted(stale, key=lambda item: not any(node.is_leaving for node in item[0].others))
-    width = batch(len(ordered)) if ordered else 1
-    for start in range(0, len(ordered), width):
-        part = ordered[start:start + width]
-        olds = [node for slot, why in part for node in slot.others if node.present.is_up]
-        steps = [step("write", slot.target, why) for slot, why in part if why]
-        steps += [step("disable", node.name, REPLACED) for node in olds if node.present.enabled]
-        if any(why for slot, why in part):
-            steps.append(Step("reload", None, "files were written"))
-        steps += [step("stop", node.name, REPLACED) for node in olds if node.present.activity != "stopping"]
-        steps += [step("remove", node.name, REPLACED) for node in olds]
-        for action, reason in (("enable", AT_BOOT), ("start", DOWN)):
-            steps += [step(action, slot.target, reason) for slot, why in part]
-        yield Phase(tuple(steps))
+def batches(draft: Draft, batch: Callable[[int], int]) -> Iterator[Phase]:
+    """Yield the phases of a stop-first rollout, group by group; a slot that is under way comes first.
+
+    The width follows from the group's size, not from what is left to do: planned again in the middle it is the same.
+    """
+    by_group: dict[str, list[tuple[Slot, str]]] = {}
+    for item in sorted(draft.stale, key=lambda item: not any(node.is_leaving for node in item[0].others)):
+        by_group.setdefault(item[0].target.group, []).append(item)
+    for group, items in by_group.items():
+        width = batch(draft.sizes[group])
+        for start in range(0, len(items), width):
+            yield replacement(items[start:start + width])
+
+
+def replacement(part: list[tuple[Slot, str]]) -> Phase:
+    """Return the phase that replaces the nodes of one batch, the old ones first."""
+    olds = [node for slot, why in part for node in slot.others if node.present.is_up]
+    steps = [step("write", slot.target, why) for slot, why in part if why]
+    steps += [step("disable", node.name, REPLACED) for node in olds if node.present.enabled]
+    if any(why for slot, why in part):
+        steps.append(Step("reload", None, "files were written"))
+    steps += [step("stop", node.name, REPLACED) for node in olds if node.present.activity != "stopping"]
+    steps += [step("remove", node.name, REPLACED) for node in olds]
+    for action, reason in (("enable", AT_BOOT), ("start", DOWN)):
+        steps += [step(action, slot.target, reason) for slot, why in part]
+    return Phase(tuple(steps))
