@@ -1,0 +1,134 @@
+"""A systemd host of the benchmark, its inventory, and timed runs of Ansible against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTS = ROOT / "molecule" / "resources" / "hosts"
+IDIOM = ROOT / "tests" / "bench" / "idiom" / "site.yml"
+APP = "bench"
+UNITS = "/etc/systemd/system"
+
+# What the bench reads on a host: every node's process with its start time, and a digest of every file of a node.
+WORLD = """
+import glob, hashlib, json, subprocess
+show = subprocess.run(["systemctl", "show", "--property=Id,MainPID,ExecMainStartTimestampMonotonic", "--", "{units}"],
+                      capture_output=True, text=True, check=True).stdout
+processes = {{}}
+for block in show.strip().split("\\n\\n"):
+    told = dict(line.split("=", 1) for line in block.splitlines())
+    if told.get("MainPID", "0") != "0":
+        with open("/proc/" + told["MainPID"] + "/cmdline") as file:
+            assert file.read() == "/bin/sleep\\0infinity\\0", told
+        processes[told["Id"][:-len(".service")]] = [told["MainPID"], told["ExecMainStartTimestampMonotonic"]]
+files = {{path: hashlib.sha256(open(path, "rb").read()).hexdigest()
+         for path in glob.glob("{folder}/{units}") + glob.glob("/opt/{app}/env/*.env")}}
+print(json.dumps({{"processes": processes, "files": files}}))
+"""
+# Run a module's file as Ansible left it on the host, as often as is asked for: seconds of the whole process, and the
+# peak of its resident memory in bytes.
+INSIDE = """
+import glob, json, os, resource, subprocess, sys, time
+module = max(glob.glob("/root/.ansible/tmp/*/AnsiballZ_{module}.py"), key=os.path.getmtime)
+seconds = []
+for _ in range({rounds}):
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, module], capture_output=True, text=True, check=True)
+    seconds.append(time.perf_counter() - begun)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+print(json.dumps({{"seconds": seconds, "memory_bytes": peak, "size_bytes": os.path.getsize(module),
+                  "result": json.loads(done.stdout)}}))
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """What is on a host: processes by unit (pid and start time), and digests of files by path."""
+
+    processes: dict[str, tuple[str, str]]
+    files: dict[str, str]
+
+
+class Machine:
+    """One host. ``start`` makes it anew; its inventory is a directory of its own."""
+
+    def __init__(self, name: str, directory: Path, suite: str) -> None:
+        self.name = name
+        self.suite = suite
+        self.inventory = directory / name
+        self.steps_file = directory / f"{name}.steps.json"
+
+    def start(self) -> None:
+        """Start the host, or put it back to clean."""
+        subprocess.run([HOSTS, "up", self.name, self.suite], check=True, stdout=subprocess.DEVNULL)
+        told = subprocess.run([HOSTS, "inventory", self.name], check=True, capture_output=True, text=True).stdout
+        self.inventory.mkdir(parents=True, exist_ok=True)
+        (self.inventory / "hosts").write_text(f"[workers]\n{told}")
+        self.ping()
+
+    def remove(self) -> None:
+        """Remove the host."""
+        subprocess.run([HOSTS, "down", self.name], check=False, stdout=subprocess.DEVNULL)
+
+    def declare(self, variables: dict[str, Any], groups: tuple[str, ...] = ()) -> None:
+        """Write the inventory's variables; ``groups`` are inventory groups that the host is in besides ``workers``."""
+        for group in groups:
+            (self.inventory / f"{group}.ini").write_text(f"[{group}]\n{self.name}\n")
+        (self.inventory / "group_vars").mkdir(exist_ok=True)
+        (self.inventory / "group_vars" / "workers.json").write_text(json.dumps(variables, indent=1))
+
+    def run(self, *argv: str) -> str:
+        """Run a command on the host, outside of what is timed."""
+        return subprocess.run([HOSTS, "run", self.name, *argv], check=True, capture_output=True, text=True).stdout
+
+    def world(self, units: str = f"workfleet.{APP}.*.service", app: str = APP) -> World:
+        """Look at the host's nodes."""
+        told = json.loads(self.run("python3", "-c", WORLD.format(units=units, folder=UNITS, app=app)))
+        return World({unit: (pid, begun) for unit, (pid, begun) in told["processes"].items()}, told["files"])
+
+    def ping(self) -> float:
+        """Return the seconds of ``ansible -m ping``."""
+        return timed(["ansible", "-i", str(self.inventory), "all", "-m", "ping"])
+
+    def playbook(self, name: str, *extra: str, idle: bool = False) -> float:
+        """Return the seconds of a playbook of ours; ``idle`` means it must have nothing to do."""
+        self.steps_file.unlink(missing_ok=True)
+        seconds = timed(["ansible-playbook", "-i", str(self.inventory), str(ROOT / "playbooks" / f"{name}.yml"),
+                         "-e", f"steps_json={self.steps_file}", *extra])
+        if idle:
+            assert self.steps() == [], self.steps()
+        return seconds
+
+    def idiom(self) -> float:
+        """Return the seconds of the usual idiom."""
+        return timed(["ansible-playbook", "-i", str(self.inventory), str(IDIOM)])
+
+    def steps(self) -> list[dict[str, Any]]:
+        """Return the steps of the last playbook."""
+        steps: list[dict[str, Any]] = json.loads(self.steps_file.read_text())
+        return steps
+
+    def inside(self, module: str, playbook: str, rounds: int) -> dict[str, Any]:
+        """Have Ansible leave a module's file on the host, and run that without Ansible: seconds, memory, result."""
+        subprocess.run(["ansible-playbook", "-i", str(self.inventory), str(ROOT / "playbooks" / f"{playbook}.yml")],
+                       check=True, capture_output=True, env={**os.environ, "ANSIBLE_KEEP_REMOTE_FILES": "1"})
+        told: dict[str, Any] = json.loads(self.run("python3", "-c", INSIDE.format(module=module, rounds=rounds)))
+        self.run("rm", "-rf", "/root/.ansible/tmp")
+        return told
+
+
+def timed(argv: list[str]) -> float:
+    """Return the seconds that a command took; one that fails ends the benchmark with what it said."""
+    begun = time.perf_counter()
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - begun
+    if done.returncode:
+        raise SystemExit(f"{' '.join(argv)} failed:\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}")
+    return seconds
