@@ -168,6 +168,8 @@ def test_a_wrong_password_changes_nothing(fleet: Fleet) -> None:
     assert "does not reach the broker" in run.out
     assert "WRONGPASS" in run.out
     assert fleet.main_processes() == before
+    fleet.play("site", worker_groups=fleet.groups(reports={"env": {"COLOUR": "green"}}))
+    assert fleet.main_processes() == before
 
 
 def test_stop_and_start(fleet: Fleet) -> None:

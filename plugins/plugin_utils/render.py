@@ -151,7 +151,7 @@ def environment(app: App, group: Group, place: Place) -> tuple[dict[str, str], s
     """
     engine = engines.named(group.engine)
     broker = dict.fromkeys(engine.broker_env if app.broker_env is None else app.broker_env, app.broker_url)
-    result = dict.fromkeys(engine.result_env if app.result_env is None else app.result_env, app.result_url or app.broker_url)
+    result = dict.fromkeys(engine.result_env if app.result_env is None else app.result_env, app.result_url)
     urls = {name: url for name, url in {**broker, **result}.items() if url}
     own = engine.environment(group, place)
     if place.environment:
