@@ -94,6 +94,5 @@ def stores(declaration: Declaration) -> Iterator[tuple[str, Any]]:
     """Yield where the declared app has its queues and its results."""
     app = declaration.app
     yield "broker_url", app.broker_url
-    # An app that is not given the store under any name has its own, which nobody told us.
-    yield "result_url", app.result_url or (app.broker_url if app.result_env != () else "")
+    yield "result_url", app.result_url
     yield "broker_options", dict(app.broker_options)
