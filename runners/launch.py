@@ -15,41 +15,33 @@ import argparse
 import json
 import os
 import pwd
+import re
 import resource
 import sys
 
 # systemd's own words to a service; without them there is no readiness and no journal fields.
 KEPT = ("NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ESCAPED = '"\\$`'
+ASSIGNMENT = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"[ \t]*(?=\n|\Z)', re.DOTALL)
+BLANK = re.compile(r"[ \t\n]+|#[^\n]*")
+ESCAPE = re.compile(r'\\(["\\$`\n])')
 
 
 def parse_env(text: str) -> dict[str, str]:
-    """Read ``NAME="value"`` lines as a POSIX shell and systemd do: a backslash escapes only ``" \\ $ ```."""
+    """Read ``NAME="value"`` lines as a POSIX shell and systemd do: a backslash escapes only ``" \\ $ ``` and a line
+    end. The same as ``envfile.parse`` of the toolkit, which is not there for a process that starts.
+    """
     found = {}
     position = 0
     while position < len(text):
-        if text[position] in "\n \t":
-            position += 1
-            continue
-        if text[position] == "#":
-            end = text.find("\n", position)
-            position = len(text) if end < 0 else end
-            continue
-        name, opening, _ = text[position:].partition('="')
-        if not opening or "\n" in name:
-            raise ValueError(f"no NAME=\"value\" at character {position}")
-        position += len(name) + 2
-        value = []
-        while position < len(text) and text[position] != '"':
-            if text[position] == "\\" and text[position + 1:position + 2] in ESCAPED:
-                position += 1
-            value.append(text[position])
-            position += 1
-        if position >= len(text):
-            raise ValueError(f"the value of {name} has no closing quote")
-        found[name] = "".join(value)
-        position += 1
+        match = BLANK.match(text, position)
+        if match is None:
+            match = ASSIGNMENT.match(text, position)
+            if match is None:
+                line = text.count("\n", 0, position) + 1
+                raise ValueError(f'line {line} of the environment file is not of the form NAME="value"')
+            found[match[1]] = ESCAPE.sub(lambda pair: pair[1].strip("\n"), match[2])
+        position = match.end()
     return found
 
 
@@ -65,13 +57,20 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--path", help="directory put in front of PATH")
     parser.add_argument("--open-files", type=int, help="limit of open files")
     parser.add_argument("--nice", type=int, help="niceness")
-    parser.add_argument("--json", dest="as_json", help="the command as a JSON list, for callers whose own quoting is not sound")
+    parser.add_argument("--json", dest="as_json", help="the command as a JSON list, for callers without sound quoting")
     parser.add_argument("command", nargs="*")
     options = parser.parse_args(argv)
+    # What came as argv goes on as the same bytes, whatever the locale; JSON is text.
+    options.command = [os.fsencode(word) for word in options.command]
     if options.as_json:
-        options.command = json.loads(options.as_json)
+        words = json.loads(options.as_json)
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            parser.error("--json is no list of texts")
+        options.command = [word.encode() for word in words]
     if not options.command:
         parser.error("no command after --")
+    if options.unit and not (options.generation and options.run_directory):
+        parser.error("--unit needs --generation and --run-directory")
     return options
 
 
@@ -134,16 +133,20 @@ def main(argv: list[str]) -> None:
         declared = {"SPT_NOENV": "1", "WORKFLEET_GENERATION": options.generation, "WORKFLEET_RECORD": path, **declared}
     if options.open_files:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        limit = options.open_files if os.geteuid() == 0 or hard == resource.RLIM_INFINITY else min(options.open_files, hard)
+        may_raise = os.geteuid() == 0 or hard == resource.RLIM_INFINITY
+        limit = options.open_files if may_raise else min(options.open_files, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard) if os.geteuid() == 0 else hard))
     if options.nice is not None:
         os.setpriority(os.PRIO_PROCESS, 0, options.nice)
     whole = environment(declared, options.path)
     if options.chdir:
         os.chdir(options.chdir)
-    encoded = {name.encode(errors="surrogateescape"): value.encode(errors="surrogateescape") for name, value in whole.items()}
-    command = [word.encode(errors="surrogateescape") for word in options.command]
-    os.execvpe(command[0], command, encoded)  # noqa: S606 - the point of this program
+    encoded = {name.encode(): value.encode(errors="surrogateescape") for name, value in whole.items()}
+    try:
+        os.execvpe(options.command[0], options.command, encoded)  # noqa: S606 - the point of this program
+    except OSError as error:
+        program = os.fsdecode(options.command[0])
+        raise OSError(f"cannot run {program}: {error.strerror} (PATH is {whole['PATH']})") from error
 
 
 if __name__ == "__main__":
