@@ -68,12 +68,16 @@ class Systemd(Manager):
         activity = activity_of(properties)
         if text is None and activity in ("stopped", "failed"):
             return None
+        enabled = os.path.islink(f"{WANTS}/{name}.service")
+        if properties.get("SubState") == "failed" and not enabled:
+            # It was told to stop and ended badly; systemd tries everything else again, and says so by another state.
+            activity = "stopped"
         pid = int(properties.get("MainPID", "0")) or None
         generation, record = (None, None) if pid is None else self.identify(name, pid)
         memory, cpu = figure(properties, "MemoryCurrent"), figure(properties, "CPUUsageNSec")
         usage = (None, None) if pid is None or (memory is not None and cpu is not None) else process_usage(pid)
         return Present(
-            name=name, text=text, enabled=os.path.islink(f"{WANTS}/{name}.service"), activity=activity, pid=pid,
+            name=name, text=text, enabled=enabled, activity=activity, pid=pid,
             generation=generation, record=record, restarts=int(properties.get("NRestarts", "0") or 0),
             uptime_seconds=since(properties, "ExecMainStartTimestampMonotonic") if pid else None,
             stopping_seconds=since(properties, "StateChangeTimestampMonotonic") if activity == "stopping" else None,
