@@ -123,6 +123,11 @@ class Manager(ABC):
     def present(self) -> list[Present]:
         """Return every node of this app on this host, sorted by name. Never a node of another app."""
 
+    def present_of(self, names: Sequence[Name]) -> list[Present]:
+        """Return those of these nodes that are there, sorted by name. A manager that asks for each node asks for few."""
+        wanted = set(names)
+        return [node for node in self.present() if node.name in wanted]
+
     @abstractmethod
     def path(self, name: Name) -> str:
         """Return where the unit or program file of a node stands."""

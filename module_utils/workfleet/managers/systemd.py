@@ -33,8 +33,17 @@ class Systemd(Manager):
 
     def present(self) -> list[Present]:
         """Return the nodes of this app: those with a file, and those that are only loaded any more."""
-        texts = self.files()
-        loaded = self.loaded()
+        pattern = f"workfleet.{self.app}.*.service"
+        return self.looks(self.files(glob.glob(f"{UNITS}/{pattern}")), self.loaded([pattern]))
+
+    def present_of(self, names: Sequence[Name]) -> list[Present]:
+        """Return those of these nodes that are there: systemd tells of a unit in a millisecond, of a hundred in 0.1 s."""
+        if not names:
+            return []
+        return self.looks(self.files([self.path(name) for name in names]), self.loaded(units(names)))
+
+    def looks(self, texts: dict[Name, str], loaded: dict[Name, dict[str, str]]) -> list[Present]:
+        """Put files and loaded units together."""
         found = []
         for name in sorted({*texts, *loaded}):
             node = self.look(name, texts.get(name), loaded.get(name, {}))
@@ -42,19 +51,19 @@ class Systemd(Manager):
                 found.append(node)
         return found
 
-    def files(self) -> dict[Name, str]:
+    def files(self, paths: Iterable[str]) -> dict[Name, str]:
         """Return the unit texts that are this app's own."""
         found = {}
-        for path in glob.glob(f"{UNITS}/workfleet.{self.app}.*.service"):
+        for path in paths:
             name = Name.parse(os.path.basename(path)[: -len(".service")])
             text = host.read(path)
             if name is not None and line_value(text, OWNER_LINE) == self.app:
                 found[name] = text or ""
         return found
 
-    def loaded(self) -> dict[Name, dict[str, str]]:
-        """Return what systemd knows of this app's loaded units, by one call."""
-        shown = host.run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", f"workfleet.{self.app}.*.service"])
+    def loaded(self, patterns: Sequence[str]) -> dict[Name, dict[str, str]]:
+        """Return what systemd knows of these units of this app, by one call."""
+        shown = host.run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", *patterns])
         found = {}
         for block in shown.out.split("\n\n"):
             properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -169,4 +178,4 @@ def figure(properties: dict[str, str], key: str) -> int | None:
 def since(properties: dict[str, str], key: str) -> float | None:
     """Return the seconds that have passed since a monotonic time stamp in microseconds."""
     stamp = figure(properties, key)
-    return None if not stamp else max(0.0, round(time.clock_gettime(time.CLOCK_MONOTONIC) - stamp / 1e6, 1))
+    return None if not stamp else max(0.0, time.clock_gettime(time.CLOCK_MONOTONIC) - stamp / 1e6)
