@@ -200,6 +200,27 @@ def test_a_reboot_brings_every_node_back(fleet: Fleet) -> None:
     fleet.play("verify", **groups)
 
 
+def test_apps_with_alike_names_do_not_touch_each_other(fleet: Fleet) -> None:
+    def converge(app: str, seconds: str, nodes: int) -> None:
+        sleeper = {"name": "sleeper", "engine": "process", "command": ["/bin/sleep", seconds], "nodes": nodes, "drain_seconds": 5}
+        fleet.play("site", "--tags", "app,worker", app_name=app, app_source={}, app_broker_url="", app_result_url="", worker_groups=[sleeper])
+
+    def processes(seconds: str) -> list[str]:
+        return fleet.run(fleet.worker, "pgrep", "-fx", f"/bin/sleep {seconds}", check=False).split()
+
+    ours = fleet.main_processes()
+    converge("foo-bar", "4243", 2)
+    bars = processes("4243")
+    assert len(bars) == 2
+    converge("foo", "4242", 2)
+    assert len(processes("4242")) == 2
+    converge("foo", "4242", 1)
+    converge("foo", "4244", 0)
+    assert processes("4242") == []
+    assert processes("4243") == bars
+    assert fleet.main_processes() == ours
+
+
 def test_absent_leaves_no_trace(fleet: Fleet) -> None:
     groups = fleet.groups(reports={"state": "absent"}, default={"state": "absent"})
     predicted = fleet.play("site", "--check", worker_groups=groups)

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-COLOURS = {"ready": "green", "starting": "yellow", "draining": "yellow", "stopped": "normal", "failed": "red", "unresponsive": "red", "unknown": "red"}
+COLOURS = {
+    "ready": "green", "starting": "yellow", "draining": "yellow", "stopped": "normal",
+    "failed": "red", "unresponsive": "red", "unknown": "red",
+}
 COLUMNS = ("host", "group", "node", "state", "up", "run", "held", "done", "rss", "release", "queues")
 #: Above so many rows, groups in which all is well become one row each.
 MOST_ROWS = 40
@@ -15,21 +18,27 @@ MOST_ROWS = 40
 
 def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the status JSON. ``told`` has each host's ``worker_info`` result, failed and unreachable ones too."""
-    hosts, problems = {}, []
+    hosts: dict[str, dict[str, Any]] = {}
+    problems: list[str] = []
     queues: dict[tuple[str, str], dict[str, Any]] = {}
     for host, result in told.items():
         if result.get("unreachable") or result.get("failed") or "nodes" not in result:
-            hosts[host] = {"manager": None, "release": None, "nodes": [], "scheduler": None, "dashboard": None}
+            hosts[host] = entry(None, None, [])
             what = "unreachable" if result.get("unreachable") else "cannot be read"
             problems.append(f"{host}: {what}: {str(result.get('msg', 'it was not asked')).strip()}")
             continue
-        hosts[host] = {"manager": result["manager"], "release": result["release"], "nodes": result["nodes"], "scheduler": None, "dashboard": None}
+        hosts[host] = entry(result["manager"], result["release"], result["nodes"])
         problems += [f"{host}: {text}" for text in result["problems"]]
         for queue in result["queues"]:
             known = queues.get((queue["engine"], queue["queue"]))
             if known is None or known["waiting"] is None:
                 queues[queue["engine"], queue["queue"]] = queue
     return {"app": app, "hosts": hosts, "queues": [queues[key] for key in sorted(queues)], "problems": problems}
+
+
+def entry(manager: str | None, release: str | None, nodes: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the status JSON tells of one host."""
+    return {"manager": manager, "release": release, "nodes": nodes, "scheduler": None, "dashboard": None}
 
 
 def table(status: Mapping[str, Any], width: int, paint: Callable[[str, str], str]) -> list[str]:
@@ -40,6 +49,8 @@ def table(status: Mapping[str, Any], width: int, paint: Callable[[str, str], str
     lines = [f"{status['app']}: {summary(status)}", ""]
     if rows:
         lines += grid([{name: name.upper() for name in COLUMNS}, *rows], width, paint)
+        if any(row["state"].endswith("*") for row in rows):
+            lines.append("* not of the declared generation: the next site.yml replaces it")
     if status["queues"]:
         waits = [f"{queue['queue']} {'?' if queue['waiting'] is None else queue['waiting']}" for queue in status["queues"]]
         lines += ["", *wrap("waiting: ", waits, width)]
@@ -59,8 +70,9 @@ def summary(status: Mapping[str, Any]) -> str:
 def host_rows(host: str, nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Return one row a node."""
     return [{
-        "host": host, "group": node["group"], "node": f"{node['slot']}.{node['incarnation']}", "state": node["state"] + ("" if node["current"] is not False else " *"),
-        "up": span(node["uptime_seconds"]), "run": figure(node["running"]), "held": figure(node["reserved"]), "done": figure(node["processed"]),
+        "host": host, "group": node["group"], "node": f"{node['slot']}.{node['incarnation']}",
+        "state": node["state"] + (" *" if node["current"] is False else ""), "up": span(node["uptime_seconds"]),
+        "run": figure(node["running"]), "held": figure(node["reserved"]), "done": figure(node["processed"]),
         "rss": size(node["memory_bytes"]), "release": (node["release"] or "-")[:12], "queues": ",".join(node["queues"] or ["-"]),
     } for node in nodes]
 
