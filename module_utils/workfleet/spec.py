@@ -403,6 +403,8 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
         sandbox=check.choice("sandbox", "basic", ("basic", "strict", "none")),
         writable_paths=check.texts("writable_paths", "a list of absolute paths"),
     )
+    if raw.get("autoscale"):
+        check.wrong("autoscale", "is not available in this version; take it out and set nodes", secret=True)
     for path in group.writable_paths:
         if not path.startswith("/"):
             check.wrong("writable_paths", "must be absolute paths", given=path)

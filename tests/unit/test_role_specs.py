@@ -1,0 +1,75 @@
+"""Each role's defaults and its argument specs tell the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plugins.module_utils.workfleet import engines, spec
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+NAMES = sorted(path.name for path in ROLES.iterdir())
+
+
+def load(role: str, name: str) -> dict[str, Any]:
+    """Return a YAML file of a role."""
+    loaded: dict[str, Any] = yaml.safe_load((ROLES / role / name).read_text(encoding="utf-8")) or {}
+    return loaded
+
+
+def options(role: str) -> dict[str, dict[str, Any]]:
+    """Return the options of a role's main entry."""
+    found: dict[str, dict[str, Any]] = load(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    return found
+
+
+def group_options() -> dict[str, dict[str, Any]]:
+    """Return the options of an entry of ``worker_groups``."""
+    found: dict[str, dict[str, Any]] = options("worker")["worker_groups"]["options"]
+    return found
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_every_input_is_typed_described_and_defaulted(role: str) -> None:
+    defaults = load(role, "defaults/main.yml")
+    inputs = options(role)
+    assert set(inputs) == set(defaults) | {name for name, option in inputs.items() if option.get("required")}
+    assert all(option["type"] and option["description"] for option in inputs.values())
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_defaults_equal_the_specs(role: str) -> None:
+    inputs = options(role)
+    for name, value in load(role, "defaults/main.yml").items():
+        if value is None or (isinstance(value, str) and "{{" in value):
+            assert "default" not in inputs[name], f"{name}: computed, so its description tells the default"
+        else:
+            assert inputs[name]["default"] == value, name
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_names_begin_with_their_role_and_secrets_are_marked(role: str) -> None:
+    for name, option in options(role).items():
+        assert name.startswith((f"{role}_", "app_name"))
+        if any(word in name for word in ("secret", "password", "url")):
+            assert option["no_log"] is True, name
+            assert "choices" not in option, name
+
+
+def test_the_keys_of_a_group_are_those_that_are_parsed() -> None:
+    assert set(group_options()) == set(spec.GROUP_KEYS) - {"autoscale"}
+    assert set(group_options()["limits"]["options"]) == set(spec.LIMITS)
+    assert group_options()["engine"]["choices"] == sorted(engines.ENGINES)
+    assert set(options("worker")["worker_rollout"]["options"]) == set(spec.ROLLOUT_KEYS)
+
+
+def test_defaults_inside_entries_are_those_of_the_parser() -> None:
+    parsed = {"worker_groups": spec.Group(name="x"), "worker_rollout": spec.Rollout(), "worker_log": spec.Log()}
+    for variable, value in parsed.items():
+        for name, option in options("worker")[variable]["options"].items():
+            if "default" in option:
+                own = getattr(value, name)
+                assert option["default"] == (list(own) if isinstance(own, tuple) else own), f"{variable}: {name}"
