@@ -81,7 +81,7 @@ def entry(reconciler: Reconciler, node: Present, answer: Report | None, *, reach
         "state": state, "reason": reason, "pid": node.pid, "generation": node.generation, "release": release,
         "current": None if declared is None or (node.is_up and node.generation is None)
         else (node.generation if node.is_up else node.file_generation) == declared.generation,
-        "uptime_seconds": node.uptime_seconds, "draining_seconds": node.stopping_seconds, "restarts": node.restarts,
+        "uptime_seconds": tenths(node.uptime_seconds), "draining_seconds": tenths(node.stopping_seconds), "restarts": node.restarts,
         "memory_bytes": node.memory_bytes, "cpu_seconds": node.cpu_seconds,
         "concurrency": report.concurrency, "running": report.running, "reserved": report.reserved, "processed": report.processed,
         "failed": report.failed, "queues": None if report.queues is None else list(report.queues),
@@ -100,6 +100,8 @@ def judge(reconciler: Reconciler, node: Present, group: GroupRequest | None, ans
         return "ready", "its group is not declared"
     if not reconciler.is_ready(node):
         return "starting", "up, not yet consuming"
+    if reached and answer is None and not group.answers_while_busy:
+        return "ready", "busy or silent: this pool does not answer while it runs a task"
     if reached and answer is None:
         return "unresponsive", "no answer over the broker"
     if answer is not None and answer.pid is not None and node.pid is not None and answer.pid != node.pid:
@@ -121,6 +123,11 @@ def release_of(node: Present) -> str | None:
     return rest.split("/", 1)[0] or None if found else None
 
 
+def tenths(seconds: float | None) -> float | None:
+    """Return seconds as precise as anybody wants to read them."""
+    return None if seconds is None else round(seconds, 1)
+
+
 def problem(item: dict[str, Any]) -> str:
     """Return a sentence about a node that is not well."""
     return f"{item['group']} {item['slot']}: {item['state']}: {item['reason']}"
@@ -138,7 +145,7 @@ def missing(made: Plan, nodes: list[Present], reconciler: Reconciler) -> list[st
             found.append(f"{name.group} {name.slot}: declared, but not there; run site.yml")
         elif all(node.activity == "stopped" for node in slot):
             found.append(f"{name.group} {name.slot}: declared started, but stopped; run start.yml")
-        elif name not in present:
+        elif name not in present or present[name].activity == "stopped":
             found.append(f"{name.group} {name.slot}: runs another generation than declared; run site.yml")
     return found
 

@@ -46,6 +46,7 @@ class GroupRequest:
     queues: list[str]
     node_name: str
     notifies: bool
+    answers_while_busy: bool
     unit_text: str
     env_text: str
     env: dict[str, str]
@@ -58,8 +59,9 @@ class Request:
     """What the control node asks of a host, as it comes out of the payload.
 
     ``tokens`` maps ``slot``, ``incarnation``, ``generation``, ``release`` and ``python`` to the placeholders in the texts.
-    ``release`` is the release that the nodes should run; None means the current one. ``restart_since`` is the Unix time
-    of a wish to restart. ``run`` names this run of a playbook; ``holder`` says for people who it is.
+    ``release`` is the release that the nodes should run; None means the current one. ``restart_since`` is the time of a
+    wish to restart: 0 for now, and then what the first call told (by this host's own clock). ``run`` names this run of a
+    playbook; ``holder`` says for people who it is.
     """
 
     app: str
@@ -106,6 +108,7 @@ class Outcome:
     more: bool = False
     doing: str = ""
     stale: int = 0
+    restart_since: float | None = None
     present: list[Present] = field(default_factory=list)
 
 
@@ -121,7 +124,8 @@ class Reconciler:
         self.groups = {group.name: group for group in request.groups}
         self.intents = [self.intent(group) for group in request.groups]
         self.deadline = time.monotonic() + request.deadline_seconds
-        self.outcome = Outcome(waiting=list(request.waiting))
+        since = request.restart_since
+        self.outcome = Outcome(waiting=list(request.waiting), restart_since=uptime() if since == 0 else since)
         self.wanted = Wanted(request.manager_texts, request.user, request.group, request.longest_drain,
                              request.pip_environment)
 
@@ -156,10 +160,10 @@ class Reconciler:
 
     def make_plan(self, seen: list[plan.Seen]) -> plan.Plan:
         """Return the difference."""
-        wish = self.request.restart_since
+        wish = self.outcome.restart_since
         return plan.make(
             self.request.app, self.intents, seen, only=self.request.only, batch=self.request.rollout.batch,
-            restart_older_than=None if wish is None else max(0.0, time.time() - wish), running=self.running(seen),
+            restart_older_than=None if wish is None else uptime() - wish, running=self.running(seen),
         )
 
     def running(self, seen: list[plan.Seen]) -> dict[Name, int]:
@@ -190,6 +194,8 @@ class Reconciler:
                 done += service_steps(service)
             outcome.more = not self.work(outcome, done)
             seen = self.observe()
+            made = self.make_plan(seen)
+        outcome.stale = sum(item.action == "start" for phase in made.rollout for item in phase.steps)
         outcome.present = [node.present for node in seen]
         return outcome
 
@@ -197,7 +203,6 @@ class Reconciler:
         """Put the prediction into the outcome: steps, diff, notes."""
         outcome.steps = service_steps(service) + made.steps(rollout=self.request.with_rollout)
         outcome.notes = list(made.notes)
-        outcome.stale = sum(item.action == "start" for phase in made.rollout for item in phase.steps)
         by_name = {node.name: node for node in seen}
         for item in outcome.steps:
             if item.group is not None and item.action in ("write", "remove"):
@@ -364,12 +369,14 @@ class Reconciler:
             for name in sorted({*watched, *mine}):
                 self.raise_failure(present[name], started_by_us=name in watched)
             unready = [name for name in {*watched, *mine} if present[name].is_up and not self.is_ready(present[name])]
-            young = [name for name in watched if not self.is_proved(present[name])]
+            rollout = self.request.rollout
+            seconds = rollout.monitor_seconds + (rollout.delay_seconds if made.rollout else 0)
+            young = [name for name in watched if not self.is_proved(present[name], seconds)]
             if not unready and not young:
                 outcome.waiting = []
                 return True
             outcome.doing = (f"{count(len(unready))} starting: {some(unready)}" if unready
-                             else f"{count(len(young))} ready, watched for {self.request.rollout.monitor_seconds:g} s")
+                             else f"{count(len(young))} ready, watched for {seconds:g} s")
             if time.monotonic() > self.deadline:
                 return False
             time.sleep(POLL_SECONDS)
@@ -382,14 +389,14 @@ class Reconciler:
         told = group is not None and group.notifies and node.record is not None
         return not told or (node.record is not None and node.record.ready is not None)
 
-    def is_proved(self, node: Present) -> bool:
-        """Whether a node has been ready for as long as the rollout wants to see it."""
+    def is_proved(self, node: Present, seconds: float) -> bool:
+        """Whether a node has been ready for so long."""
         if not self.is_ready(node):
             return False
         age = node.uptime_seconds or 0.0
         if node.record is not None and node.record.ready is not None:
             age = min(age, time.time() - node.record.ready)
-        return age >= self.request.rollout.monitor_seconds
+        return age >= seconds
 
     def raise_failure(self, node: Present, *, started_by_us: bool) -> None:
         """Raise where a node has crashed or takes too long, with its last log lines."""
@@ -457,6 +464,11 @@ class Lock:
                              f"(its lease runs out {LEASE_SECONDS} s after its last sign of life)", locked=True, holder=holder)
 
 
+def uptime() -> float:
+    """Return the seconds since boot, which nobody sets to another time."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def current_release(root: str) -> str | None:
     """Return the id of the current release, or None."""
     try:
@@ -490,7 +502,7 @@ def env_of(text: str | None) -> dict[str, str] | None:
         return None
     try:
         return dict(envfile.parse(text))
-    except ValueError:
+    except WorkfleetError:
         return {}
 
 
@@ -515,6 +527,7 @@ def outcome_result(outcome: Outcome) -> dict[str, Any]:
     return {
         "changed": bool(outcome.steps), "steps": report(outcome.steps, None), "diff": outcome.diff, "more": outcome.more,
         "waiting": outcome.waiting, "doing": outcome.doing, "notes": outcome.notes, "stale": outcome.stale,
+        "restart_since": outcome.restart_since,
         "nodes": [node_result(node) for node in outcome.present],
     }
 

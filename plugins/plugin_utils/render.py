@@ -89,7 +89,8 @@ class Renderer:
         }
         return {
             "name": group.name, "engine": group.engine, "state": group.state, "nodes": group.nodes, "queues": list(engine.queues(group)),
-            "node_name": place.node, "notifies": engine.notifies(group), "unit_text": self.render(manager, node),
+            "node_name": place.node, "notifies": engine.notifies(group),
+            "answers_while_busy": engine.answers_while_busy(group), "unit_text": self.render(manager, node),
             "env_text": self.render("env/node.env.j2", node), "env": values, "secret_names": sorted(secret_names),
             "values": json.dumps(fingerprint, sort_keys=True),
         }

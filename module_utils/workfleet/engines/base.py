@@ -64,6 +64,10 @@ class Engine:
         """Whether tasks run in child processes that the worker can replace."""
         return False
 
+    def answers_while_busy(self, group: Group) -> bool:
+        """Whether a node that runs a task can be asked all the same."""
+        return True
+
     def queues(self, group: Group) -> tuple[str, ...]:
         """Return the queues that a node consumes."""
         return group.queues

@@ -35,6 +35,10 @@ class Celery(Engine):
         """The prefork pool, Celery's default, and ``processes`` run tasks in children."""
         return group.options.get("pool", "prefork") in ("prefork", "processes")
 
+    def answers_while_busy(self, group: Group) -> bool:
+        """A solo pool runs tasks in the very process that would answer."""
+        return group.options.get("pool") != "solo"
+
     def queues(self, group: Group) -> tuple[str, ...]:
         """Without ``queues`` a worker consumes the app's default queue, named ``celery`` unless the app says otherwise."""
         return group.queues or (DEFAULT_QUEUE,)
