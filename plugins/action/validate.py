@@ -19,8 +19,9 @@ class ActionModule(ActionBase):
         warned: dict[str, list[str]] = {}
         names = inventory.known()
         hosts = task_vars["ansible_play_hosts_all"]
+        everywhere = {"hostvars": task_vars["hostvars"]}  # what is raw lacks it, and URLs often name another host
         for name in hosts:
-            host = inventory.Host(name, task_vars["hostvars"].raw_get(name), self._templar)
+            host = inventory.Host(name, {**task_vars["hostvars"].raw_get(name), **everywhere}, self._templar)
             for text in inventory.problems(host):
                 found.setdefault(text, []).append(name)
             for text in inventory.warnings(host, names):

@@ -1,0 +1,41 @@
+"""Every inventory that is shipped is sound, told without any host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ansible")
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORIES = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("inventories/**/hosts.yml"))
+
+
+def validate(inventory: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``validate.yml`` as somebody who has never used the toolkit."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "WORKFLEET_", "CI"))}
+    return subprocess.run(
+        [sys.executable, "-m", "ansible.cli.playbook", "-i", inventory, "playbooks/validate.yml"],
+        cwd=ROOT, env={**clean, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "HOME": str(home), **environment},
+        capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("inventory", INVENTORIES)
+def test_a_shipped_inventory_validates_without_a_warning(inventory: str, tmp_path: Path) -> None:
+    done = validate(inventory, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stdout + done.stderr
+
+
+def test_the_machine_of_a_job_can_be_another_one(tmp_path: Path) -> None:
+    done = validate("inventories/ci", tmp_path, CI_HOST="192.0.2.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_staging_and_production_share_what_they_have_in_common() -> None:
+    shared = [ROOT / "inventories/revrx" / name / "group_vars/all/app.yml" for name in ("staging", "production")]
+    assert {path.resolve() for path in shared} == {ROOT / "inventories/revrx/shared/app.yml"}
+    assert len(INVENTORIES) == 4
