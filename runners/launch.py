@@ -118,6 +118,22 @@ def record(path: str, generation: str) -> None:
     os.replace(path + ".new", path)
 
 
+def restrict(open_files: int | None, nice: int | None) -> None:
+    """Set the limits of this process; what this account may not have is said, not passed over."""
+    if open_files:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        may_raise = os.geteuid() == 0 or hard == resource.RLIM_INFINITY
+        limit = open_files if may_raise else min(open_files, hard)
+        if limit < open_files:
+            print(f"launch.py: open_files is {limit}, not {open_files}: this account may not have more", file=sys.stderr)  # noqa: T201
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard) if os.geteuid() == 0 else hard))
+    if nice is not None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
+        except OSError as error:
+            raise OSError(f"cannot have nice: {nice}: {error.strerror}; a negative one takes root's rights or LimitNICE=") from error
+
+
 def main(argv: list[str]) -> None:
     """Prepare the process as told, then become the command."""
     options = arguments(argv)
@@ -131,13 +147,7 @@ def main(argv: list[str]) -> None:
         record(path, options.generation)
         # SPT_NOENV: setproctitle would otherwise overwrite the environment in /proc, our fallback for the record.
         declared = {"SPT_NOENV": "1", "WORKFLEET_GENERATION": options.generation, "WORKFLEET_RECORD": path, **declared}
-    if options.open_files:
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        may_raise = os.geteuid() == 0 or hard == resource.RLIM_INFINITY
-        limit = options.open_files if may_raise else min(options.open_files, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard) if os.geteuid() == 0 else hard))
-    if options.nice is not None:
-        os.setpriority(os.PRIO_PROCESS, 0, options.nice)
+    restrict(options.open_files, options.nice)
     whole = environment(declared, options.path)
     if options.chdir:
         os.chdir(options.chdir)
