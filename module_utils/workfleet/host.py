@@ -25,6 +25,10 @@ class Completed(NamedTuple):
     err: str
 
 
+class Unreadable(WorkfleetError, OSError):
+    """A file is there and cannot be read; an ``OSError`` for those who can do without it."""
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -69,12 +73,15 @@ def run(
 
 
 def read(path: str) -> str | None:
-    """Return the text of ``path``, or ``None`` where there is no such file."""
+    """Return the text of ``path``, or ``None`` where there is no such file. Raises :class:`Unreadable`."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        hint = "; become root" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
+        raise Unreadable(f"cannot read {path}: {error.strerror}{hint}") from error
 
 
 def write(path: str, text: str, *, mode: int = 0o644, owner: str | None = None, group: str | None = None) -> None:

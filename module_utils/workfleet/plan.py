@@ -188,7 +188,7 @@ def slots(
     excess = sorted(live, key=lambda slot: (up[slot], tasks[slot], -slot))[: max(0, len(live) - intent.nodes)]
     kept = {slot: live[slot] for slot in sorted(live) if slot not in excess}
     dropped = [node for slot, nodes in sorted(by_slot.items()) if slot not in kept for node in nodes]
-    free = []
+    free: list[tuple[int, int]] = []
     slot = 0
     while len(kept) + len(free) < intent.nodes:
         slot += 1

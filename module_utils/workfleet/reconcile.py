@@ -285,10 +285,10 @@ class Reconciler:
             self.manager.write(name, intent.text(name))
 
     def do_remove(self, names: list[Name]) -> None:
-        """Remove every trace of nodes that are gone."""
-        self.manager.remove(names)
+        """Remove every trace of nodes that are gone; what names them goes last, so that a killed run is finished."""
         for name in names:
             host.remove(self.env_path(name))
+        self.manager.remove(names)
 
     def do_reload(self, _names: list[Name]) -> None:
         """Have the manager read its files."""

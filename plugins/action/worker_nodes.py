@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
             merged = merge(merged, result, self.host)
             if result.get("failed") or not result.get("more"):
                 return merged
-            request["waiting"] = result["waiting"]
+            request.update(waiting=result["waiting"], restart_since=result["restart_since"])
             if result["doing"] and result["doing"] != said:
                 said = result["doing"]
                 self._display.display(f"  {self.host}: {said}")
@@ -57,7 +57,7 @@ class ActionModule(ActionBase):
         request = Renderer(declared, arguments.get("templates") or None).payload()
         request.update(
             only=only, release=arguments.get("release") or None, with_rollout=bool(arguments.get("rollout_now", True)),
-            restart_since=time.time() if arguments.get("restart") else None, deadline_seconds=CALL_SECONDS,
+            restart_since=0 if arguments.get("restart") else None, deadline_seconds=CALL_SECONDS,
             run=f"{socket.gethostname()}.{os.getppid()}",
             holder=f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})",
         )

@@ -242,7 +242,7 @@ def test_a_run_that_was_killed_anywhere_is_finished_by_the_next(
         assert stops(host.done) == stops(whole.done)
 
 
-def by_unit(steps: Sequence[Step]) -> dict[str | None, list[tuple[str, str]]]:
+def by_unit(steps: Sequence[Step]) -> dict[str, list[tuple[str, str]]]:
     """Return what happened to each unit, in order, with reasons; a reload belongs to none."""
     found = defaultdict(list)
     for item in steps:

@@ -81,3 +81,9 @@ def test_a_service_below_run_gets_its_directory_from_systemd() -> None:
     assert values["runtime_directory"] == "workfleet/foo"
     assert values["stop_seconds"] == 330
     assert supervisor.service_values("foo", "/o", "/home/x/run", "u", "g", 1)["runtime_directory"] is None
+
+
+@pytest.mark.parametrize(("line", "enabled"), [("; by hand", True), ("autorestart=false", True), ("autostart = no", False)])
+def test_a_line_added_behind_the_switch_is_seen(line: str, enabled: bool) -> None:
+    text = supervisor.switched("[program:x]\ncommand=y\n", True) + f"{line}\n"
+    assert supervisor.unswitched(text) == (text, enabled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 
 
@@ -33,13 +34,11 @@ class Processes:
 
     def age(self, pid: int) -> float | None:
         """Return the seconds since a process was started."""
-        known = self._read()
-        try:
-            with open("/proc/uptime", encoding="ascii") as file:
-                up = float(file.read().split()[0])
-            return max(0.0, up - known[pid].started / os.sysconf("SC_CLK_TCK"))
-        except (OSError, KeyError, ValueError):
+        process = self._read().get(pid)
+        if process is None:
             return None
+        # Not /proc/uptime, which is the container's own in some containers, while start times are the kernel's.
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK"))
 
     def _read(self) -> dict[int, _Process]:
         if self._all is None:

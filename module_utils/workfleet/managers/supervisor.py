@@ -118,9 +118,15 @@ def switched(text: str, on: bool) -> str:
 
 
 def unswitched(text: str) -> tuple[str, bool]:
-    """Take the line of :func:`switched` off; a text without it starts by itself, as supervisor's default is."""
+    """Take the line of :func:`switched` off, and tell what it says.
+
+    A file with anything else at its end was edited: it is given back whole, so that it differs from what we wrote.
+    """
     body, comment, switch = text.partition(f"\n{SWITCH_COMMENT}\n")
-    return body, not comment or switch.strip() != "autostart=false"
+    if comment and switch in ("autostart=true\n", "autostart=false\n"):
+        return body, switch == "autostart=true\n"
+    values = re.findall(SWITCH.pattern + r"[ \t]*(\S+)", text, SWITCH.flags)
+    return text, not values or values[-1].lower() in ("true", "yes", "on", "1")  # supervisor's default is to start
 
 
 def service_paths(app: str, root: str) -> dict[str, str]:
