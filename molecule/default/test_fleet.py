@@ -11,6 +11,7 @@ def test_a_boot_with_redis_unreachable_ends_in_ready_nodes_when_redis_is_back(fl
     fleet.run(fleet.redis, "systemctl", "stop", "redis-server")
     fleet.reboot(fleet.worker)
     wait(lambda: set(fleet.main_processes()) == nodes, 60)
+    fleet.wait_until_reachable(fleet.worker)
     assert not fleet.is_well()
     fleet.run(fleet.redis, "systemctl", "start", "redis-server")
     fleet.wait_until_ready(90)

@@ -195,6 +195,7 @@ def test_a_reboot_brings_every_node_back(fleet: Fleet) -> None:
     before = fleet.main_processes()
     fleet.reboot(fleet.worker)
     wait(lambda: set(fleet.main_processes()) == set(before), 60)
+    fleet.wait_until_reachable(fleet.worker)
     groups = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "green"}})}
     fleet.play("site", **groups)
     fleet.play("verify", **groups)

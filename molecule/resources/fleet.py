@@ -128,8 +128,16 @@ class Fleet:
         return self.in_app(f"from app.celery_app import celery_app; print(celery_app.AsyncResult({task_id!r}).state)")
 
     def reboot(self, host: str) -> None:
-        """Reboot a host; its services get longer than the longest drain."""
-        subprocess.run([str(PROJECT / "molecule/resources/hosts"), "reboot", host, "120"], check=True, capture_output=True)
+        """Reboot a host, whose services get longer than the longest drain, and do not wait until its boot is over.
+
+        With the broker down it takes as long as systemd waits for a node's start.
+        """
+        subprocess.run([str(PROJECT / "molecule/resources/in-namespace"), "podman", "restart", "--time", "120", host],
+                       check=True, capture_output=True)
+
+    def wait_until_reachable(self, host: str, seconds: float = 30) -> None:
+        """Wait until a host takes ssh connections."""
+        wait(lambda: "active" in self.run(host, "systemctl", "is-active", "ssh", check=False).split(), seconds)
 
     def wait_until_ready(self, seconds: float = 60) -> None:
         """Wait until all declared nodes are ready and nothing is wrong."""
