@@ -53,7 +53,7 @@ RETURN = r"""
 status:
   description: The status JSON.
   type: dict
-  returned: always
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule

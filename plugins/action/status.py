@@ -31,7 +31,11 @@ class ActionModule(ActionBase):
                 json.dump(found, file, indent=1)
                 file.write("\n")
             self._display.display(f"\nstatus JSON: {path}")
-        result.update(changed=False, status=found)
+        result.update(changed=False)
         if found["problems"] and self._task.args.get("strict"):
-            result.update(failed=True, msg=f"{len(found['problems'])} problems, the first: {found['problems'][0]}")
+            count = "1 problem" if len(found["problems"]) == 1 else f"{len(found['problems'])} problems, the first"
+            # Without the status: Ansible prints a failed result whole, far longer than the table above it.
+            result.update(failed=True, msg=f"{count}: {found['problems'][0]}")
+        else:
+            result.update(status=found)
         return result
