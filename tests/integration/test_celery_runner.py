@@ -98,7 +98,7 @@ def test_a_worker_whose_socket_and_record_are_broken_works_and_complains_in_one_
     worker = workers.start("broken@h", "-I", "workfleet_celery", pool="solo", environment=environment)
     workers.ready("broken@h")
     assert workers.python("from app.tasks import count_primes; print(count_primes.delay(10).get(timeout=20))") == "4"
-    complaints = [line for line in workers.log("broken@h").splitlines() if line.startswith("workfleet_celery: ")]
+    complaints = [line for line in workers.log("broken@h").splitlines() if line.startswith("workfleet: ")]
     assert len(complaints) == 2
     assert "Traceback" not in workers.log("broken@h")
     worker.send_signal(signal.SIGTERM)
