@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?\Z")
+#: Neither unit files nor ini files hold a line end or a blank at a value's end.
+ABSOLUTE = re.compile(r"/(?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f/])\Z")
+PATH = "an absolute path, without control characters and with neither / nor a blank at its end"
+BELOW_RUN = re.compile(r"/run(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+\Z")
 SIZE = re.compile(r"[1-9][0-9]*[KMGT]?\Z")
 #: Names that the toolkit itself gives to every node; see the closed list in docs/environment.md.
 RESERVED_ENVIRONMENT = ("NOTIFY_SOCKET", "SPT_NOENV", "WORKFLEET_GENERATION", "WORKFLEET_RECORD")
@@ -130,9 +135,12 @@ class Checker:
         self.entry = entry
         self.raw = raw
         self.problems = problems
+        #: Keys with a mistake; what else is said of them would be said of a default.
+        self.refused: set[str] = set()
 
     def wrong(self, key: str, allowed: str, *, given: Any = None, secret: bool = False) -> None:
         """Note a mistake: which entry, which key, what was given (unless it may be secret), what is allowed."""
+        self.refused.add(key.partition(".")[0])
         shown = "" if secret else f" = {given!r}"
         # An entry that ends in _ is the prefix of variables: app_ and env make app_env.
         where = f"{self.entry}{key}" if self.entry.endswith("_") else f"{self.entry}: {key}"
@@ -147,14 +155,16 @@ class Checker:
                 hint = f"did you mean {near[0]}? " if near else ""
                 self.problems.append(f"{self.entry}: {key}: unknown key; {hint}known are {', '.join(names)}")
 
-    def value(self, key: str, default: Any, sound: Callable[[Any], Any], allowed: str) -> Any:
-        """Return ``sound(value)``; ``sound`` raises ValueError or TypeError on a wrong one."""
+    def value(
+        self, key: str, default: Any, sound: Callable[[Any], Any], allowed: str, *, secret: bool = False
+    ) -> Any:
+        """Return ``sound(value)``; ``sound`` raises ValueError, TypeError or OverflowError on a wrong one."""
         if self.raw.get(key) is None:
             return default
         try:
             return sound(self.raw[key])
-        except (ValueError, TypeError):
-            self.wrong(key, f"must be {allowed}", given=self.raw[key])
+        except (ValueError, TypeError, OverflowError):
+            self.wrong(key, f"must be {allowed}", given=self.raw[key], secret=secret)
             return default
 
     def text(self, key: str, default: str, *, pattern: re.Pattern[str] | None = None, allowed: str = "a text") -> str:
@@ -194,12 +204,15 @@ class Checker:
         return found
 
     def mapping(self, key: str) -> Mapping[str, Any]:
-        """Return a mapping with text keys."""
+        """Return a mapping with text keys. What else is given may hold a secret, and is never repeated."""
 
         def sound(value: Any) -> dict[str, Any]:
-            return {plain(name): item for name, item in dict(value).items()}
+            return {plain(name): item for name, item in value.items()}
 
-        found: Mapping[str, Any] = self.value(key, {}, sound, "a mapping")
+        if self.raw.get(key) is not None and not hasattr(self.raw[key], "items"):
+            self.wrong(key, "must be a mapping", secret=True)
+            return {}
+        found: Mapping[str, Any] = self.value(key, {}, sound, "a mapping with texts as keys", secret=True)
         return found
 
     def environment(self, key: str) -> dict[str, str]:
@@ -285,9 +298,10 @@ def parallelism(value: Any) -> int | str:
 
 def niceness(value: Any) -> int:
     """Return a niceness from -20 to 19."""
-    if isinstance(value, bool) or not -20 <= int(value) <= 19:
+    number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else 20
+    if not -20 <= number <= 19:
         raise ValueError
-    return int(value)
+    return number
 
 
 LIMITS: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -313,7 +327,7 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
     """
     problems: list[str] = []
     warnings: list[str] = []
-    app = parse_app(raw.get("app") or {}, problems)
+    app = parse_app(part(raw, "app", "app_name and its like", problems), problems)
     top = Checker("worker_", raw, problems)
     manager = top.choice("manager", "systemd", MANAGERS)
     given = raw.get("groups")
@@ -324,14 +338,34 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
         for number, entry in enumerate(given or ()):
             groups.append(parse_group(number, entry, app, manager, problems, warnings))
     check_unique(groups, problems)
-    rollout = parse_rollout(raw.get("rollout") or {}, problems)
-    log = parse_log(raw.get("log") or {}, problems)
+    rollout = parse_rollout(part(raw, "rollout", "worker_rollout", problems), problems)
+    log = parse_log(part(raw, "log", "worker_log", problems), problems)
+    run_directory = parse_run_directory(top, manager, f"/run/workfleet/{app.name}")
     if problems:
         raise SpecError(problems)
     return Declaration(
-        host=str(raw.get("host", "")), app=app, manager=manager, run_directory=str(raw.get("run_directory") or f"/run/workfleet/{app.name}"),
+        host=str(raw.get("host", "")), app=app, manager=manager, run_directory=run_directory,
         groups=tuple(groups), rollout=rollout, log=log, warnings=tuple(warnings),
     )
+
+
+def part(raw: Mapping[str, Any], key: str, label: str, problems: list[str]) -> Mapping[str, Any]:
+    """Return a mapping within the declaration, empty where something else stands there."""
+    found = raw.get(key)
+    if found is None or hasattr(found, "items"):
+        return found or {}
+    problems.append(f"{label}: must be a mapping")
+    return {}
+
+
+def parse_run_directory(check: Checker, manager: str, default: str) -> str:
+    """Return where run records are; systemd makes that directory, and makes it below /run only."""
+    if not check.raw.get("run_directory"):
+        return default
+    if manager == "systemd":
+        return check.text("run_directory", default, pattern=BELOW_RUN,
+                          allowed="a path below /run, which systemd makes, of letters, digits and . _ - /")
+    return check.text("run_directory", default, pattern=ABSOLUTE, allowed=PATH)
 
 
 def parse_app(raw: Mapping[str, Any], problems: list[str]) -> App:
@@ -340,10 +374,11 @@ def parse_app(raw: Mapping[str, Any], problems: list[str]) -> App:
     if not raw.get("name"):
         problems.append("app_name: is required: it names everything that belongs to the app on a host")
     name = check.text("name", "", pattern=NAME, allowed="a lower-case name: a letter, then up to 30 of a-z 0-9 _ -")
-    absolute = re.compile(r"/[^\0\n]*[^/\0\n]\Z")
+    account = "the name of an account: letters, digits and . _ - $"
     return App(
-        name=name, user=check.text("user", name), group=check.text("group", name),
-        root=check.text("root", f"/opt/{name}", pattern=absolute, allowed="an absolute path"),
+        name=name, user=check.text("user", name, pattern=ACCOUNT, allowed=account),
+        group=check.text("group", name, pattern=ACCOUNT, allowed=account),
+        root=check.text("root", f"/opt/{name}", pattern=ABSOLUTE, allowed=PATH),
         env=check.environment("env"), secrets=check.environment("secrets"),
         broker_url=url(check, "broker_url"), result_url=url(check, "result_url"),
         broker_env=names(check, "broker_env"), result_env=names(check, "result_env"),
@@ -383,7 +418,6 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
     check.unknown(GROUP_KEYS)
     if not raw.get("name"):
         problems.append(f"{label}: name: is required")
-    before = len(problems)
     group = Group(
         name=check.text("name", "", pattern=NAME, allowed="a name for units: a letter, then up to 30 of a-z 0-9 _ -"),
         engine=check.choice("engine", "celery", engines.ENGINES),
@@ -408,10 +442,15 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
     for path in group.writable_paths:
         if not path.startswith("/"):
             check.wrong("writable_paths", "must be absolute paths", given=path)
-    if len(problems) == before:
+    for queue in group.queues:
+        if not queue or "," in queue:
+            check.wrong("queues", "must be names without a comma", given=queue)
+    if "engine" not in check.refused:
         engine = engines.named(group.engine)
-        problems.extend(f"{label}: {text}" for text in engine.problems(group))
-        warnings.extend(f"{label}: {text}" for text in engine.warnings(group, app))
+        said = [text for text in engine.problems(group) if re.split(r"[.: ]", text)[0] not in check.refused]
+        problems.extend(f"{label}: {text}" for text in said)
+        if not problems:
+            warnings.extend(f"{label}: {text}" for text in engine.warnings(group, app))
     return group
 
 
@@ -464,7 +503,8 @@ def check_unique(groups: list[Group], problems: list[str]) -> None:
     seen: dict[str, int] = {}
     for number, group in enumerate(groups):
         if group.name and group.name in seen:
-            problems.append(f"worker_groups[{number}] ({group.name}): name: is used by worker_groups[{seen[group.name]}] too; names are unique per app")
+            problems.append(f"worker_groups[{number}] ({group.name}): name: is used by worker_groups[{seen[group.name]}] too; "
+                            "names are unique per app")
         seen.setdefault(group.name, number)
 
 

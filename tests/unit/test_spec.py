@@ -1,0 +1,184 @@
+"""A wrong declaration: every mistake at once, each with entry, key, value and what is allowed; never a secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugins.module_utils.workfleet import spec
+
+PROCESS = {"name": "a", "engine": "process", "command": ["sleep", "1"]}
+CELERY = {"name": "a", "app": "app.celery_app"}
+
+
+def declaration(*groups: Any, app: Any = None, **top: Any) -> dict[str, Any]:
+    return {"host": "h1", "app": {"name": "shop"} if app is None else app, "groups": list(groups), **top}
+
+
+def problems(raw: dict[str, Any]) -> list[str]:
+    with pytest.raises(spec.SpecError) as caught:
+        spec.parse(raw)
+    assert str(caught.value).startswith(f"the declaration has {len(caught.value.problems)} mistake")
+    assert all(f"- {text}" in str(caught.value) for text in caught.value.problems)
+    return caught.value.problems
+
+
+#: What is wrong with a group: the keys that are set on a right one, and all that the one message has to name.
+GROUPS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "an unknown key": ({"nodez": 2}, ["worker_groups[0] (a)", "nodez", "unknown key", "did you mean nodes?", "drain_seconds"]),
+    "nodes below zero": ({"nodes": -1}, ["(a): nodes = -1", "a whole number, 0 or more"]),
+    "nodes that are no number": ({"nodes": "many"}, ["(a): nodes = 'many'", "a whole number, 0 or more"]),
+    "half a node": ({"nodes": 1.5}, ["(a): nodes = 1.5", "a whole number"]),
+    "a truth value for a number": ({"nodes": True}, ["(a): nodes = True", "a whole number"]),
+    "concurrency zero": ({**CELERY, "engine": "celery", "command": None, "concurrency": 0},
+                         ["(a): concurrency = 0", "a whole number, 1 or more"]),
+    "a name that is no unit name": ({"name": "A b"}, ["(A b): name = 'A b'", "a letter, then up to 30 of a-z 0-9 _ -"]),
+    "a name that is too long": ({"name": "a" * 32}, ["name = ", "up to 30"]),
+    "an unknown engine": ({"engine": "rq"}, ["(a): engine = 'rq'", "one of celery, process"]),
+    "an unknown state": ({"state": "up"}, ["(a): state = 'up'", "one of started, stopped, absent"]),
+    "an unknown sandbox": ({"sandbox": "total"}, ["(a): sandbox = 'total'", "one of basic, strict, none"]),
+    "no time to drain": ({"drain_seconds": 0}, ["(a): drain_seconds = 0", "1 or more"]),
+    "a command as one text": ({"command": "sleep 1"}, ["(a): command = 'sleep 1'", "a list: the program and its arguments"]),
+    "NUL in a command": ({"command": ["a\0b"]}, ["(a): command = ", "a list: the program and its arguments"]),
+    "no command": ({"command": None}, ["(a): command", "required for engine process", "a list"]),
+    "queues without an engine": ({"queues": ["x"]}, ["(a): queues", "means nothing to engine process"]),
+    "a comma in a queue": ({**CELERY, "engine": "celery", "command": None, "queues": ["x,y"]},
+                           ["(a): queues = 'x,y'", "names without a comma"]),
+    "an unknown limit": ({"limits": {"memory": "1G"}}, ["(a): limits: memory", "did you mean memory_max?", "open_files"]),
+    "a size in other words": ({"limits": {"memory_max": "1 GB"}}, ["limits: memory_max = '1 GB'", "K, M, G or T"]),
+    "a quota without a percent sign": ({"limits": {"cpu_quota": 2}}, ["limits: cpu_quota = 2", "150%"]),
+    "no open files": ({"limits": {"open_files": 0}}, ["limits: open_files = 0", "1 or more"]),
+    "too nice": ({"limits": {"nice": 20}}, ["limits: nice = 20", "from -20 to 19"]),
+    "endlessly nice": ({"limits": {"nice": float("inf")}}, ["limits: nice = inf", "from -20 to 19"]),
+    "a relative path": ({"writable_paths": ["tmp"]}, ["(a): writable_paths = 'tmp'", "absolute paths"]),
+    "an environment name with a dash": ({"env": {"A-B": "x"}}, ["(a): env.A-B", "letters, digits and _"]),
+    "a name that is the toolkit's": ({"env": {"SPT_NOENV": "x"}}, ["(a): env.SPT_NOENV", "by the toolkit itself"]),
+    "a value that YAML has changed": ({"env": {"DEBUG": True}}, ["(a): env.DEBUG", "put quotes around it"]),
+    "NUL in a value": ({"env": {"X": "a\0b"}}, ["(a): env.X", "without NUL"]),
+    "half a character in a value": ({"env": {"X": "\ud800"}}, ["(a): env.X", "unicode text"]),
+    "soft limit above hard limit": (
+        {**CELERY, "engine": "celery", "command": None, "options": {"time_limit": 5, "soft_time_limit": 9}},
+        ["(a): options.soft_time_limit = 9", "above time_limit = 5"]),
+    "an unknown option": (
+        {**CELERY, "engine": "celery", "command": None, "options": {"max_task_per_child": 5}},
+        ["(a): options", "max_task_per_child", "max_tasks_per_child"]),
+    "no app": ({"engine": "celery", "command": None}, ["(a): app", "required for engine celery"]),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), GROUPS.values(), ids=GROUPS.keys())
+def test_a_mistake_in_a_group_is_named(changes: dict[str, Any], words: list[str]) -> None:
+    found = problems(declaration({**PROCESS, **changes}))
+    assert len(found) == 1, found
+    assert [word for word in words if word not in found[0]] == [], found[0]
+
+
+TOPS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "no name": (declaration(app={}), ["app_name: is required"]),
+    "a name with capitals": (declaration(app={"name": "Shop"}), ["app_name = 'Shop'", "lower-case"]),
+    "a user who would end a unit's line": (
+        declaration(app={"name": "shop", "user": "x\nExecStartPre=/bin/evil"}), ["app_user = ", "name of an account"]),
+    "a relative root": (declaration(app={"name": "shop", "root": "opt"}), ["app_root = 'opt'", "an absolute path"]),
+    "a root with a blank that unit files lose": (
+        declaration(app={"name": "shop", "root": "/opt/x "}), ["app_root = '/opt/x '", "a blank at its end"]),
+    "a URL without a scheme": (
+        declaration(app={"name": "shop", "broker_url": ":geheim@host"}), ["app_broker_url: must be a URL such as"]),
+    "a bad environment name for the broker": (
+        declaration(app={"name": "shop", "broker_env": ["A-B"]}), ["app_broker_env = 'A-B'", "environment names"]),
+    "an unknown manager": (declaration(manager="runit"), ["worker_manager = 'runit'", "one of systemd, supervisor"]),
+    "a run directory that systemd cannot make": (
+        declaration(run_directory="/tmp/x"), ["worker_run_directory = '/tmp/x'", "below /run"]),
+    "a run directory that climbs": (
+        declaration(run_directory="/run/../etc"), ["worker_run_directory = '/run/../etc'", "below /run"]),
+    "groups that are a mapping": ({**declaration(), "groups": {"a": 1}}, ["worker_groups", "a list"]),
+    "a group that is a text": (declaration("a"), ["worker_groups[0]", "a mapping with at least a name"]),
+    "a group without a name": (declaration({**PROCESS, "name": None}), ["worker_groups[0]: name: is required"]),
+    "two groups of one name": (
+        declaration(PROCESS, PROCESS), ["worker_groups[1] (a): name", "worker_groups[0]", "unique"]),
+    "a rollout that is a text": (declaration(rollout="fast"), ["worker_rollout: must be a mapping"]),
+    "an unknown word in the rollout": (declaration(rollout={"paralelism": 2}), ["paralelism", "did you mean parallelism?"]),
+    "no parallelism": (declaration(rollout={"parallelism": 0}), ["worker_rollout: parallelism = 0", "a count of 1 or more"]),
+    "too much parallelism": (declaration(rollout={"parallelism": "120%"}), ["parallelism = '120%'", "up to 100%"]),
+    "time that runs backwards": (declaration(rollout={"delay_seconds": -1}), ["delay_seconds = -1", "0 or more"]),
+    "an order that is not there yet": (declaration(rollout={"order": "start-first"}), ["order = 'start-first'", "stop-first"]),
+    "a log that is a text": (declaration(log="journal"), ["worker_log: must be a mapping"]),
+    "a limit that supervisor cannot keep": (
+        declaration({**PROCESS, "limits": {"memory_max": "1G"}}, manager="supervisor"),
+        ["limits: memory_max = '1G'", "cannot be kept by supervisor", "worker_manager: systemd"]),
+}
+
+
+@pytest.mark.parametrize(("raw", "words"), TOPS.values(), ids=TOPS.keys())
+def test_a_mistake_outside_of_the_groups_is_named(raw: dict[str, Any], words: list[str]) -> None:
+    found = problems(raw)
+    assert len(found) == 1, found
+    assert [word for word in words if word not in found[0]] == [], found[0]
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    found = problems(declaration(
+        {**CELERY, "nodes": -1, "options": {"time_limit": 5, "soft_time_limit": 9}}, {**PROCESS, "nodez": 1, "name": "b"},
+        PROCESS, {"engine": "rq"}, app={"name": "Shop", "root": "x"}, manager="runit", rollout={"order": "random"}))
+    for words in ("app_name", "app_root", "worker_manager", "nodes = -1", "soft_time_limit", "nodez", "name: is used by",
+                  "worker_groups[3]: name: is required", "engine = 'rq'", "worker_rollout: order"):
+        assert sum(words in text for text in found) == 1, words
+    assert len(found) == 10
+
+
+def test_a_refused_key_is_not_called_missing_too() -> None:
+    assert len(problems(declaration({**PROCESS, "command": "sleep 1"}))) == 1
+
+
+def test_groups_that_are_not_there_cannot_be_chosen() -> None:
+    declared = spec.parse(declaration(PROCESS))
+    assert spec.selected(declared, "a") == ["a"] and spec.selected(declared, "") is None
+    with pytest.raises(spec.SpecError, match="worker_only: b: no such worker group; known are a"):
+        spec.selected(declared, "a, b")
+
+
+def test_a_percentage_is_of_the_groups_nodes_and_at_least_one() -> None:
+    rollout = spec.parse(declaration(rollout={"parallelism": "25%"})).rollout
+    assert [rollout.batch(nodes) for nodes in (1, 3, 4, 8, 10)] == [1, 1, 1, 2, 2]
+
+
+# --- Secrets ------------------------------------------------------------------------------------------------------
+
+#: Long enough not to be in a message by accident.
+SECRETS = st.text(st.sampled_from("aZ9 '\"%$\\\n#;é{}\x07"), min_size=4, max_size=20).map(lambda text: f"GEHEIM{text}GEHEIM")
+WRONG = st.one_of(
+    SECRETS.map(lambda text: text + "\0"), SECRETS.map(lambda text: text + "\ud800"), SECRETS.map(lambda text: [text]),
+    SECRETS.map(lambda text: {"x": text}), SECRETS.map(lambda text: (text, 1)), SECRETS, SECRETS.map(str.encode),
+)
+
+
+@st.composite
+def leaky(draw: st.DrawFn) -> dict[str, Any]:
+    """Wrong declarations with secrets wherever secrets belong, and where people put them by mistake."""
+    def some(right: st.SearchStrategy[Any]) -> Any:
+        return draw(st.one_of(right, WRONG))
+
+    mapping = st.dictionaries(st.sampled_from(["A", "B-C", "1", "PASSWORD", "SPT_NOENV"]), WRONG, max_size=3)
+    app = {"name": "shop", "env": some(mapping), "secrets": some(mapping), "broker_url": some(SECRETS),
+           "result_url": some(SECRETS), "broker_options": some(mapping)}
+    settings_ = st.dictionaries(st.sampled_from(["broker_url", "task_acks_late", "sentinel_kwargs", "x_password"]), WRONG)
+    group = {**draw(st.sampled_from([PROCESS, CELERY])), "env": some(mapping), "secrets": some(mapping),
+             "settings": some(settings_), "nodes": -1}
+    return declaration(group, app=app)
+
+
+@settings(deadline=None, max_examples=300)
+@given(leaky())
+def test_no_message_repeats_what_may_be_secret(raw: dict[str, Any]) -> None:
+    assert "GEHEIM" not in "\n".join(problems(raw))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.dictionaries(st.sampled_from(["A", "B", "DEBUG"]), SECRETS), SECRETS)
+def test_no_warning_repeats_what_may_be_secret(values: dict[str, str], url: str) -> None:
+    declared = spec.parse(declaration(
+        {**CELERY, "env": {"CELERY_BROKER": url}, "secrets": values},
+        app={"name": "shop", "secrets": {**values, "CELERY_LOADER": url}, "broker_url": f"redis://:{url}@h"}))
+    assert declared.warnings and "GEHEIM" not in str(declared.warnings)
