@@ -12,8 +12,8 @@ version_added: "0.1.0"
 author: Workfleet contributors
 description:
   - Puts a task into each queue, all at once, and waits until its result is in the result store.
-  - By default the task is C(celery.accumulate), which every Celery app has and which returns its arguments.
-    Nothing needs to be added to an app.
+  - By default the task is one that returns its arguments. For Celery it is C(celery.accumulate), which every app has.
+    For the other engines it is C(workfleet.probe), which the toolkit's runner registers. Nothing needs to be added to an app.
   - Speaks to Redis itself and needs no packages on the host it runs on. Broker and result store may be different.
   - A canary that no worker took is removed from its queue again.
     One that a busy worker holds is dropped by that worker, since it carries an expiry.
@@ -27,6 +27,10 @@ options:
     description: The result store, as C(app_result_url). Without one that is Redis the answer is C(not proved) at best.
     type: str
     default: ""
+  engine:
+    description: The engine of O(queues). With O(groups) each group tells its own.
+    type: str
+    default: celery
   queues:
     description: The queues. Required without O(groups).
     type: list
@@ -40,9 +44,9 @@ options:
     type: dict
     default: {}
   task:
-    description: The name of a task of the app's own, in place of C(celery.accumulate).
+    description: The name of a task of the app's own, in place of the canary.
     type: str
-    default: celery.accumulate
+    default: ""
   args:
     description: The positional arguments of O(task).
     type: list
@@ -124,12 +128,12 @@ probes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload
-from ..module_utils.workfleet.engines import celery_probe
+from ..module_utils.workfleet import engines, payload
+from ..module_utils.workfleet.engines import probe
 from ..module_utils.workfleet.errors import WorkfleetError
 
 ARGUMENTS = {
-    "broker_url": {"type": "str", "no_log": True}, "result_url": {"type": "str", "no_log": True},
+    "engine": {"type": "str"}, "broker_url": {"type": "str", "no_log": True}, "result_url": {"type": "str", "no_log": True},
     "queues": {"type": "list", "elements": "str"}, "timeout": {"type": "float"}, "broker_options": {"type": "dict"},
     "task": {"type": "str"}, "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict"},
     "must_return": {"type": "bool"}, "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"},
@@ -143,12 +147,12 @@ def main() -> None:
     try:
         values = payload.unpack(module.params["payload"], "task_probe")
         must_return = values.pop("must_return", True)
-        request = celery_probe.parse(values)
+        requests = [probe.parse(entry) for entry in values["requests"]]
         if module.check_mode:
-            proofs = celery_probe.not_proved(request.queues, "check mode: nothing was sent")
+            proofs = [proof for request in requests for proof in probe.not_proved(request.queues, "check mode: nothing was sent")]
         else:
-            proofs = celery_probe.probe(request)
-        probes = celery_probe.result(proofs)
+            proofs = [proof for request in requests for proof in engines.named(request.engine).probe(request)]
+        probes = probe.result(proofs)
         silent = [f"{proof.queue}: {proof.reason}" for proof in proofs if proof.ok is False]
         if silent and must_return:
             count = f"{len(silent)} of {len(proofs)} canaries did not come back"

@@ -10,17 +10,16 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet import en
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Declaration, Group
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "engine": {"type": "str", "default": "celery", "choices": list(engines.ENGINES)},
     "broker_url": {"type": "str", "no_log": True},
     "result_url": {"type": "str", "default": "", "no_log": True},
     "queues": {"type": "list", "elements": "str"},
     "timeout": {"type": "float", "default": 30},
     "broker_options": {"type": "dict", "default": {}},
-    "task": {"type": "str", "default": "celery.accumulate"},
+    "task": {"type": "str", "default": ""},
     "args": {"type": "list", "elements": "raw"},
     "kwargs": {"type": "dict", "default": {}},
     "must_return": {"type": "bool", "default": True},
@@ -29,8 +28,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "manager": {"type": "str"},
     "only": {"type": "str", "default": ""},
 }
-#: What stands for the queues in the arguments and is of no use to the module.
-DECLARATION = ("app", "groups", "manager", "only")
+#: What each request to an engine holds; its queues and its name come to it.
+REQUEST = ("broker_url", "result_url", "timeout", "broker_options", "task", "args", "kwargs")
 COLOURS = {"ok": "green", "not proved": "yellow", "failed": "red"}
 
 
@@ -43,16 +42,17 @@ class ActionModule(ActionBase):
         _, values = self.validate_argument_spec(ARGUMENTS)
         self.host = str((task_vars or {})["inventory_hostname"])
         if values["groups"] is not None:
-            values.update(self.declared(values))
-        if values["broker_url"] is None or values["queues"] is None:
+            queues = self.declared(values)
+        elif values["broker_url"] is None or values["queues"] is None:
             raise AnsibleActionFail("task_probe needs broker_url and queues, or app and groups")
-        if values["args"] is None:
-            # The built-in task returns what it is given; a task of the app's own is called without arguments.
-            values["args"] = ["workfleet"] if values["task"] == ARGUMENTS["task"]["default"] else []
-        if not values["queues"]:
+        else:
+            queues = {values["engine"]: values["queues"]}
+        asked = {name: values[name] for name in REQUEST}
+        requests = [{**asked, "engine": engine, "queues": list(names)} for engine, names in queues.items() if names]
+        if not requests:
             result.update(changed=False, probes=[])
             return result
-        sent = {name: value for name, value in values.items() if name not in DECLARATION}
+        sent = {"requests": requests, "must_return": values["must_return"]}
         result = self._execute_module(
             module_name="workfleet.core.task_probe", module_args={"payload": payload.pack(sent)}, task_vars=task_vars)
         for probe in result.get("probes", []):
@@ -60,19 +60,25 @@ class ActionModule(ActionBase):
             self.say(probe["queue"], probe["state"], probe["reason"] or f"there and back{took}")
         return result
 
-    def declared(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the broker and the queues of the groups that should run; say of the others why they are not proved."""
+    def declared(self, values: dict[str, Any]) -> dict[str, list[str]]:
+        """Return the queues of the groups that should run, by engine; say of the others why they are not proved.
+
+        Where the declared app has its queues and its results goes into ``values``.
+        """
         declaration = actions.declaration(values, self.host)
         only = actions.only(values, declaration)
-        queues: dict[str, None] = {}
+        queues: dict[str, list[str]] = {}
         for group in declaration.groups:
             if only is None or group.name in only:
                 why = excuse(group)
                 if why:
                     self.say(group.name, "not proved", why)
                 else:
-                    queues.update(dict.fromkeys(engines.named(group.engine).queues(group)))
-        return {"queues": list(queues), **dict(stores(declaration))}
+                    known = queues.setdefault(group.engine, [])
+                    known += [queue for queue in engines.named(group.engine).queues(group) if queue not in known]
+        app = declaration.app
+        values.update(broker_url=app.broker_url, result_url=app.result_url, broker_options=dict(app.broker_options))
+        return queues
 
     def say(self, what: str, state: str, why: str) -> None:
         """Show one line."""
@@ -88,11 +94,3 @@ def excuse(group: Group) -> str:
     if group.command and not group.queues:
         return "its queues stand in its command, which is not read"
     return ""
-
-
-def stores(declaration: Declaration) -> Iterator[tuple[str, Any]]:
-    """Yield where the declared app has its queues and its results."""
-    app = declaration.app
-    yield "broker_url", app.broker_url
-    yield "result_url", app.result_url
-    yield "broker_options", dict(app.broker_options)

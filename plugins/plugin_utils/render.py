@@ -151,7 +151,8 @@ def environment(app: App, group: Group, place: Place) -> tuple[dict[str, str], s
     The app's, then the group's; the broker's URLs under the engine's names; the engine's own; PATH begins with the virtualenv.
     """
     engine = engines.named(group.engine)
-    broker = dict.fromkeys(engine.broker_env if app.broker_env is None else app.broker_env, app.broker_url)
+    broker_env = engine.broker_env if app.broker_env is None else app.broker_env
+    broker = dict.fromkeys((*engine.runner_env, *broker_env), app.broker_url)
     result = dict.fromkeys(engine.result_env if app.result_env is None else app.result_env, app.result_url)
     urls = {name: url for name, url in {**broker, **result}.items() if url}
     own = engine.environment(group, place)

@@ -9,6 +9,7 @@ import pytest
 
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import celery_probe, celery_wire
+from plugins.module_utils.workfleet.engines import probe as probes
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.celery_fleet import Fleet, fleet, until
 
@@ -28,10 +29,10 @@ def workers() -> Iterator[Fleet]:
         yield started
 
 
-def probe(workers: Fleet, *queues: str, **changed: Any) -> dict[str, celery_probe.Proof]:
+def probe(workers: Fleet, *queues: str, **changed: Any) -> dict[str, probes.Proof]:
     """Probe with a short patience."""
     given = {"broker_url": workers.url, "result_url": workers.url, "queues": queues, "timeout": 5.0, **changed}
-    return {proof.queue: proof for proof in celery_probe.probe(celery_probe.parse(given))}
+    return {proof.queue: proof for proof in celery_probe.probe(probes.parse(given))}
 
 
 def messages(workers: Fleet) -> int:
@@ -114,7 +115,7 @@ def test_nothing_is_sent_where_the_result_store_cannot_be_reached(workers: Fleet
 @pytest.mark.parametrize("wrong", [{"queues": []}, {"queues": ["a", ""]}, {"timeout": 0}])
 def test_what_cannot_be_probed_is_refused(workers: Fleet, wrong: dict[str, Any]) -> None:
     with pytest.raises(WorkfleetError, match=next(iter(wrong))):
-        celery_probe.parse({"broker_url": workers.url, "queues": ["a"], **wrong})
+        probes.parse({"broker_url": workers.url, "queues": ["a"], **wrong})
 
 
 def test_an_app_that_keeps_no_results_is_proved_all_the_same(workers: Fleet) -> None:

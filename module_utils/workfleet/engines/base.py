@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .probe import Proof, Request, not_proved
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -53,6 +55,8 @@ class Engine:
     #: Environment names that receive the broker's and the result store's URL.
     broker_env: tuple[str, ...] = ()
     result_env: tuple[str, ...] = ()
+    #: The name under which the engine's runner is handed the broker's URL, whatever ``app_broker_env`` names for the app.
+    runner_env: tuple[str, ...] = ()
     #: Whether nodes can be asked over the broker.
     speaks = False
 
@@ -98,3 +102,7 @@ class Engine:
     def waiting(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
         """Return how many tasks wait in each queue."""
         return {}
+
+    def probe(self, request: Request) -> list[Proof]:
+        """Send a canary through each queue and say what became of it, in the order of the queues."""
+        return not_proved(request.queues, f"engine {self.name} has no canary")

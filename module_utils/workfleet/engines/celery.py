@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
-from . import celery_options, celery_settings, celery_wire
+from . import celery_options, celery_probe, celery_settings, celery_wire
 from .base import Engine, Place, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..spec import App, Group
+    from .probe import Proof, Request
 
 DEFAULT_QUEUE = "celery"
 
@@ -91,6 +92,10 @@ class Celery(Engine):
     def waiting(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
         """Sum over the lists of all priorities."""
         return celery_wire.waiting(url, queues, options)
+
+    def probe(self, request: Request) -> list[Proof]:
+        """Send ``celery.accumulate``, which every app has."""
+        return celery_probe.probe(request)
 
 
 ENGINE = Celery()

@@ -10,55 +10,21 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
-from ..errors import WorkfleetError
 from .celery_wire import TaskMessage, Wire, inspect, queue_depths, task_message
+from .probe import Proof, not_proved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from .probe import Request
 
 BUILT_IN_TASK = "celery.accumulate"
 _FINAL = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED")
 _GRACE = 60.0  # seconds that the clocks of this host and a worker's may differ before a canary is dropped untried
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.005, 0.05
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to probe; the URLs are secret."""
-
-    broker_url: str
-    result_url: str = ""
-    queues: Sequence[str] = ()
-    timeout: float = 30.0
-    broker_options: Mapping[str, Any] = field(default_factory=dict)
-    task: str = BUILT_IN_TASK
-    args: Sequence[Any] = ("workfleet",)
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What became of a queue's canary. ``ok`` is ``None`` where it can neither be proved nor denied."""
-
-    queue: str
-    ok: bool | None
-    state: str
-    seconds: float | None = None
-    reason: str | None = None
-
-
-def not_proved(queues: Sequence[str], reason: str) -> list[Proof]:
-    """The same ignorance of all queues."""
-    return [Proof(queue, None, "not proved", None, reason) for queue in queues]
-
-
-def result(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
-    """Proofs as JSON-ready values."""
-    return [asdict(proof) for proof in proofs]
 
 
 def probe(request: Request) -> list[Proof]:
@@ -83,9 +49,10 @@ class _Flight:
 
     def __init__(self, request: Request, wire: Wire, broker: resp.Client, results: resp.Client | None) -> None:
         self.request, self.wire, self.broker, self.results = request, wire, broker, results
+        self.task, self.args = request.call(BUILT_IN_TASK)
         expires = request.timeout + _GRACE
         self.canaries = [
-            task_message(request.task, queue, request.args, request.kwargs, expires, ignore_result=results is None)
+            task_message(self.task, queue, self.args, request.kwargs, expires, ignore_result=results is None)
             for queue in dict.fromkeys(request.queues)
         ]
         self.proved: dict[str, Proof] = {}
@@ -142,8 +109,8 @@ class _Flight:
         if state == "REVOKED":
             reason = "a worker dropped the canary as expired: its clock differs from this host's by a minute or more"
         elif state != "SUCCESS":
-            reason = f"the task {self.request.task} ended as {state}: {_exception(value)}"
-        elif self.request.task == BUILT_IN_TASK and value != list(self.request.args):
+            reason = f"the task {self.task} ended as {state}: {_exception(value)}"
+        elif self.task == BUILT_IN_TASK and value != list(self.args):
             reason = f"the task {BUILT_IN_TASK} returned something else than it was given: is it replaced in this app?"
         else:
             return Proof(canary.queue, True, "ok", self._seconds())
@@ -208,13 +175,3 @@ def _exception(value: Any) -> str:
         message = value.get("exc_message")
         return f"{value['exc_type']}: {' '.join(map(str, message)) if isinstance(message, list) else message}"
     return str(value)
-
-
-def parse(values: Mapping[str, Any]) -> Request:
-    """Read a payload; raises on what cannot be probed."""
-    request = Request(**{name: value for name, value in values.items() if value is not None})
-    if not request.queues or not all(isinstance(queue, str) and queue for queue in request.queues):
-        raise WorkfleetError("queues: name at least one queue to probe")
-    if request.timeout <= 0:
-        raise WorkfleetError(f"timeout = {request.timeout:g}: must be above 0 seconds")
-    return request
