@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -53,7 +54,8 @@ class Fleet:
         self.workers: list[str] = listing["workers"]["hosts"]
         self.redis: str = listing["redis"]["hosts"][0]
         self.worker = self.workers[0]
-        self.vars: dict[str, Any] = listing["_meta"]["hostvars"][self.worker]
+        self.hostvars: dict[str, dict[str, Any]] = listing["_meta"]["hostvars"]
+        self.vars = self.hostvars[self.worker]
         self.app: str = self.vars["app_name"]
 
     # -- as a user --------------------------------------------------------------------------------------------------
@@ -136,8 +138,16 @@ class Fleet:
                        check=True, capture_output=True)
 
     def wait_until_reachable(self, host: str, seconds: float = 30) -> None:
-        """Wait until a host takes ssh connections."""
-        wait(lambda: "active" in self.run(host, "systemctl", "is-active", "ssh", check=False).split(), seconds)
+        """Wait until a host takes ssh connections: after a reboot its address has another MAC, which takes its time."""
+
+        def answers() -> bool:
+            try:
+                socket.create_connection((self.hostvars[host]["ansible_host"], 22), timeout=1).close()
+            except OSError:
+                return False
+            return True
+
+        wait(answers, seconds)
 
     def wait_until_ready(self, seconds: float = 60) -> None:
         """Wait until all declared nodes are ready and nothing is wrong."""
