@@ -5,25 +5,13 @@ The table is compared with the installed Celery by a test, so that a new option 
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
+
+from . import options as engine_options
+from .options import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option: its flag, what a value must be (``kind``), since which Celery it exists, and why it is refused."""
-
-    flag: str
-    kind: str = "text"
-    minimum: float = 0
-    choices: tuple[str, ...] = ()
-    since: str = ""
-    refused: str = ""
-
+    from collections.abc import Mapping, Sequence
 
 _POOLS = ("prefork", "eventlet", "gevent", "solo", "processes", "threads", "custom")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
@@ -68,28 +56,9 @@ OPTIONS: dict[str, Option] = {
 }
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that there is no such name; the nearest of the known ones stands first."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{kind}.{name}: no such name; {hint}Known: {', '.join(known)}"
-
-
 def check(options: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a group's ``options``, one sentence each."""
-    usable = [name for name, option in OPTIONS.items() if not option.refused]
-    problems = []
-    for name, value in options.items():
-        option = OPTIONS.get(name)
-        if option is None:
-            problems.append(unknown("options", name, usable))
-        elif option.refused:
-            problems.append(f"options.{name}: refused: {option.refused}")
-        else:
-            wanted = _wanted(option, value)
-            problems += [f"options.{name} = {value!r}: must be {wanted}"] if wanted else []
-    return problems or _across(options)
+    return engine_options.check(OPTIONS, options, _KINDS) or _across(options)
 
 
 def _across(options: Mapping[str, Any]) -> list[str]:
@@ -106,39 +75,16 @@ def _across(options: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _number(kinds: tuple[type, ...], name: str) -> Callable[[Option, Any], str]:
-    def wanted(option: Option, value: Any) -> str:
-        if type(value) in kinds and value >= option.minimum:
-            return ""
-        return f"{name}, {option.minimum:g} or more" if option.minimum >= 1 else f"{name} above 0"
-    return wanted
-
-
 def _wanted_pair(_: Option, value: Any) -> str:
     pair = autoscale_pair(value)
     return "" if pair and pair[0] >= 1 else "[MAX, MIN], two whole numbers, MAX at least 1, or the text \"MAX,MIN\""
 
 
-def _wanted_list(_: Option, value: Any) -> str:
-    names = value if isinstance(value, (list, tuple)) else ()
-    right = names and all(isinstance(name, str) and name and "," not in name for name in names)
-    return "" if right else "a list of names, none of them empty or with a comma"
+def _wanted_choice(option: Option, value: Any) -> str:
+    return "" if _choice(option, value) else f"one of {', '.join(option.choices)}"
 
 
-_WANTED: dict[str, Callable[[Option, Any], str]] = {
-    "flag": lambda _, value: "" if isinstance(value, bool) else "true or false",
-    "text": lambda _, value: "" if isinstance(value, str) and value else "a text that is not empty",
-    "int": _number((int,), "a whole number"),
-    "float": _number((int, float), "a number of seconds"),
-    "choice": lambda option, value: "" if _choice(option, value) else f"one of {', '.join(option.choices)}",
-    "list": _wanted_list,
-    "pair": _wanted_pair,
-}
-
-
-def _wanted(option: Option, value: Any) -> str:
-    """What a value should have been; empty where it is right."""
-    return _WANTED[option.kind](option, value)
+_KINDS: dict[str, engine_options.Kind] = {"choice": _wanted_choice, "pair": _wanted_pair}
 
 
 def _choice(option: Option, value: Any) -> str | None:

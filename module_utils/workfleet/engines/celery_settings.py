@@ -11,7 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from .celery_options import unknown
+from .options import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
