@@ -148,6 +148,17 @@ def directory(path: str, *, mode: int = 0o755, owner: str | None = None, group: 
         raise WorkfleetError(f"cannot make the directory {path}: {error.strerror}") from error
 
 
+def link(target: str, path: str) -> None:
+    """Make ``path`` a symbolic link to ``target``, in one step."""
+    temporary = f"{path}.workfleet-new"
+    try:
+        remove(temporary)
+        os.symlink(target, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WorkfleetError(f"cannot link {path}: {error.strerror}") from error
+
+
 def remove(path: str) -> None:
     """Remove a file, a link or a whole directory; one that is not there is fine."""
     try:

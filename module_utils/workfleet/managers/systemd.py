@@ -108,8 +108,14 @@ class Systemd(Manager):
         systemctl("daemon-reload")
 
     def enable(self, names: Sequence[Name]) -> None:
-        """Link the units below multi-user.target."""
-        systemctl("enable", "--quiet", "--no-reload", "--", *units(names))
+        """Link the units below multi-user.target.
+
+        By hand: ``systemctl enable --no-reload`` leaves systemd 257 thinking that every unit needs a reload, and
+        with a reload it costs as much as that.
+        """
+        host.directory(WANTS)
+        for name in names:
+            host.link(self.path(name), f"{WANTS}/{name}.service")
 
     def disable(self, names: Sequence[Name]) -> None:
         """Unlink the units. By hand: ``systemctl disable`` refuses a unit whose file is gone."""
