@@ -119,7 +119,7 @@ class Renderer:
         return {
             "app": app.name, "group": group.name, "slot": self.tokens["slot"], "unit": unit, "generation": self.tokens["generation"],
             "engine": group.engine, "user": app.user, "user_group": app.group, "directory": place.directory, "command": command,
-            "launch": [*launch, "--", *command],
+            "launch": [*launch, "--", *command] if all(map(sound, command)) else [*launch, "--json", command_json(command)],
             "launch_json": [*launch, "--json", command_json(command)],
             "environment": values, "notifies": engine.notifies(group), "has_children": engine.has_children(group),
             "stop_seconds": group.stop_seconds,
@@ -148,7 +148,7 @@ class Renderer:
 def environment(app: App, group: Group, place: Place) -> tuple[dict[str, str], set[str]]:
     """Return a node's environment and the names in it that are secret.
 
-    The app's, then the group's; the broker's URLs under the engine's names; the engine's own; PATH begins with the virtualenv.
+    The broker's URLs under the engine's names, then what is declared, as in ``app.env``; PATH begins with the virtualenv.
     """
     engine = engines.named(group.engine)
     broker_env = engine.broker_env if app.broker_env is None else app.broker_env
@@ -159,7 +159,7 @@ def environment(app: App, group: Group, place: Place) -> tuple[dict[str, str], s
     if place.environment:
         own["PATH"] = f"{place.environment}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         own["VIRTUAL_ENV"] = place.environment
-    declared = {**app.env, **urls, **app.secrets, **group.env, **group.secrets}
+    declared = {**urls, **app.env, **app.secrets, **group.env, **group.secrets}
     whole = {**own, **declared}
     if "PYTHONPATH" in own and "PYTHONPATH" in declared:
         whole["PYTHONPATH"] = f"{own['PYTHONPATH']}:{declared['PYTHONPATH']}"
@@ -178,6 +178,11 @@ def sandbox(group: Group, declared: Declaration) -> list[tuple[str, str]]:
     if paths:
         lines.append(("ReadWritePaths", " ".join(unit_word(path) for path in paths)))
     return lines
+
+
+def sound(word: str) -> bool:
+    """Whether systemd takes a word: it refuses a file, and cannot show a unit, with what unicode calls no characters."""
+    return not any(0xFDD0 <= ord(char) <= 0xFDEF or ord(char) & 0xFFFE == 0xFFFE for char in word)
 
 
 def unit_words(words: Iterable[str]) -> str:

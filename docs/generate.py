@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""Write docs/reference/ from what the code itself says, and the list of decisions: ``python docs/generate.py``.
+
+Roles tell by their argument specs, modules by their DOCUMENTATION, the Celery engine by its table of options. A test
+compares the pages with what this would write.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from plugins.module_utils.workfleet.engines import celery_options  # noqa: E402 - found by the line above
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
+HEAD = "<!-- Written by docs/generate.py; changes belong where it takes them from. -->\n"
+MARKUP = re.compile(r"\b(?:RV|[CVOMIB])\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
+
+
+def pages() -> dict[str, str]:
+    """Return every page by its path below docs."""
+    roles = {path.name: load(path / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+             for path in sorted((ROOT / "roles").iterdir())}
+    modules = {path.stem: documentation(path) for path in sorted((ROOT / "library").glob("*.py"))}
+    found = {f"reference/role-{name}.md": role_page(name, spec) for name, spec in roles.items()}
+    found |= {f"reference/module-{name}.md": module_page(name, texts) for name, texts in modules.items()}
+    found["reference/celery-options.md"] = celery_page()
+    found["reference/README.md"] = index(roles, modules)
+    found["decisions/README.md"] = decisions()
+    return {name: f"{HEAD}\n{text.rstrip()}\n" for name, text in found.items()}
+
+
+def index(roles: Mapping[str, Any], modules: Mapping[str, Any]) -> str:
+    """Return the page that leads to the others."""
+    lines = ["# Reference", "", "| role | |", "|---|---|"]
+    lines += [f"| [{name}](role-{name}.md) | {text(spec['short_description'])} |" for name, spec in roles.items()]
+    lines += ["", "| module | |", "|---|---|"]
+    lines += [f"| [{name}](module-{name}.md) | {text(texts['DOCUMENTATION']['short_description'])} |"
+              for name, texts in modules.items()]
+    return "\n".join([*lines, "", "[The options of `celery worker`](celery-options.md)"])
+
+
+def decisions() -> str:
+    """Return the list of decisions, by the titles of their pages."""
+    lines = ["# Decisions", "", "What was settled, each with the question and the facts it was settled by.", ""]
+    for path in sorted((DOCS / "decisions").glob("[0-9]*.md")):
+        title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        lines.append(f"- [{title}]({path.name})")
+    return "\n".join(lines)
+
+
+def role_page(name: str, spec: Mapping[str, Any]) -> str:
+    """Return a role's variables."""
+    lines = [f"# Role {name}", "", *paragraphs(spec["description"]), "", "## Variables", "", *option_table(spec["options"])]
+    for option, entry in spec["options"].items():
+        lines += below(option, entry)
+    return "\n".join(lines)
+
+
+def below(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tables of what is inside of an option, and inside of that."""
+    if "options" in entry:
+        yield from ("", f"## {'An entry of ' if entry['type'] == 'list' else ''}`{name}`", "", *option_table(entry["options"]))
+        for inner, options in entry["options"].items():
+            yield from below(f"{name}.{inner}", options)
+
+
+def module_page(name: str, texts: Mapping[str, Any]) -> str:
+    """Return a module's page."""
+    doc = texts["DOCUMENTATION"]
+    options = {key: entry for key, entry in doc["options"].items() if key not in ("payload", "archive")}
+    lines = [f"# Module workfleet.core.{name}", "", text(doc["short_description"]) + ".", "", *paragraphs(doc["description"])]
+    if options:
+        lines += ["", "## Options", "", *option_table(options)]
+    modes = doc.get("attributes", {})
+    if modes:
+        lines += ["", "## Check and diff mode", "", "| mode | support | |", "|---|---|---|"]
+        lines += [f"| {key.removesuffix('_mode')} | {mode['support']} | {cell(mode.get('description', ''))} |"
+                  for key, mode in modes.items()]
+    lines += ["", "## Example", "", "```yaml", texts["EXAMPLES"].strip(), "```"]
+    if texts["RETURN"]:
+        lines += ["", "## Returned", "", "| key | type | when | |", "|---|---|---|---|"]
+        lines += [f"| `{key}` | {entry['type']} | {entry.get('returned', '')} | {cell(entry['description'])} |"
+                  for key, entry in texts["RETURN"].items()]
+    return "\n".join(lines)
+
+
+def celery_page() -> str:
+    """Return the table of ``options`` of a group whose engine is celery."""
+    lines = ["# Options of `celery worker`", "",
+             "What `options` of a group may hold where its `engine` is `celery`: Celery 5.3 to 5.7, names with `_`.", "",
+             "| option | flag | value | since |", "|---|---|---|---|"]
+    usable = {name: option for name, option in celery_options.OPTIONS.items() if not option.refused}
+    for name, option in usable.items():
+        value = ", ".join(f"`{choice}`" for choice in option.choices) or VALUES[option.kind]
+        lines.append(f"| `{name}` | `{option.flag}` | {value} | {option.since} |")
+    lines += ["", "Refused, and why:", "", "| option | reason |", "|---|---|"]
+    lines += [f"| `{name}` | {option.refused} |" for name, option in celery_options.OPTIONS.items() if option.refused]
+    return "\n".join(lines)
+
+
+VALUES = {"text": "a text", "flag": "`true`, `false`", "int": "a whole number", "float": "seconds", "list": "a list of names",
+          "pair": "`[MAX, MIN]`"}
+
+
+def option_table(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a table of options."""
+    lines = ["| name | type | default | |", "|---|---|---|---|"]
+    for name, entry in options.items():
+        kind = f"list of {entry['elements']}" if "elements" in entry else entry["type"]
+        choices = " · ".join(f"`{choice}`" for choice in entry.get("choices", ()) if choice != "")
+        said = cell(entry["description"]) + (f" One of {choices}." if choices else "") + (" Secret." if entry.get("no_log") else "")
+        lines.append(f"| `{name}` | {kind} | {default(entry)} | {said} |")
+    return lines
+
+
+def default(entry: Mapping[str, Any]) -> str:
+    """Return an option's default as a cell."""
+    if entry.get("required"):
+        return "required"
+    if entry.get("default") in (None, ""):
+        return ""
+    value = entry["default"]
+    return f"`{yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix('...' + chr(10)).strip()}`"
+
+
+def cell(description: str | list[str]) -> str:
+    """Return a description as one line."""
+    return " ".join(paragraphs(description)).replace("|", "\\|")
+
+
+def paragraphs(description: str | list[str]) -> list[str]:
+    """Return a description's sentences in Markdown."""
+    return [text(part) for part in ([description] if isinstance(description, str) else description)]
+
+
+def text(source: str) -> str:
+    """Turn Ansible's markup into Markdown's."""
+    return MARKUP.sub(lambda found: f"`{found[1]}`", " ".join(source.split()))
+
+
+def load(path: Path) -> Any:
+    """Return a YAML file."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def documentation(path: Path) -> dict[str, Any]:
+    """Return what a module says of itself, without running it."""
+    found: dict[str, Any] = {"DOCUMENTATION": {}, "EXAMPLES": "", "RETURN": {}}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in found:
+            said = ast.literal_eval(node.value)
+            found[node.targets[0].id] = said if node.targets[0].id == "EXAMPLES" else yaml.safe_load(said) or {}
+    found["EXAMPLES"] = found["EXAMPLES"].replace("---\n", "", 1)
+    found["DOCUMENTATION"].setdefault("options", {})
+    return found
+
+
+def main() -> None:
+    """Write all pages anew."""
+    shutil.rmtree(REFERENCE, ignore_errors=True)
+    REFERENCE.mkdir(parents=True)
+    for name, page in pages().items():
+        (DOCS / name).write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The reference says what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from docs import generate  # which needs yaml
+
+PLAYBOOKS = Path(generate.ROOT) / "playbooks"
+
+
+def test_the_reference_is_current() -> None:
+    here = {path.relative_to(generate.DOCS).as_posix() for path in generate.REFERENCE.iterdir()} | {"decisions/README.md"}
+    written = {name: (generate.DOCS / name).read_text(encoding="utf-8") for name in here}
+    assert written == generate.pages(), "run python docs/generate.py"
+
+
+def test_every_playbook_is_in_the_table_and_no_other_is_said_to_be_there() -> None:
+    page = (generate.ROOT / "docs" / "playbooks.md").read_text(encoding="utf-8")
+    there = page.partition("## Not there yet")[0]
+    assert {path.name for path in PLAYBOOKS.glob("*.yml")} == {
+        line.split("`")[1] for line in there.splitlines() if line.startswith("| `")}
+
+
+def test_links_inside_the_documentation_lead_somewhere() -> None:
+    pages = [generate.ROOT / "README.md", *(generate.ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
