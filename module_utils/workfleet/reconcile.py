@@ -186,6 +186,7 @@ class Reconciler:
         service = self.manager.prepare(self.wanted)
         seen = self.observe()
         made = self.make_plan(seen)
+        outcome.stale, outcome.present = stale(made), [node.present for node in seen]
         self.describe(made, seen, service, outcome)
         if not self.check and (outcome.steps or outcome.waiting or self.unready(made, seen)):
             outcome.steps = done = []
@@ -193,10 +194,6 @@ class Reconciler:
                 self.manager.install(self.wanted)
                 done += service_steps(service)
             outcome.more = not self.work(outcome, done)
-            seen = self.observe()
-            made = self.make_plan(seen)
-        outcome.stale = sum(item.action == "start" for phase in made.rollout for item in phase.steps)
-        outcome.present = [node.present for node in seen]
         return outcome
 
     def describe(self, made: plan.Plan, seen: list[plan.Seen], service: list[str], outcome: Outcome) -> None:
@@ -249,8 +246,10 @@ class Reconciler:
         with Lock(self.request) as lock:
             checked = False
             while True:
-                made = self.make_plan(self.observe())
-                lock.is_kept = not self.settled(made, outcome)
+                seen = self.observe()
+                made = self.make_plan(seen)
+                outcome.stale = stale(made)
+                lock.is_kept = not self.settled(made, seen, outcome)
                 phases = made.phases(rollout=self.request.with_rollout)
                 if lock.is_kept or not phases:
                     return not lock.is_kept
@@ -345,7 +344,7 @@ class Reconciler:
         """Wait until no process of these nodes is left; return False at the deadline."""
         left = set(names)
         while left:
-            up = {node.name: node for node in self.manager.present() if node.is_up}
+            up = {node.name: node for node in self.manager.present_of(sorted(left)) if node.is_up}
             left &= set(up)
             if not left:
                 break
@@ -358,12 +357,16 @@ class Reconciler:
 
     def stopping(self, names: Sequence[Name]) -> list[Name]:
         """Return those of these nodes that are on their way down."""
-        return [node.name for node in self.manager.present() if node.activity == "stopping" and node.name in names]
+        return [node.name for node in self.manager.present_of(names) if node.activity == "stopping"]
 
-    def settled(self, made: plan.Plan, outcome: Outcome) -> bool:
-        """Wait until the nodes that were started, and any that is still starting, are ready and stay so."""
+    def settled(self, made: plan.Plan, seen: Sequence[plan.Seen], outcome: Outcome) -> bool:
+        """Wait until the nodes that were started, and any that is still starting, are ready and stay so.
+
+        ``seen`` was there a moment ago; only nodes that keep us waiting are looked at again.
+        """
+        present = {node.name: node.present for node in seen}
         while True:
-            present = {node.name: node for node in self.manager.present()}
+            outcome.present = [present[name] for name in sorted(present)]
             watched = {name for name in present if str(name) in outcome.waiting}
             mine = [name for name in made.wanted if name in present and self.groups[name.group].state == "started"]
             for name in sorted({*watched, *mine}):
@@ -380,6 +383,9 @@ class Reconciler:
             if time.monotonic() > self.deadline:
                 return False
             time.sleep(POLL_SECONDS)
+            awaited = {*unready, *young}
+            present = {name: node for name, node in present.items() if name not in awaited}
+            present.update((node.name, node) for node in self.manager.present_of(sorted(awaited)))
 
     def is_ready(self, node: Present) -> bool:
         """Whether a node consumes, as far as its runner tells; one without a runner is ready when it is up."""
@@ -467,6 +473,11 @@ class Lock:
 def uptime() -> float:
     """Return the seconds since boot, which nobody sets to another time."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def stale(made: plan.Plan) -> int:
+    """Return how many running nodes a plan would replace."""
+    return sum(item.action == "start" for phase in made.rollout for item in phase.steps)
 
 
 def current_release(root: str) -> str | None:
