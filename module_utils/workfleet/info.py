@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from . import engines
 from .engines.base import Report
 from .errors import WorkfleetError
+from .plan import is_current
 
 if TYPE_CHECKING:
     from .managers.base import Name, Present
@@ -73,14 +74,14 @@ def entry(reconciler: Reconciler, node: Present, answer: Report | None, *, reach
     declared = next((intent for intent in reconciler.intents if intent.group == node.name.group), None)
     state, reason = judge(reconciler, node, group, answer, reached=reached)
     report = answer or Report()
+    current = None if declared is None or (node.is_up and node.generation is None) else is_current(node, declared.generation)
     release = release_of(node)
     return {
         "group": node.name.group, "slot": node.name.slot, "incarnation": node.name.incarnation, "unit": str(node.name),
         "engine": group.engine if group else None,
         "node": reconciler.filled(group.node_name, node.name, "") if group else None,
         "state": state, "reason": reason, "pid": node.pid, "generation": node.generation, "release": release,
-        "current": None if declared is None or (node.is_up and node.generation is None)
-        else (node.generation if node.is_up else node.file_generation) == declared.generation,
+        "current": current,
         "uptime_seconds": tenths(node.uptime_seconds), "draining_seconds": tenths(node.stopping_seconds), "restarts": node.restarts,
         "memory_bytes": node.memory_bytes, "cpu_seconds": node.cpu_seconds,
         "concurrency": report.concurrency, "running": report.running, "reserved": report.reserved, "processed": report.processed,
@@ -88,7 +89,9 @@ def entry(reconciler: Reconciler, node: Present, answer: Report | None, *, reach
     }
 
 
-def judge(reconciler: Reconciler, node: Present, group: GroupRequest | None, answer: Report | None, *, reached: bool) -> tuple[str, str | None]:
+def judge(
+    reconciler: Reconciler, node: Present, group: GroupRequest | None, answer: Report | None, *, reached: bool
+) -> tuple[str, str | None]:
     """Return a node's state and the reason where it needs one."""
     if node.activity == "stopped":
         return "stopped", None
@@ -105,10 +108,13 @@ def judge(reconciler: Reconciler, node: Present, group: GroupRequest | None, ans
     if reached and answer is None:
         return "unresponsive", "no answer over the broker"
     if answer is not None and answer.pid is not None and node.pid is not None and answer.pid != node.pid:
-        return "failed", f"wrapper: the worker is process {answer.pid}, but the unit's main process is {node.pid}; a stop would kill its tasks"
+        return "failed", (f"wrapper: the worker is process {answer.pid}, but the unit's main process is {node.pid}; "
+                          "a stop would kill its tasks")
     if answer is not None and answer.queues is not None:
+        # What is declared now is no measure for a node that was started before.
+        declared = next(intent for intent in reconciler.intents if intent.group == group.name)
         lacking = sorted(set(group.queues) - set(answer.queues))
-        if lacking and node.record is not None:
+        if lacking and node.generation == declared.generation:
             return "unresponsive", f"does not consume {', '.join(lacking)}"
     if not node.is_up or (node.record is None and node.generation is None):
         return "unknown", "what it was started with cannot be read"
@@ -166,5 +172,6 @@ def queues(reconciler: Reconciler, problems: list[str]) -> list[dict[str, Any]]:
             except WorkfleetError as error:
                 problems.append(f"the queues cannot be read: {error}")
         unknown = dict.fromkeys(("unacknowledged", "running", "scheduled", "dead", "oldest_age_seconds"))
-        found += [{"queue": queue, "engine": name, "waiting": waiting.get(queue), **unknown, "oldest_age_is": "unknown"} for queue in wanted]
+        found += [{"queue": queue, "engine": name, "waiting": waiting.get(queue), **unknown, "oldest_age_is": "unknown"}
+                  for queue in wanted]
     return found
