@@ -133,4 +133,4 @@ def celery(machine: Machine, nodes: int, rounds: int) -> dict[str, Any]:
     states = [node["state"] for node in told["result"]["nodes"]]
     assert states == ["ready"] * nodes, told["result"]["problems"]
     assert all(node["processed"] is not None for node in told["result"]["nodes"])
-    return {"seconds": told["seconds"], "memory_bytes": told["memory_bytes"], "no_op": no_op}
+    return {**told, "no_op": no_op}

@@ -12,40 +12,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTS = ROOT / "molecule" / "resources" / "hosts"
-IDIOM = ROOT / "tests" / "bench" / "idiom" / "site.yml"
+HERE = Path(__file__).resolve().parent
+IDIOM = HERE / "idiom" / "site.yml"
 APP = "bench"
 UNITS = "/etc/systemd/system"
-
-# What the bench reads on a host: every node's process with its start time, and a digest of every file of a node.
-WORLD = """
-import glob, hashlib, json, subprocess
-show = subprocess.run(["systemctl", "show", "--property=Id,MainPID,ExecMainStartTimestampMonotonic", "--", "{units}"],
-                      capture_output=True, text=True, check=True).stdout
-processes = {{}}
-for block in show.strip().split("\\n\\n"):
-    told = dict(line.split("=", 1) for line in block.splitlines())
-    if told.get("MainPID", "0") != "0":
-        with open("/proc/" + told["MainPID"] + "/cmdline") as file:
-            assert file.read() == "/bin/sleep\\0infinity\\0", told
-        processes[told["Id"][:-len(".service")]] = [told["MainPID"], told["ExecMainStartTimestampMonotonic"]]
-files = {{path: hashlib.sha256(open(path, "rb").read()).hexdigest()
-         for path in glob.glob("{folder}/{units}") + glob.glob("/opt/{app}/env/*.env")}}
-print(json.dumps({{"processes": processes, "files": files}}))
-"""
-# Run a module's file as Ansible left it on the host, as often as is asked for: seconds of the whole process, and the
-# peak of its resident memory in bytes.
-INSIDE = """
-import glob, json, os, resource, subprocess, sys, time
-module = max(glob.glob("/root/.ansible/tmp/*/AnsiballZ_{module}.py"), key=os.path.getmtime)
-seconds = []
-for _ in range({rounds}):
-    begun = time.perf_counter()
-    done = subprocess.run([sys.executable, module], capture_output=True, text=True, check=True)
-    seconds.append(time.perf_counter() - begun)
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-print(json.dumps({{"seconds": seconds, "memory_bytes": peak, "size_bytes": os.path.getsize(module),
-                  "result": json.loads(done.stdout)}}))
-"""
 
 
 @dataclass(frozen=True)
@@ -88,9 +58,17 @@ class Machine:
         """Run a command on the host, outside of what is timed."""
         return subprocess.run([HOSTS, "run", self.name, *argv], check=True, capture_output=True, text=True).stdout
 
+    def told(self, script: str, *arguments: str) -> dict[str, Any]:
+        """Return what one of our scripts for hosts prints there."""
+        with (HERE / "on_host" / f"{script}.py").open() as program:
+            done = subprocess.run([HOSTS, "run", self.name, "python3", "-", *arguments], stdin=program, check=True,
+                                  stdout=subprocess.PIPE)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
     def world(self, units: str = f"workfleet.{APP}.*.service", app: str = APP) -> World:
         """Look at the host's nodes."""
-        told = json.loads(self.run("python3", "-c", WORLD.format(units=units, folder=UNITS, app=app)))
+        told = self.told("world", units, f"/opt/{app}/env")
         return World({unit: (pid, begun) for unit, (pid, begun) in told["processes"].items()}, told["files"])
 
     def ping(self) -> float:
@@ -119,7 +97,7 @@ class Machine:
         """Have Ansible leave a module's file on the host, and run that without Ansible: seconds, memory, result."""
         subprocess.run(["ansible-playbook", "-i", str(self.inventory), str(ROOT / "playbooks" / f"{playbook}.yml")],
                        check=True, capture_output=True, env={**os.environ, "ANSIBLE_KEEP_REMOTE_FILES": "1"})
-        told: dict[str, Any] = json.loads(self.run("python3", "-c", INSIDE.format(module=module, rounds=rounds)))
+        told = self.told("inside", module, str(rounds))
         self.run("rm", "-rf", "/root/.ansible/tmp")
         return told
 
