@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ COLOURS = {
     "failed": "red", "unresponsive": "red", "unknown": "red",
 }
 COLUMNS = ("host", "group", "node", "state", "up", "run", "held", "done", "rss", "release", "queues")
+NUMBERS = ("up", "run", "held", "done", "rss")
+#: What is cut in a narrow terminal (but not below a few letters), and then left out, in this order.
+CUT, SHORT = ("queues", "host", "group"), 8
+DROPPED = ("rss", "release", "held", "done", "up", "run", "queues")
 #: Above so many rows, groups in which all is well become one row each.
 MOST_ROWS = 40
 
@@ -46,17 +51,31 @@ def table(status: Mapping[str, Any], width: int, paint: Callable[[str, str], str
     rows = [row for host, entry in status["hosts"].items() for row in host_rows(host, entry["nodes"])]
     if len(rows) > MOST_ROWS:
         rows = fold(rows)
-    lines = [f"{status['app']}: {summary(status)}", ""]
+    lines = [*folded(f"{status['app']}: {summary(status)}", width), ""]
     if rows:
         lines += grid([{name: name.upper() for name in COLUMNS}, *rows], width, paint)
         if any(row["state"].endswith("*") for row in rows):
-            lines.append("* not of the declared generation: the next site.yml replaces it")
+            lines.append("* of another generation: the next site.yml replaces it")
     if status["queues"]:
-        waits = [f"{queue['queue']} {'?' if queue['waiting'] is None else queue['waiting']}" for queue in status["queues"]]
-        lines += ["", *wrap("waiting: ", waits, width)]
+        # A blank that is not broken keeps a number with its queue.
+        waits = [f"{queue['queue']}\u00a0{'?' if queue['waiting'] is None else queue['waiting']}" for queue in status["queues"]]
+        lines += ["", *(line.replace("\u00a0", " ") for line in folded(f"waiting: {', '.join(waits)}", width, 9))]
     if status["problems"]:
-        lines += ["", paint("problems:", "red"), *(paint(f"  {text}", "red") for text in status["problems"])]
+        lines += ["", paint("problems:", "red")]
+        lines += [paint(line, "red") for text in status["problems"] for line in paragraph(text, width)]
     return lines
+
+
+def folded(text: str, width: int, indent: int = 0) -> list[str]:
+    """Return a line as lines of at most ``width``; all but the first are indented."""
+    return textwrap.wrap(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
+
+
+def paragraph(text: str, width: int) -> list[str]:
+    """Return a problem, which may hold log lines, indented below its head."""
+    first, *others = text.splitlines() or [""]
+    lines = folded(f"  {first}", width, 4)
+    return lines + [line for other in others for line in folded(f"    {other.rstrip()}", width, 6)]
 
 
 def summary(status: Mapping[str, Any]) -> str:
@@ -99,37 +118,40 @@ def total(rows: Iterable[Mapping[str, str]], name: str) -> str:
 
 
 def grid(rows: list[dict[str, str]], width: int, paint: Callable[[str, str], str]) -> list[str]:
-    """Return aligned lines; the last column is cut to what the terminal has left."""
-    names = [name for name in COLUMNS if any(row[name] not in ("-", name.upper()) for row in rows)]
-    widths = {name: max(len(row[name]) for row in rows) for name in names}
-    while sum(widths.values()) + 2 * (len(names) - 1) > width and len(names) > 4:
-        if widths["queues" if "queues" in names else names[-1]] > 12:
-            break
-        names.pop(-2)
+    """Return aligned lines; what the terminal has no room for is left out or cut, the least important first."""
+    widths = fit({name: max(len(row[name]) for row in rows) for name in COLUMNS
+                  if any(row[name] not in ("-", name.upper()) for row in rows)}, width)
+    last = list(widths)[-1]
     lines = []
     for number, row in enumerate(rows):
-        cells, used = [], 0
-        for name in names:
-            room = max(width - used, 4)
+        cells = []
+        for name, room in widths.items():
             text = row[name] if len(row[name]) <= room else row[name][:room - 1] + "…"
-            padded = text.rjust(widths[name]) if name in ("run", "held", "done", "rss", "up") else text.ljust(min(widths[name], room))
-            used += len(padded) + 2
+            padded = text.rjust(room) if name in NUMBERS else text if name == last else text.ljust(room)
             colour = COLOURS.get(row["state"].split(" ")[0], "normal") if number else "bright gray"
             cells.append(paint(padded, colour) if name == "state" or not number else padded)
         lines.append("  ".join(cells).rstrip())
     return lines
 
 
-def wrap(head: str, words: list[str], width: int) -> list[str]:
-    """Return words with commas between them, on as many lines as they need."""
-    lines, line = [], head
-    for number, word in enumerate(words):
-        piece = word + (", " if number < len(words) - 1 else "")
-        if len(line) + len(piece.rstrip()) > width and line.strip():
-            lines.append(line.rstrip())
-            line = " " * len(head)
-        line += piece
-    return [*lines, line.rstrip()]
+def fit(wanted: dict[str, int], width: int) -> dict[str, int]:
+    """Return the widths of the columns that have room."""
+    found = dict(wanted)
+
+    def excess() -> int:
+        return sum(found.values()) + 2 * (len(found) - 1) - width
+
+    for name in CUT:
+        if name in found and excess() > 0:
+            found[name] = max(min(found[name], SHORT), found[name] - excess())
+    for name in DROPPED:
+        if excess() > 0:
+            found.pop(name, None)
+    # Room that is free again goes to those that were cut.
+    for name in reversed(CUT):
+        if name in found:
+            found[name] = min(wanted[name], found[name] + max(0, -excess()))
+    return found
 
 
 def figure(value: int | None) -> str:
