@@ -11,7 +11,8 @@ short_description: Print the fleet's status and write it as JSON
 version_added: "0.1.0"
 author: Workfleet contributors
 description:
-  - Puts together what M(workfleet.core.worker_info) told on every host, prints a table that fits the terminal, problems last, and writes the status JSON.
+  - Puts together what M(workfleet.core.worker_info) told on every host.
+  - Prints a table that fits the terminal, problems last, and writes the status JSON.
   - Runs on the control node alone.
 options:
   app:

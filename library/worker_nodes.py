@@ -13,8 +13,8 @@ author: Workfleet contributors
 description:
   - Makes the worker nodes of one app on one host be as declared. Creates, starts, stops, replaces and removes units or programs.
   - A node is replaced only when what it was really started with (command, environment, limits, release) differs from the declaration.
-  - The action plugin of the same name checks the declaration and renders all texts on the control node. It calls the module again and again,
-    at most five seconds each, while nodes start and drain, and shows the progress.
+  - The action plugin of the same name checks the declaration and renders all texts on the control node.
+    It calls the module again and again, at most five seconds each, while nodes start and drain, and shows the progress.
   - A replacement stops the old node first and halts at the first new node that does not become ready.
 options:
   app:
@@ -106,7 +106,9 @@ steps:
   type: list
   elements: dict
   returned: always
-  sample: [{"host": "web1", "unit": "workfleet.shop.reports.1.1", "group": "reports", "slot": 1, "incarnation": 1, "action": "start", "reason": "new node"}]
+  sample:
+    - {"host": "web1", "unit": "workfleet.shop.reports.1.1", "group": "reports", "slot": 1, "incarnation": 1, "action": "start",
+       "reason": "it is not running"}
 nodes:
   description: The nodes on the host afterwards.
   type: list

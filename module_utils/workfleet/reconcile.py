@@ -327,7 +327,8 @@ class Reconciler:
                 try:
                     engine.reach(self.request.broker_url)
                 except WorkfleetError as error:
-                    raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: this host does not reach the broker: {error}") from error
+                    raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: "
+                                         f"this host does not reach the broker: {error}") from error
 
     def check_release(self) -> None:
         """Refuse to start nodes on a release that is not there."""
@@ -429,7 +430,7 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            self.file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+            self.file = open(self.path, "a+", encoding="utf-8")
         except OSError as error:
             raise WorkfleetError(f"cannot lock {self.path}: {error.strerror}; run site.yml, which makes the app's directories") from error
         try:

@@ -46,7 +46,8 @@ def test_secrets_are_in_the_environment_and_nowhere_else(fleet: Fleet) -> None:
     seen = {
         "argv": fleet.run(fleet.worker, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"),
         "journal": fleet.run(fleet.worker, "journalctl", "--no-pager", "-o", "verbose"),
-        "units": fleet.run(fleet.worker, "sh", "-c", f"cat /etc/systemd/system/workfleet.* /opt/{fleet.app}/supervisor/programs/* 2>/dev/null; true"),
+        "units": fleet.run(fleet.worker, "sh", "-c", "cat /etc/systemd/system/workfleet.* "
+                                                     f"/opt/{fleet.app}/supervisor/programs/* 2>/dev/null; true"),
         "logs": fleet.run(fleet.worker, "sh", "-c", f"cat /opt/{fleet.app}/log/* 2>/dev/null; true"),
         "status": fleet.play("status", "-vvv").out,
         "diff": fleet.play("site", "--check", "--diff", "-vvv", app_env={"GREETING": "other"}).out,
@@ -109,8 +110,9 @@ def test_what_somebody_broke_is_repaired_and_nothing_else(fleet: Fleet) -> None:
     fleet.run(fleet.worker, "rm", f"/opt/{fleet.app}/env/{unit}.default.1.1.env")
     fleet.run(fleet.worker, "sh", "-c", f"sed -i '1i # mine' $(ls /etc/systemd/system/{unit}.default.2.1.service "
                                         f"/opt/{fleet.app}/supervisor/programs/{unit}.default.2.1.conf 2>/dev/null)")
+    supervisor = f"/opt/{fleet.app}/supervisor"
     fleet.run(fleet.worker, "sh", "-c", f"systemctl stop {unit}.reports.1.2 2>/dev/null || "
-                                        f"/opt/{fleet.app}/supervisor/venv/bin/supervisorctl -c /opt/{fleet.app}/supervisor/supervisord.conf stop {unit}.reports.1.2")
+                                        f"{supervisor}/venv/bin/supervisorctl -c {supervisor}/supervisord.conf stop {unit}.reports.1.2")
     run = fleet.play("site", **change)
     assert run.touched == {f"{unit}.default.1.1", f"{unit}.default.2.1", f"{unit}.reports.1.2"}
     assert {(action, name) for action, name in run.actions if action in ("start", "stop", "remove")} == {("start", f"{unit}.reports.1.2")}
@@ -154,7 +156,8 @@ def test_an_app_that_does_not_import_is_named_and_the_rest_runs_on(fleet: Fleet)
 
 def test_an_app_that_crashes_after_a_while_is_found_out(fleet: Fleet) -> None:
     crash = {"name": "crash", "engine": "process", "command": ["/bin/sh", "-c", "echo soon over; sleep 2; exit 3"], "drain_seconds": 5}
-    run = fleet.play("site", expect=2, worker_rollout={"monitor_seconds": 4}, worker_groups=[*fleet.groups(reports={"env": {"COLOUR": "green"}}), crash])
+    groups = [*fleet.groups(reports={"env": {"COLOUR": "green"}}), crash]
+    run = fleet.play("site", expect=2, worker_rollout={"monitor_seconds": 4}, worker_groups=groups)
     assert f"workfleet.{fleet.app}.crash.1.1 does not stay up" in run.out
     assert "soon over" in run.out
     fleet.play("site", worker_groups=fleet.groups(reports={"env": {"COLOUR": "green"}}))
@@ -204,7 +207,8 @@ def test_a_reboot_brings_every_node_back(fleet: Fleet) -> None:
 def test_apps_with_alike_names_do_not_touch_each_other(fleet: Fleet) -> None:
     def converge(app: str, seconds: str, nodes: int) -> None:
         sleeper = {"name": "sleeper", "engine": "process", "command": ["/bin/sleep", seconds], "nodes": nodes, "drain_seconds": 5}
-        fleet.play("site", "--tags", "app,worker", app_name=app, app_source={}, app_broker_url="", app_result_url="", worker_groups=[sleeper])
+        fleet.play("site", "--tags", "app,worker", app_name=app, app_source={}, app_broker_url="", app_result_url="",
+                   worker_groups=[sleeper])
 
     def processes(seconds: str) -> list[str]:
         return fleet.run(fleet.worker, "pgrep", "-fx", f"/bin/sleep {seconds}", check=False).split()

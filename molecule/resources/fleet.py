@@ -67,7 +67,8 @@ class Fleet:
     def play(self, playbook: str, *options: str, expect: int = 0, **extra: Any) -> Run:
         """Run a playbook and return what it did; its exit status must be ``expect``."""
         with tempfile.NamedTemporaryFile(suffix=".json") as steps:
-            done = subprocess.run(self.command(playbook, steps.name, extra, *options), check=False, capture_output=True, text=True, cwd=PROJECT)
+            command = self.command(playbook, steps.name, extra, *options)
+            done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=PROJECT)
             out = done.stdout + done.stderr
             assert done.returncode == expect, f"{playbook} ended with {done.returncode}:\n{out}"
             return Run(done.returncode, out, json.loads(Path(steps.name).read_text() or "[]"))

@@ -51,7 +51,8 @@ class CallbackModule(CallbackBase):
         steps = result._result.get("steps")
         if isinstance(steps, list):
             host = result._host.get_name()
-            self.steps += [{**step, "host": step.get("host") or host} for step in steps if isinstance(step, dict) and "action" in step and "reason" in step]
+            self.steps += [{**step, "host": step.get("host") or host} for step in steps
+                           if isinstance(step, dict) and "action" in step and "reason" in step]
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Write the file."""

@@ -56,9 +56,11 @@ class Celery(Engine):
         found = celery_options.check_environment({**app.env, **app.secrets, **group.env, **group.secrets})
         limit = group.options.get("time_limit")
         if limit is None and not group.drain_declared:
-            found.append(f"neither drain_seconds nor options.time_limit is set: a task longer than {group.drain_seconds} s is killed by a stop")
+            found.append("neither drain_seconds nor options.time_limit is set: "
+                         f"a task longer than {group.drain_seconds} s is killed by a stop")
         if limit is not None and float(limit) > group.drain_seconds:
-            found.append(f"drain_seconds = {group.drain_seconds} is below options.time_limit = {limit}: a stop may kill a task within its own limit")
+            found.append(f"drain_seconds = {group.drain_seconds} is below options.time_limit = {limit}: "
+                         "a stop may kill a task within its own limit")
         return found
 
     def command(self, group: Group, place: Place) -> list[str]:

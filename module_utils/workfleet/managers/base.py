@@ -164,10 +164,10 @@ class Manager(ABC):
         """Return what of the manager's own service is missing or differs (reasons for people); see ``install``."""
         return []
 
-    def install(self, wanted: Wanted) -> None:
+    def install(self, wanted: Wanted) -> None:  # noqa: B027 - a manager that needs no service of its own has nothing to do
         """Make the manager's own service as ``prepare`` found it wanting."""
 
-    def uninstall(self) -> None:
+    def uninstall(self) -> None:  # noqa: B027 - as install
         """Remove the manager's own service; an error while a node of the app is up."""
 
     def write(self, name: Name, text: str) -> None:
