@@ -7,7 +7,6 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
-from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
 
 class ActionModule(ActionBase):
@@ -18,7 +17,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         declared = actions.declaration(self._task.args, str(task_vars["inventory_hostname"]))
-        request = Renderer(declared).payload()
+        request = actions.payload(declared)
         request.update(only=actions.only(self._task.args, declared), release=None, timeout=float(self._task.args.get("timeout") or 2.0))
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.worker_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)

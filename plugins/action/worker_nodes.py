@@ -11,9 +11,8 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
-from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
 #: One module call; short, since a killed control node leaves the call that runs to its end.
 CALL_SECONDS = 5
@@ -50,11 +49,11 @@ class ActionModule(ActionBase):
         if state not in ("", "started", "stopped", "absent"):
             raise AnsibleActionFail(f"state = {state!r}: must be one of started, stopped, absent")
         if state:
-            groups = [dataclasses.replace(group, state=state if only is None or group.name in only else group.state) for group in declared.groups]
-            declared = dataclasses.replace(declared, groups=tuple(groups))
+            declared = dataclasses.replace(declared, groups=tuple(
+                dataclasses.replace(group, state=state) if wanted(group, only) else group for group in declared.groups))
         for warning in declared.warnings:
             self._display.warning(f"{self.host}: {warning}")
-        request = Renderer(declared, arguments.get("templates") or None).payload()
+        request = actions.payload(declared, arguments.get("templates") or None)
         request.update(
             only=only, release=arguments.get("release") or None, with_rollout=bool(arguments.get("rollout_now", True)),
             restart_since=0 if arguments.get("restart") else None, deadline_seconds=CALL_SECONDS,
@@ -76,6 +75,11 @@ class ActionModule(ActionBase):
                 self._display.display(f"  {self.host}: waiting for {result['holder']}")
                 told = True
             time.sleep(LOCK_POLL_SECONDS)
+
+
+def wanted(group: spec.Group, only: list[str] | None) -> bool:
+    """Whether a state for all groups is meant for this one: what is declared absent is neither started nor stopped."""
+    return group.state != "absent" and (only is None or group.name in only)
 
 
 def merge(merged: dict[str, Any], result: dict[str, Any], host: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
+from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,14 @@ def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
     keys = ("app", "groups", "manager", "run_directory", "rollout", "log")
     try:
         return spec.parse({"host": host, **{key: bare(arguments.get(key)) for key in keys}})
+    except WorkfleetError as error:
+        raise AnsibleActionFail(str(error)) from error
+
+
+def payload(declared: spec.Declaration, overrides: str | None = None) -> dict[str, Any]:
+    """Return the part of a module's payload that follows from the declaration; what cannot be rendered fails the task."""
+    try:
+        return Renderer(declared, overrides).payload()
     except WorkfleetError as error:
         raise AnsibleActionFail(str(error)) from error
 

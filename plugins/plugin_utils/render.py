@@ -14,9 +14,9 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.base import Place
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.supervisor import (
     command_json,
     program_value,
@@ -52,9 +52,10 @@ class Renderer:
     def __init__(self, declaration: Declaration, overrides: str | None = None) -> None:
         self.declaration = declaration
         folders = [overrides] if overrides else []
-        self.jinja = jinja2.Environment(  # noqa: S701 - units and environment files are no HTML
+        self.jinja = jinja2.Environment(
             loader=jinja2.FileSystemLoader([*folders, TEMPLATES]), undefined=jinja2.StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+            trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+            autoescape=False,  # noqa: S701 - units and environment files are no HTML
         )
         self.jinja.filters.update(unit_words=unit_words, unit_path=unit_path, env_lines=envfile.render,
                                   program_words=program_words, program_value=program_value)
@@ -85,7 +86,8 @@ class Renderer:
         manager = {"systemd": "systemd/node.service.j2", "supervisor": "supervisor/node.conf.j2"}[self.declaration.manager]
         fingerprint = {
             "command": command, "environment": values, "user": app.user, "directory": place.directory,
-            "limits": dict(group.limits), "sandbox": [group.sandbox, *group.writable_paths], "release": self.tokens["release"] if app.has_release else "",
+            "limits": dict(group.limits), "sandbox": [group.sandbox, *group.writable_paths],
+            "release": self.tokens["release"] if app.has_release else "",
         }
         return {
             "name": group.name, "engine": group.engine, "state": group.state, "nodes": group.nodes, "queues": list(engine.queues(group)),
@@ -141,8 +143,12 @@ class Renderer:
                 for name, path in service_paths(app.name, app.root).items()}
 
     def render(self, template: str, node: Mapping[str, Any]) -> str:
-        """Render one template; it sees ``node`` and nothing else."""
-        return self.jinja.get_template(template).render(node=node)
+        """Render one template; it sees ``node`` and nothing else. Whoever overrides it reads where it is wrong."""
+        try:
+            return self.jinja.get_template(template).render(node=node)
+        except jinja2.TemplateError as error:
+            line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+            raise WorkfleetError(f"the template {template}{line} cannot be used: {error}") from error
 
 
 def environment(app: App, group: Group, place: Place) -> tuple[dict[str, str], set[str]]:
