@@ -1,0 +1,155 @@
+"""What Chicory keeps in Redis: streams of tasks with one group of consumers, delayed tasks, dead letters, heartbeats.
+
+Observed on Chicory 0.1.0 with Redis 7.0. ``XLEN`` is no depth: an acknowledged task stays in its stream until trimmed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import resp
+from ..errors import WorkfleetError
+from .base import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+STREAM, DELAYED, DEAD = "chicory:stream:", "chicory:delayed:", "chicory:dlq:"
+HEARTBEAT, RESULT, STATE = "chicory:heartbeat:", "chicory:result:", "chicory:state:"
+CONSUMER_GROUP = "chicory-workers"
+#: Without the server's own count, no more than this are counted.
+MOST_COUNTED = 10_000
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Depth:
+    """A queue: what waits, is held by workers, waits for its time, is dead; and since when the oldest one waits."""
+
+    waiting: int | None
+    unacknowledged: int
+    scheduled: int
+    dead: int
+    oldest_age_seconds: float | None
+
+
+@dataclass(frozen=True)
+class ConsumerGroup:
+    """The workers of a queue as one, as ``XINFO GROUPS`` tells."""
+
+    last: str = "0-0"
+    pending: int = 0
+    lag: int | None = None
+
+
+def consumer_group(options: Mapping[str, Any]) -> str:
+    """Return the group's name; where the app's code has another one, ``app_broker_options`` says so."""
+    return str(options.get("consumer_group") or CONSUMER_GROUP)
+
+
+def refused(queue: str, reply: resp.Reply, key: str = STREAM) -> None:
+    """Raise where a queue's key cannot be read as Chicory's."""
+    if isinstance(reply, resp.RespError):
+        if reply.code == "WRONGTYPE":
+            raise WorkfleetError(f"queue {queue}: the key {key}{queue} in Redis is not of Chicory's kind: "
+                                 "does something else use the name in this database?", queue=queue)
+        if "no such key" not in str(reply):
+            raise reply
+
+
+def look(client: resp.Client, queue: str, group: str) -> ConsumerGroup:
+    """Return the workers' place in a queue; before any worker has come, all of it is ahead of them."""
+    reply = client.pipeline([("XINFO", "GROUPS", STREAM + queue)], raise_errors=False)[0]
+    refused(queue, reply)
+    for words in [] if isinstance(reply, resp.RespError) else reply:
+        told = {resp.text(name): value for name, value in zip(words[::2], words[1::2])}
+        if resp.text(told["name"]) == group:
+            return ConsumerGroup(resp.text(told["last-delivered-id"]), told["pending"], told.get("lag"))
+    return ConsumerGroup()
+
+
+def waiting(client: resp.Client, queue: str, place: ConsumerGroup) -> int | None:
+    """Return how many messages no worker has taken yet.
+
+    The server knows since Redis 7, but not after a message ahead of the workers was deleted: then they are counted.
+    """
+    if place.lag is not None:
+        return int(place.lag)
+    counted, last = 0, place.last
+    while counted < MOST_COUNTED:
+        page = client.call("XRANGE", STREAM + queue, f"({last}", "+", "COUNT", _PAGE)
+        counted += len(page)
+        if len(page) < _PAGE:
+            return counted
+        last = resp.text(page[-1][0])
+    return None
+
+
+def depth(client: resp.Client, queue: str, options: Mapping[str, Any]) -> Depth:
+    """Return all figures of a queue."""
+    place = look(client, queue, consumer_group(options))
+    scheduled, dead = client.pipeline([("ZCARD", DELAYED + queue), ("XLEN", DEAD + queue)], raise_errors=False)
+    refused(queue, scheduled, DELAYED)
+    refused(queue, dead, DEAD)
+    first, clock = client.pipeline([("XRANGE", STREAM + queue, f"({place.last}", "+", "COUNT", 1), ("TIME",)])
+    age = None if not first else max(0.0, int(clock[0]) + int(clock[1]) / 1e6 - int(resp.text(first[0][0]).split("-")[0]) / 1000)
+    return Depth(waiting(client, queue, place), place.pending, scheduled, dead, age)
+
+
+def reports(client: resp.Client, nodes: Sequence[str]) -> dict[str, Report]:
+    """Return what nodes tell. The toolkit's runner gives a worker its node's name; others are known by their process."""
+    if not nodes:
+        return {}
+    beats = client.call("MGET", *(HEARTBEAT + node for node in nodes))
+    found = {node: report for node, beat in zip(nodes, beats) for report in parsed(beat)}
+    missing = {node.rpartition("@")[0]: node for node in nodes if node not in found}
+    if missing:
+        found.update({missing[name]: report for name, report in strangers(client) if name in missing})
+    return found
+
+
+def strangers(client: resp.Client) -> Iterator[tuple[str, Report]]:
+    """Yield the workers of this host that tell of themselves under Chicory's own names, with their unit's name.
+
+    The launcher's run record is named after the unit, and a worker below it has that name in its environment.
+    """
+    cursor = b"0"
+    while True:
+        cursor, keys = client.call("SCAN", cursor, "MATCH", f"{HEARTBEAT}{socket.gethostname()}-*", "COUNT", _PAGE)
+        for beat in client.call("MGET", *keys) if keys else []:
+            for report in parsed(beat):
+                unit = unit_of(report.pid or 0)
+                if unit.startswith("workfleet."):
+                    yield unit[len("workfleet."):], report
+        if cursor == b"0":
+            return
+
+
+def unit_of(pid: int) -> str:
+    """Return the unit that a process belongs to, or nothing."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = dict(line.split(b"=", 1) for line in file.read().split(b"\0") if b"=" in line)
+    except OSError:
+        return ""
+    name, kind = os.path.splitext(os.path.basename(environment.get(b"WORKFLEET_RECORD", b"").decode(errors="replace")))
+    return name if kind == ".json" else ""
+
+
+def parsed(beat: bytes | None) -> list[Report]:
+    """Return the report in a heartbeat; none in that of a worker that has ended, and in what is no heartbeat."""
+    try:
+        told = json.loads(beat or b"{}")
+        if not told.get("is_running"):
+            return []
+        places, active, failed = int(told["concurrency"]), int(told["active_tasks"]), int(told["tasks_failed"])
+        return [Report(
+            pid=int(told["pid"]), concurrency=places, running=min(active, places), reserved=max(0, active - places),
+            processed=int(told["tasks_processed"]) + failed, failed=failed, queues=[str(told["queue"])],
+        )]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
