@@ -65,13 +65,13 @@ def scratch() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def _open_redis() -> Iterator[RedisServer]:
-    with _running(None) as server:
+    with running(None) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def _locked_redis() -> Iterator[RedisServer]:
-    with _running("s3cret pass/word%") as server:
+    with running("s3cret pass/word%") as server:
         yield server
 
 
@@ -85,7 +85,8 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _running(password: str | None) -> Iterator[RedisServer]:
+def running(password: str | None) -> Iterator[RedisServer]:
+    """A Redis of one's own for the length of a block."""
     with _scratch() as directory, socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
         probe.close()

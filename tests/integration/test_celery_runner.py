@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fakes.systemd import Systemd
 from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
 
 if TYPE_CHECKING:
@@ -26,24 +25,6 @@ pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no
 def workers() -> Iterator[Fleet]:
     with fleet() as started:
         yield started
-
-
-class Systemd:
-    """The end of a notify socket."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(address.replace("@", "\0", 1))
-        self.socket.setblocking(False)
-        self.said: list[str] = []
-
-    def hears(self, word: str) -> bool:
-        """Whether it was told this by now."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.said.append(self.socket.recv(4096).decode())
-        return any(word in said.split("\n") for said in self.said)
 
 
 def start(workers: Fleet, node: str, pool: str, systemd: str, record: Path, **foreign: Any) -> Any:

@@ -48,7 +48,7 @@ async def ended(job: Job, name: str, timeout: float) -> tuple[bool, str]:
         result = await job.result(timeout=timeout, poll_delay=0.05)
     except asyncio.TimeoutError:
         return False, f"no result within {timeout:g} s"
-    except Exception as error:  # noqa: BLE001 - a job's own error, whatever it is
+    except Exception as error:  # a job's own error, whatever it is
         return name == "fail", repr(error)
     return name != "fail", repr(result)
 

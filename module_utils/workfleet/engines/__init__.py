@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import celery, process
+from . import arq, celery, chicory, process
 from .base import Engine
 
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, process.ENGINE)}
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, arq.ENGINE, chicory.ENGINE, process.ENGINE)}
 
 
 def named(name: str) -> Engine:
