@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write docs/reference/ from what the code itself says, and the list of decisions: ``python docs/generate.py``.
 
-Roles tell by their argument specs, modules by their DOCUMENTATION, the Celery engine by its table of options. A test
+Roles tell by their argument specs, modules by their DOCUMENTATION, engines by their tables of options. A test
 compares the pages with what this would write.
 """
 
@@ -19,10 +19,16 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from plugins.module_utils.workfleet.engines import celery_options  # noqa: E402 - found by the line above
+from plugins.module_utils.workfleet.engines import (  # noqa: E402 - found by the line above
+    arq_options,
+    celery_options,
+    chicory_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from plugins.module_utils.workfleet.engines.options import Option
 
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
@@ -37,7 +43,7 @@ def pages() -> dict[str, str]:
     modules = {path.stem: documentation(path) for path in sorted((ROOT / "library").glob("*.py"))}
     found = {f"reference/role-{name}.md": role_page(name, spec) for name, spec in roles.items()}
     found |= {f"reference/module-{name}.md": module_page(name, texts) for name, texts in modules.items()}
-    found["reference/celery-options.md"] = celery_page()
+    found |= {f"reference/{engine}-options.md": engine_page(engine, *told) for engine, told in ENGINES.items()}
     found["reference/README.md"] = index(roles, modules)
     found["decisions/README.md"] = decisions()
     return {name: f"{HEAD}\n{text.rstrip()}\n" for name, text in found.items()}
@@ -50,7 +56,9 @@ def index(roles: Mapping[str, Any], modules: Mapping[str, Any]) -> str:
     lines += ["", "| module | |", "|---|---|"]
     lines += [f"| [{name}](module-{name}.md) | {text(texts['DOCUMENTATION']['short_description'])} |"
               for name, texts in modules.items()]
-    return "\n".join([*lines, "", "[The options of `celery worker`](celery-options.md)"])
+    lines += ["", "| engine | |", "|---|---|"]
+    lines += [f"| [{engine}]({engine}-options.md) | {title} |" for engine, (title, _, _) in ENGINES.items()]
+    return "\n".join(lines)
 
 
 def decisions() -> str:
@@ -98,19 +106,32 @@ def module_page(name: str, texts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def celery_page() -> str:
-    """Return the table of ``options`` of a group whose engine is celery."""
-    lines = ["# Options of `celery worker`", "",
-             "What `options` of a group may hold where its `engine` is `celery`: Celery 5.3 to 5.7, names with `_`.", "",
-             "| option | flag | value | since |", "|---|---|---|---|"]
-    usable = {name: option for name, option in celery_options.OPTIONS.items() if not option.refused}
-    for name, option in usable.items():
-        value = ", ".join(f"`{choice}`" for choice in option.choices) or VALUES[option.kind]
-        lines.append(f"| `{name}` | `{option.flag}` | {value} | {option.since} |")
-    lines += ["", "Refused, and why:", "", "| option | reason |", "|---|---|"]
-    lines += [f"| `{name}` | {option.refused} |" for name, option in celery_options.OPTIONS.items() if option.refused]
+def engine_page(engine: str, title: str, versions: str, tables: Mapping[str, Mapping[str, Option]]) -> str:
+    """Return the tables of what ``options``, and ``settings`` where they are a table, of a group of an engine may hold."""
+    lines = [f"# {title}"]
+    for key, table in tables.items():
+        lines += ["", f"What `{key}` of a group may hold where its `engine` is `{engine}`: {versions}.", ""]
+        usable = {name: option for name, option in table.items() if not option.refused}
+        has_flags = any(option.flag for option in usable.values())
+        has_since = any(option.since for option in usable.values())
+        heads = ["option", *(["flag"] if has_flags else []), "value", *(["since"] if has_since else [])]
+        lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+        for name, option in usable.items():
+            flag = [f"`{option.flag}`" if option.flag else ""] if has_flags else []
+            value = ", ".join(f"`{choice}`" for choice in option.choices) or VALUES[option.kind]
+            lines.append(f"| {' | '.join([f'`{name}`', *flag, value, *([option.since] if has_since else [])])} |")
+        lines += ["", "Refused, and why:", "", "| option | reason |", "|---|---|"]
+        lines += [f"| `{name}` | {option.refused} |" for name, option in table.items() if option.refused]
     return "\n".join(lines)
 
+
+#: Title, versions and tables of each engine.
+ENGINES: dict[str, tuple[str, str, Mapping[str, Mapping[str, Option]]]] = {
+    "celery": ("Options of `celery worker`", "Celery 5.3 to 5.7, names with `_`", {"options": celery_options.OPTIONS}),
+    "arq": ("Options of arq's worker", "arq 0.26 to 0.28", {"options": arq_options.OPTIONS}),
+    "chicory": ("Options and settings of Chicory", "Chicory 0.1.0",
+                {"options": chicory_options.OPTIONS, "settings": chicory_options.SETTINGS}),
+}
 
 VALUES = {"text": "a text", "flag": "`true`, `false`", "int": "a whole number", "float": "seconds", "list": "a list of names",
           "pair": "`[MAX, MIN]`"}

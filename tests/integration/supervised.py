@@ -59,6 +59,7 @@ class Site:
         os.symlink(sys.prefix, os.path.join(root, "supervisor", "venv"))
         self.manager = managers.named("supervisor", "shop", root, self.run_directory)
         self.secrets: dict[str, str] = {}
+        self.app: dict[str, Any] = {}
 
     def request(self, groups: list[Group], **more: Any) -> dict[str, Any]:
         """Return the payload of the action plugin, after a journey as JSON."""
@@ -66,7 +67,7 @@ class Site:
         declared = spec.parse({
             "host": "h1", "manager": "supervisor", "run_directory": self.run_directory, "groups": groups, "rollout": rollout,
             "app": {"name": "shop", "user": ME, "group": MY_GROUP, "root": self.root, "has_release": False,
-                    "secrets": self.secrets},
+                    "secrets": self.secrets, **self.app},
         })
         payload = {**Renderer(declared).payload(), "run": "run 1", "holder": "somebody", **more}
         return dict(json.loads(json.dumps(payload)))
