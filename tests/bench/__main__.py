@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -34,6 +35,7 @@ Samples = dict[str, list[float]]
 def main() -> None:
     """Measure, print a table, write the JSON; exit with 1 where a number to reach is missed."""
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hosts are removed then too
     with tempfile.TemporaryDirectory(prefix="workfleet-bench-") as folder:
         small, large = (Machine(f"{options.prefix}-{size}", Path(folder), options.suite) for size in (SMALL, LARGE))
         try:
