@@ -207,7 +207,7 @@ def test_a_reboot_brings_every_node_back(fleet: Fleet) -> None:
 def test_apps_with_alike_names_do_not_touch_each_other(fleet: Fleet) -> None:
     def converge(app: str, seconds: str, nodes: int) -> None:
         sleeper = {"name": "sleeper", "engine": "process", "command": ["/bin/sleep", seconds], "nodes": nodes, "drain_seconds": 5}
-        fleet.play("site", "--tags", "app,worker", app_name=app, app_source={}, app_broker_url="", app_result_url="",
+        fleet.play("site", "--tags", "app,worker", app_name=app, app_source={}, app_requirements=[], app_broker_url="", app_result_url="",
                    worker_groups=[sleeper])
 
     def processes(seconds: str) -> list[str]:

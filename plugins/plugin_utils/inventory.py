@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import redis_config, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import redis_config, release_spec, spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,11 +85,18 @@ def worker_problems(host: Host) -> Iterator[str]:
     if not host.value("app_name"):
         yield "app_name: is required: it names everything that belongs to the app on a host"
         return
+    found: dict[str, None] = {}
+    try:
+        release = {key: host.value(f"app_{key}") for key in release_spec.KEYS if f"app_{key}" in host.raw}
+        release_spec.parse(release, host.name)
+    except spec.SpecError as error:
+        found.update(dict.fromkeys(error.problems))
     try:
         declared = spec.parse(host.declaration())
         spec.selected(declared, host.value("worker_only"))
     except spec.SpecError as error:
-        yield from error.problems
+        found.update(dict.fromkeys(error.problems))
+    yield from found
 
 
 def warnings(host: Host, names: set[str]) -> Iterator[str]:
