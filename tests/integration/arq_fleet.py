@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "examples" / "flow"
-ENVIRONMENT = ROOT / ".cache" / "example-flow"  # bin/test makes it too: arq needs a redis-py that Celery refuses
+ENVIRONMENT = ROOT / ".cache" / "examples-flow"  # bin/test makes it too: arq needs a redis-py that Celery refuses
 
 
 def environment() -> Path:
     """The virtualenv of the example app, made if it is not there."""
     ENVIRONMENT.parent.mkdir(exist_ok=True)
-    with (ENVIRONMENT.parent / ".cache-example-flow.lock").open("w") as lock:
+    with (ENVIRONMENT.parent / ".cache-examples-flow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (ENVIRONMENT / "bin" / "arq").exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)

@@ -1,0 +1,84 @@
+"""arq nodes as the toolkit runs them: reconciled under a real supervisord, looked at, probed by the module."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plugins.module_utils.workfleet import info
+from tests.integration.arq_fleet import APP, ROOT, environment
+from tests.integration.celery_fleet import until
+from tests.integration.supervised import Site, site
+from tests.integration.test_celery_task_probe import play
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import RedisServer
+
+__all__ = ["site"]
+FLOWS = {"name": "flows", "engine": "arq", "app": "app.worker.WorkerSettings", "nodes": 2, "concurrency": 3}
+SLOW = {"name": "slow", "engine": "arq", "app": "app.worker.WorkerSettings", "queues": ["slow"], "drain_seconds": 400}
+
+
+@pytest.fixture
+def fleet(site: Site, redis_server: RedisServer) -> Site:
+    """An app without a release, whose Python is that of the example's virtualenv."""
+    for name in ("workfleet_arq.py", "workfleet_tell.py"):
+        shutil.copy(ROOT / "runners" / name, Path(site.root, "workfleet"))
+    site.app = {"broker_url": redis_server.url(4), "broker_env": ["REDIS_URL"],
+                "env": {"PATH": f"{environment()}/bin:/usr/bin:/bin", "PYTHONPATH": str(APP)}}
+    return site
+
+
+def look(fleet: Site, groups: list[dict[str, Any]]) -> dict[str, Any]:
+    return info.look(fleet.reconciler(fleet.request(groups)), 1.0)
+
+
+def test_nodes_converge_tell_their_figures_and_drain(fleet: Site, redis_server: RedisServer) -> None:
+    groups = [FLOWS, SLOW]
+    fleet.converge(groups)
+    pids = fleet.pids()
+    told = look(fleet, groups)
+    assert told["problems"] == []
+    shown = {f"{node['group']}.{node['slot']}": node for node in told["nodes"]}
+    assert {name: (node["state"], node["concurrency"], node["running"], node["queues"]) for name, node in shown.items()} == {
+        "flows.1": ("ready", 3, 0, ["arq:queue"]), "flows.2": ("ready", 3, 0, ["arq:queue"]), "slow.1": ("ready", 10, 0, ["slow"])}
+    assert {(queue["queue"], queue["waiting"]) for queue in told["queues"]} == {("arq:queue", 0), ("slow", 0)}
+    for pid in pids.values():
+        assert redis_server.url(4).encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    fleet.converge([{**FLOWS, "state": "stopped"}, SLOW])
+    assert fleet.pids()["slow.1.1"] == pids["slow.1.1"]
+    assert [node["state"] for node in look(fleet, [{**FLOWS, "state": "stopped"}, SLOW])["nodes"]] == ["stopped", "stopped", "ready"]
+
+
+def test_a_changed_option_replaces_the_nodes_of_its_group_alone(fleet: Site) -> None:
+    fleet.converge([FLOWS, SLOW])
+    changed = {**SLOW, "options": {"max_tries": 9}}
+    fleet.converge([FLOWS, changed])
+    assert sorted(fleet.pids()) == ["flows.1.1", "flows.2.1", "slow.1.2"]
+
+
+def test_a_killed_node_comes_back_and_is_ready_again(fleet: Site) -> None:
+    fleet.converge([SLOW])
+    pid = fleet.pids()["slow.1.1"]
+    os.kill(int(pid or 0), signal.SIGKILL)
+    until(lambda: fleet.pids()["slow.1.1"] not in (None, pid))
+    states = set()
+    deadline = time.monotonic() + 15
+    while "ready" not in states and time.monotonic() < deadline:
+        states.add(look(fleet, [SLOW])["nodes"][0]["state"])
+        time.sleep(0.1)
+    assert "ready" in states and "failed" not in states
+
+
+def test_verify_proves_the_queues_of_a_declaration(fleet: Site, redis_server: RedisServer, tmp_path: Path) -> None:
+    fleet.converge([SLOW])
+    arguments = {"app": {"name": "shop", "broker_url": redis_server.url(4)}, "groups": [SLOW, {**FLOWS, "nodes": 1}], "timeout": 2}
+    _, said, told = play(tmp_path, arguments)
+    assert {probe["queue"]: probe["state"] for probe in told["probes"]} == {"slow": "ok", "arq:queue": "failed"}, said
+    assert "1 of 2 canaries did not come back. arq:queue: not taken by a worker within 2 s" in told["msg"]
