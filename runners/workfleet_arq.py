@@ -58,6 +58,8 @@ async def probe(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> list[Any]:
 class Worker(arq.worker.Worker):
     """arq's worker, which also tells how it is, and whose stop loses no job."""
 
+    allow_pick_jobs: bool
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._told: tuple[Any, ...] = ()

@@ -267,7 +267,8 @@ class Reconciler:
             names = [plan.name_of(self.request.app, item) for item in part if item.group is not None]
             if action == "remove" and not self.gone(names, outcome):
                 return False
-            if action == "start" and not self.gone(self.stopping(names), outcome):
+            # The file of a unit that stops is not changed, and what stops cannot be started.
+            if action in ("write", "start") and not self.gone(self.stopping(names), outcome):
                 return False
             if action == "start":
                 self.start(names, outcome)
@@ -322,13 +323,33 @@ class Reconciler:
         if self.request.has_release:
             self.check_release()
         for name in sorted(group for group in starting if group):
-            engine = engines.named(self.groups[name].engine)
-            if engine.speaks and self.request.broker_url:
-                try:
-                    engine.reach(self.request.broker_url)
-                except WorkfleetError as error:
-                    raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: "
-                                         f"this host does not reach the broker: {error}") from error
+            try:
+                self.check_broker(self.groups[name])
+                if not self.request.waiting:  # once in a rollout of many calls
+                    self.check_start(self.groups[name])
+            except WorkfleetError as error:
+                raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: {error}") from error
+
+    def check_broker(self, group: GroupRequest) -> None:
+        """Refuse to start nodes on a broker that this host does not reach, or on a key that is no queue of their engine's."""
+        engine, request = engines.named(group.engine), self.request
+        if not (engine.speaks and request.broker_url):
+            return
+        try:
+            engine.reach(request.broker_url)
+        except WorkfleetError as error:
+            raise WorkfleetError(f"this host does not reach the broker: {error}") from error
+        engine.waiting(request.broker_url, group.queues, request.broker_options)
+
+    def check_start(self, group: GroupRequest) -> None:
+        """Have the engine make a worker without running it, as the node would be made."""
+        values = json.loads(fill(group.values, {self.request.tokens["release"]: self.release or ""}))
+        trial = engines.named(group.engine).trial(values["command"])
+        if not trial:
+            return
+        done = host.run(trial, check=False, env=values["environment"], cwd=values["directory"], user=values["user"])
+        if done.rc:
+            raise WorkfleetError(f"a worker cannot be made: {done.err.strip()[-2000:]}")
 
     def check_release(self) -> None:
         """Refuse to start nodes on a release that is not there."""

@@ -340,7 +340,8 @@ def test_a_node_told_to_stop_while_it_waits_for_the_broker_ends_at_once(workers:
 
 
 def test_the_check_makes_the_worker_and_does_not_run_it(workers: Fleet) -> None:
-    words = [str(ENVIRONMENT / "bin" / "python"), str(ROOT / "runners" / "workfleet_arq.py"), "--node", "n@h", "--drain-seconds", "300", "--check"]
+    words = [str(ENVIRONMENT / "bin" / "python"), str(ROOT / "runners" / "workfleet_arq.py"), "--node", "n@h",
+             "--drain-seconds", "300", "--check"]
     done = {path: subprocess.run([*words, path], cwd=APP, check=False, capture_output=True, text=True)
             for path in ("app.worker.WorkerSettings", "app.worker.Nosuch")}
     assert {path: result.returncode for path, result in done.items()} == {"app.worker.WorkerSettings": 0, "app.worker.Nosuch": 1}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import info
+from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.arq_fleet import APP, ROOT, environment
 from tests.integration.celery_fleet import until
 from tests.integration.supervised import Site, site
@@ -61,6 +62,22 @@ def test_a_changed_option_replaces_the_nodes_of_its_group_alone(fleet: Site) -> 
     changed = {**SLOW, "options": {"max_tries": 9}}
     fleet.converge([FLOWS, changed])
     assert sorted(fleet.pids()) == ["flows.1.1", "flows.2.1", "slow.1.2"]
+
+
+@pytest.mark.parametrize(("keys", "said"), [
+    ({"app": "app.worker.Nosuch"}, "a worker cannot be made: workfleet_arq: app.worker.Nosuch: the module app.worker has no Nosuch"),
+    ({"queues": ["celery"]}, "queue celery: the key of that name in Redis is no queue of arq's"),
+])
+def test_what_no_node_could_start_with_is_said_before_one_is_touched(
+    fleet: Site, redis_server: RedisServer, keys: dict[str, Any], said: str,
+) -> None:
+    fleet.converge([SLOW])
+    pids = fleet.pids()
+    redis_server.call("LPUSH", "celery", "a message", db=4)
+    with pytest.raises(WorkfleetError) as raised:
+        fleet.work([{**SLOW, **keys}])
+    assert f"nodes of slow were not started, and none was stopped for them: {said}" in str(raised.value)
+    assert fleet.pids() == pids
 
 
 def test_a_killed_node_comes_back_and_is_ready_again(fleet: Site) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..spec import App, Group
     from .probe import Proof, Request
 
+RUNNER = "workfleet_arq.py"
 DEFAULT_QUEUE = "arq:queue"
 DEFAULT_JOB_TIMEOUT = 300
 #: The runner writes a node's figures here; the node's name follows.
@@ -93,8 +94,12 @@ class Arq(Engine):
         if group.concurrency is not None:
             options["max_jobs"] = group.concurrency
         queue = ["--queue", group.queues[0]] if group.queues else []
-        return [place.python, f"{place.runners}/workfleet_arq.py", "--node", place.node, *queue,
+        return [place.python, f"{place.runners}/{RUNNER}", "--node", place.node, *queue,
                 "--drain-seconds", str(group.drain_seconds), group.app, *arq_options.render(options)]
+
+    def trial(self, command: Sequence[str]) -> list[str]:
+        """Have the runner import the settings class and make the worker."""
+        return [*command, "--check"] if command[1:] and command[1].endswith(f"/{RUNNER}") else []
 
     def reach(self, url: str) -> None:
         """Connect, log in and ping."""

@@ -88,6 +88,13 @@ class Engine:
         """Return the argv that starts a node."""
         return list(group.command)
 
+    def trial(self, command: Sequence[str]) -> list[str]:
+        """Return the argv that makes the worker of a command without running it, where there is one.
+
+        What fails there would fail every start, so it is tried before a node is touched.
+        """
+        return []
+
     def environment(self, group: Group, place: Place) -> dict[str, str]:
         """Return what the engine itself needs in a node's environment."""
         return {}
