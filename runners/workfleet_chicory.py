@@ -226,7 +226,7 @@ class Queue:
         """Keep the claim on what runs: a task may take longer than the claim time, a node that hangs loses it."""
         while True:
             await asyncio.sleep(max(0.05, self.broker.claim_min_idle_ms / 3000))
-            held = list(self.held)
+            held: list[Any] = list(self.held)
             if held:
                 await told(self.client.xclaim(self.stream, self.broker.consumer_group, self.broker.consumer_name, 0, held, justid=True))
 
@@ -279,7 +279,8 @@ class App:
         """Connect; a broker or result store that is away is waited for."""
         while True:
             try:
-                return await self.app.connect()
+                await self.app.connect()
+                return
             except OUTAGE as error:
                 log.warning("the broker or the result store cannot be reached: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -288,7 +289,7 @@ class App:
         return getattr(self.app, name)
 
 
-class Node(Worker):  # type: ignore[misc,unused-ignore] # Chicory need not be here when this is checked
+class Node(Worker):
     """Chicory's worker, which says when a task has ended."""
 
     async def _process_envelope(self, envelope: TaskEnvelope) -> None:

@@ -97,7 +97,8 @@ class Fleet:
         self.folder, self.redis = folder, redis
         self.events = folder / "events.log"
         self.events.touch()
-        self.variables = {"CHICORY_BROKER_REDIS_URL": redis.url(), "CHICORY_BACKEND_REDIS_URL": redis.url(1), "EVENTS_LOG": str(self.events)}
+        self.variables = {"CHICORY_BROKER_REDIS_URL": redis.url(), "CHICORY_BACKEND_REDIS_URL": redis.url(1),
+                          "EVENTS_LOG": str(self.events)}
         self.nodes: list[Node] = []
 
     def start(self, name: str = "events.slow.1.1@h", /, *, variables: dict[str, str] | None = None, **keys: Any) -> Node:

@@ -74,6 +74,15 @@ def test_a_drain_finishes_async_and_sync_tasks_takes_no_more_and_ends_with_the_l
     assert until(lambda: fleet.result(late[0]))["state"] == "SUCCESS"
 
 
+def test_what_still_runs_after_a_shutdown_timeout_is_cancelled_and_left_for_another_node(fleet: Fleet) -> None:
+    node = fleet.start(queues=["slow"], options={"shutdown_timeout": 0.5}).ready()
+    fleet.send(("deliver", [30, "x"]), queue="slow")
+    until(lambda: "begin x" in fleet.noted())
+    assert node.stop(5) == 0
+    assert "1 tasks are given up after 0.5 s; other nodes run them again" in node.log
+    assert fleet.pending("slow") == 1
+
+
 def test_an_idle_node_stops_at_once_and_gives_back_what_came_after_it_was_told(fleet: Fleet) -> None:
     node = fleet.start(queues=["slow"]).ready()
     node.process.send_signal(signal.SIGTERM)

@@ -59,17 +59,18 @@ class Chicory(Engine):
         if group.command and (group.options or group.concurrency):
             found.append("command: replaces the runner that sets options and concurrency; say them in it")
         timeout = group.options.get("shutdown_timeout")
-        if type(timeout) in (int, float) and timeout > group.drain_seconds:
+        if isinstance(timeout, (int, float)) and timeout > group.drain_seconds:
             found.append(f"options.shutdown_timeout = {timeout}: is above drain_seconds = {group.drain_seconds}, after which the process "
                          "manager kills; leave it out, and tasks have all of drain_seconds")
-        return found + own_workers(group.command) + chicory_options.check(group.options) + chicory_options.check_settings(group.settings)
+        found += own_workers(group.command) + chicory_options.check(group.options)
+        return found + chicory_options.check_settings(group.settings)
 
     def warnings(self, group: Group, app: App) -> list[str]:
         """Warn of drains that cut tasks short, of names in the environment, and of a command without our runner."""
         found = chicory_options.check_environment({**app.env, **app.secrets, **group.env, **group.secrets}, group.settings)
         if not group.drain_declared:
-            found.append(f"drain_seconds is not set, and Chicory has no time limit: a task longer than {group.drain_seconds} s is cut short "
-                         "by a stop, and run again by another node")
+            found.append(f"drain_seconds is not set, and Chicory has no time limit: a task longer than {group.drain_seconds} s is cut "
+                         "short by a stop, and run again by another node")
         if group.command:
             found.append(f"command: {_OWN_COMMAND}")
         return found

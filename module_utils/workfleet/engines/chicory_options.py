@@ -18,7 +18,7 @@ _WORKERS = ("Chicory does not start a child again that died, and its parent live
             "use the group's key nodes, which gives each worker a unit of its own")
 _BROKER = "the broker is app_broker_url, of which the node's environment is made"
 _STORE = "the result store is app_result_url, of which the node's environment is made"
-_SECRET = "a setting is not secret; put {} into the group's secrets, or the app's"
+_NOT_HERE = "a setting is not secret; put {} into the group's secrets, or the app's"
 _RABBITMQ = "the toolkit runs and inspects Chicory over Redis only"
 _UNREAD = "Chicory declares it and never reads it"
 
@@ -50,7 +50,7 @@ def _database(prefix: str, **own: Option) -> dict[str, Option]:
         **own, "echo": Option(kind="flag"), "pool_size": Option(kind="int", minimum=1), "max_overflow": Option(kind="int"),
         "pool_recycle": Option(kind="int"), "pool_timeout": Option(kind="int", minimum=1),
     }
-    secret = {name: Option(refused=_SECRET.format(f"CHICORY_{prefix}{name}".upper())) for name in ("password", "url")}
+    secret = {name: Option(refused=_NOT_HERE.format(f"CHICORY_{prefix}{name}".upper())) for name in ("password", "url")}
     return {f"{prefix}{name}": option for name, option in {**table, **secret}.items()}
 
 
