@@ -256,8 +256,6 @@ def write_reason(intent: Intent, slot: Slot) -> str:
     if slot.fresh or slot.seen is None:
         return slot.reason
     present = slot.seen.present
-    if present.activity == "stopping":
-        return ""
     if present.text is None:
         return "its unit file is missing"
     if slot.seen.env is None:

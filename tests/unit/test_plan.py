@@ -53,6 +53,8 @@ CASES: dict[str, tuple[list[plan.Intent], list[plan.Seen], list[str]]] = {
     "a unit file that is missing under a running node": (
         [intent("a")], [seen("a.1.1", file=None, enabled=False, env="env g1")],
         ["write a.1.1", "reload", "enable a.1.1"]),
+    "a node that stops, to come again, and lacks a file": (
+        [intent("a")], [seen("a.1.1", "stopping", env=None)], ["write a.1.1", "reload", "start a.1.1"]),
     "a unit that was changed and not loaded": ([intent("a")], [seen("a.1.1", needs_reload=True)], ["reload"]),
     "a stale node": (
         [intent("a", generation="g2")], [seen("a.1.7")],

@@ -41,7 +41,10 @@ def rendered(manager: str = "systemd", *, overrides: str | None = None, app: dic
 
 def unescaped(line: str) -> list[str]:
     """Read a command line as systemd.syntax(7) says: words in double quotes with C escapes, and then ``%``."""
-    words = [json.loads(re.sub(r"\\x(..)", r"\\u00\1", word)) for word in re.findall(r'"(?:[^"\\]|\\.)*"', line)]
+    def plain(word: str) -> str:
+        return re.sub(r"\\(?:x(..)|(.))", lambda found: chr(int(found[1], 16)) if found[1] else found[2], word[1:-1])
+
+    words = [plain(word) for word in re.findall(r'"(?:[^"\\]|\\.)*"', line)]
     assert not any(re.search("(?<!%)(%%)*%(?!%)", word) for word in words), "a specifier is left"
     return [word.replace("%%", "%") for word in words]
 
@@ -64,8 +67,8 @@ def test_no_value_adds_a_line_to_a_unit_or_is_lost_in_it(words: list[str], env: 
     assert set(unit_lines(group["unit_text"])) <= UNIT_KEYS
     launch = unescaped(unit_lines(group["unit_text"])["ExecStart"])
     assert unit_lines(group["unit_text"])["ExecStart"].startswith(':"')
-    command = launch[launch.index("--") + 1:] if "--json" not in launch[:13] else json.loads(launch[-1])
-    assert command == words
+    mark = min(launch.index(word) for word in ("--", "--json") if word in launch)  # our own options come first
+    assert (launch[mark + 1:] if launch[mark] == "--" else json.loads(launch[-1])) == words
     assert {name: envfile.parse(group["env_text"])[name] for name in env} == env
 
 
