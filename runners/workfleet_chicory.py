@@ -360,8 +360,8 @@ async def serve(options: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     app = load(options.app)
     config = configured(app, options)
-    if not isinstance(app.broker, RedisBroker):
-        raise SystemExit(f"{options.app}: its broker is a {type(app.broker).__name__}; this runner consumes Redis only")
+    if options.check:
+        return 0
     for setting in BROKER_SETTINGS:
         if f"CHICORY_BROKER_REDIS_{setting.upper()}" in os.environ:
             setattr(app.broker, setting, getattr(type(app.config.broker.redis)(), setting))
@@ -440,6 +440,8 @@ def load(path: str) -> Chicory:
         raise SystemExit(f"{path} cannot be imported: {type(error).__name__}: {error}") from None
     if not isinstance(app, Chicory):
         raise SystemExit(f"{path} is a {type(app).__name__}, not a Chicory app")
+    if not isinstance(app.broker, RedisBroker):
+        raise SystemExit(f"{path} has a {type(app.broker).__name__}; this runner consumes Redis only")
     return app
 
 
@@ -447,7 +449,10 @@ def configured(app: Chicory, options: argparse.Namespace) -> WorkerConfig:
     """Return the worker's configuration: the app's own, and over it what the command line says."""
     said = {name: getattr(options, name) for name in WorkerConfig.model_fields if getattr(options, name, None) is not None}
     said.pop("shutdown_timeout", None)
-    config = WorkerConfig(**{**app.config.worker.model_dump(), **said})
+    try:
+        config = WorkerConfig(**{**app.config.worker.model_dump(), **said})
+    except ValueError as error:
+        raise SystemExit(f"the worker cannot be configured: {error}") from None
     if config.heartbeat_ttl <= config.heartbeat_interval:
         raise SystemExit(f"heartbeat_ttl = {config.heartbeat_ttl} must be above heartbeat_interval = {config.heartbeat_interval:g}")
     return config
@@ -466,6 +471,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cleanup-interval", type=float)
     parser.add_argument("--stale-workers-timeout", type=float)
     parser.add_argument("--log-level")
+    parser.add_argument("--check", action="store_true", help="import the app and end")
     parser.add_argument("--shutdown-timeout", type=float, help="cancel what still runs after so many seconds (never)")
     return parser.parse_args(argv)
 

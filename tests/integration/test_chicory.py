@@ -56,13 +56,13 @@ def test_a_node_is_ready_when_it_consumes_and_its_heartbeat_tells_pid_places_and
 
 def test_a_drain_finishes_async_and_sync_tasks_takes_no_more_and_ends_with_the_last(fleet: Fleet) -> None:
     node = fleet.start(queues=["slow"], concurrency=2).ready()
-    fleet.send(("deliver", [3, "a"]), ("digest", [2, "s"]), ("deliver", [0, "later"]), queue="slow")
+    fleet.send(("deliver", [5, "a"]), ("digest", [4, "s"]), ("deliver", [0, "later"]), queue="slow")
     until(lambda: {"begin a", "begin s"} <= set(fleet.noted()))
     node.process.send_signal(signal.SIGTERM)
     until(lambda: node.record.get("stopping"))
+    until(lambda: fleet.told()[node.name].running == 2, 3)  # a draining node still tells what it does
     late = fleet.send(("deliver", [0, "late"]), queue="slow")
-    assert fleet.told()[node.name].running == 2, "a draining node still tells what it does"
-    assert node.process.wait(10) == 0
+    assert node.process.wait(20) == 0
     ended = time.time()
     assert fleet.noted() == {"begin a": 1, "end a": 1, "begin s": 1, "end s": 1}
     assert ended - fleet.events.stat().st_mtime < 1.0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..spec import App, Group
     from .probe import Proof, Request
 
+RUNNER = "workfleet_chicory.py"
 DEFAULT_QUEUE = "default"
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*\Z")
 _OWN_COMMAND = ("Chicory's own command cancels running tasks when it is told to stop, acknowledges only on the queue default, takes all "
@@ -84,8 +85,12 @@ class Chicory(Engine):
         if group.command:
             return list(group.command)
         concurrency = [] if group.concurrency is None else [f"--concurrency={group.concurrency}"]
-        return [place.python, f"{place.runners}/workfleet_chicory.py", f"--node={place.node}", f"--queue={self.queues(group)[0]}",
+        return [place.python, f"{place.runners}/{RUNNER}", f"--node={place.node}", f"--queue={self.queues(group)[0]}",
                 *concurrency, *chicory_options.render(group.options), group.app]
+
+    def trial(self, command: Sequence[str]) -> list[str]:
+        """Have the runner import the app and make its configuration."""
+        return [*command, "--check"] if command[1:] and command[1].endswith(f"/{RUNNER}") else []
 
     def environment(self, group: Group, place: Place) -> dict[str, str]:
         """Chicory reads its settings from there."""
