@@ -48,6 +48,11 @@ class Seen:
         return self.present.name
 
     @property
+    def is_remains(self) -> bool:
+        """Whether there is neither a unit nor a process of it: what a run left that was killed between two files."""
+        return self.present.text is None and not self.present.is_up
+
+    @property
     def is_leaving(self) -> bool:
         """Whether it was told to go: it stops, and will not come back at boot."""
         return self.present.activity == "stopping" and not self.present.enabled
@@ -142,9 +147,10 @@ def make(
     """
     draft = Draft(app)
     by_group: dict[str, list[Seen]] = {}
+    remains: list[Seen] = []
     for node in seen:
         if only is None or node.name.group in only:
-            by_group.setdefault(node.name.group, []).append(node)
+            (remains if node.is_remains else by_group.setdefault(node.name.group, [])).append(node)
             if node.present.needs_reload:
                 draft.reload_reason = f"{node.name} was changed since it was loaded"
     chosen = [intent for intent in intents if only is None or intent.group in only]
@@ -153,6 +159,7 @@ def make(
         leave(draft, by_group[group], "its group is no longer declared")
     for intent in chosen:
         group_plan(draft, intent, by_group.get(intent.group, []), running or {}, restart_older_than)
+    retire(draft, [node for node in remains if node.name not in draft.wanted], "nothing but remains of it is here")
     return assemble(draft, batch)
 
 

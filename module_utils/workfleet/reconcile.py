@@ -52,6 +52,7 @@ class GroupRequest:
     env: dict[str, str]
     secret_names: list[str]
     values: str
+    directories: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,24 @@ class Reconciler:
     # -- what is ----------------------------------------------------------------------------------------------------
 
     def observe(self) -> list[plan.Seen]:
-        """Return the nodes of this app on this host with their environment files."""
-        return [plan.Seen(present, host.read(self.env_path(present.name))) for present in self.manager.present()]
+        """Return the nodes of this app on this host with their environment files.
+
+        An environment file that no unit names, left by a run that was killed between the two, counts as a node that
+        is down: so it is removed, or its slot is filled.
+        """
+        present = {node.name: node for node in self.manager.present()}
+        for name in self.environment_files() - set(present):
+            present[name] = Present(name, None, False, "stopped")
+        return [plan.Seen(present[name], host.read(self.env_path(name))) for name in sorted(present)]
+
+    def environment_files(self) -> set[Name]:
+        """Return the nodes of this app that have an environment file."""
+        try:
+            files = os.listdir(os.path.join(self.request.root, "env"))
+        except FileNotFoundError:
+            return set()
+        names = (Name.parse(file[: -len(".env")]) for file in files if file.endswith(".env"))
+        return {name for name in names if name is not None and name.app == self.request.app}
 
     def make_plan(self, seen: list[plan.Seen]) -> plan.Plan:
         """Return the difference."""
@@ -271,10 +288,12 @@ class Reconciler:
             if action in ("write", "start") and not self.gone(self.stopping(names), outcome):
                 return False
             if action == "start":
-                self.start(names, outcome)
+                part = part[: self.start(names, outcome)]
             else:
                 getattr(self, f"do_{action}")(names)
             done += part
+            if len(part) < len(names):
+                return False
         return self.gone(phase.waits_for, outcome)
 
     def do_write(self, names: list[Name]) -> None:
@@ -306,14 +325,19 @@ class Reconciler:
         """Tell nodes to drain and exit."""
         self.manager.stop(names)
 
-    def start(self, names: list[Name], outcome: Outcome) -> None:
-        """Start nodes, staggered where that is asked for, and watch them from now on."""
+    def start(self, names: list[Name], outcome: Outcome) -> int:
+        """Start nodes, staggered where that is asked for, and watch them from now on; return how many were begun."""
         pause = self.request.rollout.start_stagger_seconds
-        for position, batch in enumerate([[name] for name in names] if pause else [names]):
-            if position:
+        begun = 0
+        for batch in [[name] for name in names] if pause else [names]:
+            if begun:
                 time.sleep(pause)
+            if begun and time.monotonic() > self.deadline:
+                break
             self.manager.start(batch)
-        outcome.waiting += [str(name) for name in names]
+            begun += len(batch)
+        outcome.waiting += [str(name) for name in names[:begun]]
+        return begun
 
     def preflight(self, phases: Sequence[plan.Phase]) -> None:
         """Find out before anything is touched what would make every start fail."""

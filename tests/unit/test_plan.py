@@ -55,6 +55,11 @@ CASES: dict[str, tuple[list[plan.Intent], list[plan.Seen], list[str]]] = {
         ["write a.1.1", "reload", "enable a.1.1"]),
     "a node that stops, to come again, and lacks a file": (
         [intent("a")], [seen("a.1.1", "stopping", env=None)], ["write a.1.1", "reload", "start a.1.1"]),
+    "an environment file that no unit names, of a node that is to be written": (
+        [intent("a")], [seen("a.1.1", "stopped", file=None, enabled=False, env="env g1")],
+        ["write a.1.1", "reload", "enable a.1.1", "start a.1.1"]),
+    "an environment file that no unit names, of a group that is not declared": (
+        [intent("a")], [seen("a.1.1"), seen("b.1.1", "stopped", file=None, enabled=False, env="env g1")], ["remove b.1.1"]),
     "a unit that was changed and not loaded": ([intent("a")], [seen("a.1.1", needs_reload=True)], ["reload"]),
     "a stale node": (
         [intent("a", generation="g2")], [seen("a.1.7")],

@@ -349,7 +349,11 @@ class Supervisor(Manager):
                 self._stop_orphan(name)
 
     def remove(self, names: Sequence[Name]) -> None:
-        """Remove program files, run records and notes, and let supervisord forget; a live process is left alone."""
+        """Remove program files, run records and notes, and let supervisord forget; a live process is left alone.
+
+        Logs go too, but for that of a node which has just been replaced: somebody may want to know why.
+        """
+        logs = {name: self._log_path(name) for name in names}
         for name in names:
             host.remove(self.path(name))
             self._forget_past(name)
@@ -360,6 +364,20 @@ class Supervisor(Manager):
                 *([("supervisor.stopProcess", (unit, False))] if unit in pausing else []),
                 ("supervisor.removeProcessGroup", (unit,)),
             ], {NOT_RUNNING, STILL_RUNNING, BAD_NAME})
+        for name, log in logs.items():
+            self._remove_logs(name, log)
+
+    def _remove_logs(self, name: Name, path: str | None) -> None:
+        """Remove the logs of older incarnations of a slot, and a node's own where no newer one is there."""
+        if path is None or not os.path.basename(path).startswith(str(name)):
+            return
+        newest = max((other.incarnation for other in self._texts() if (other.group, other.slot) == (name.group, name.slot)), default=0)
+        for file in glob.glob(f"{glob.escape(os.path.dirname(path))}/*.log*"):
+            other = Name.parse(os.path.basename(file).partition(".log")[0])
+            if other is None or (other.app, other.group, other.slot) != (name.app, name.group, name.slot):
+                continue
+            if other.incarnation < name.incarnation or (other == name and newest < name.incarnation):
+                host.remove(file)
 
     def _switch(self, names: Sequence[Name], on: bool) -> None:
         for name in names:
