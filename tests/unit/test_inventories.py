@@ -38,4 +38,12 @@ def test_the_machine_of_a_job_can_be_another_one(tmp_path: Path) -> None:
 def test_staging_and_production_share_what_they_have_in_common() -> None:
     shared = [ROOT / "inventories/revrx" / name / "group_vars/all/app.yml" for name in ("staging", "production")]
     assert {path.resolve() for path in shared} == {ROOT / "inventories/revrx/shared/app.yml"}
-    assert len(INVENTORIES) == 4
+
+
+def test_each_of_the_five_systems_has_an_inventory_with_a_page_and_placeholders_for_its_secrets() -> None:
+    for system in ("gnosari", "revrx", "spark", "flow", "chicory"):
+        folder = ROOT / "inventories" / system
+        assert [path for path in INVENTORIES if path.startswith(f"inventories/{system}")]
+        assert f"# {system}: " in (folder / "README.md").read_text(encoding="utf-8")
+        assert (ROOT / "docs" / "seeds" / f"{system}.md").exists()
+        assert list(folder.rglob("vault.example.yml"))
