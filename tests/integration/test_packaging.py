@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the collection installed in it, and nothing of the checkout on Ansible's paths."""
     home = tmp_path_factory.mktemp("collections")
-    galaxy = [BIN / "ansible-galaxy", "collection"]
+    galaxy: list[str | Path] = [BIN / "ansible-galaxy", "collection"]
     subprocess.run([*galaxy, "build", "--output-path", home, PROJECT], check=True, capture_output=True, cwd=home)
     (archive,) = home.glob("workfleet-core-*.tar.gz")
     subprocess.run([*galaxy, "install", "--offline", "-p", home, archive], check=True, capture_output=True, cwd=home)
