@@ -10,6 +10,9 @@ import os
 import pytest
 from fleet import Fleet, wait
 
+#: Two other environments of the group reports: a change that replaces its nodes and no others.
+BLUE = {"reports": {"env": {"COLOUR": "blue"}}}
+GREEN = {"reports": {"env": {"COLOUR": "green"}}}
 SECRETS = ("pa ss#w0rd", "pa%20ss%23w0rd", "top$ecret#key")
 
 
@@ -89,7 +92,7 @@ def test_a_change_is_predicted_restarts_only_its_group_and_loses_no_task(fleet: 
     before = fleet.main_processes()
     tasks = [fleet.send("fetch", 6, queue="reports") for _ in range(3)]
     wait(lambda: all(fleet.state(task) != "SUCCESS" for task in tasks), 5)
-    change = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "blue"}})}
+    change = {"worker_groups": fleet.groups(**BLUE)}
     predicted = fleet.play("site", "--check", "--diff", **change)
     assert fleet.main_processes() == before
     done = fleet.play("site", **change)
@@ -104,7 +107,7 @@ def test_a_change_is_predicted_restarts_only_its_group_and_loses_no_task(fleet: 
 
 
 def test_what_somebody_broke_is_repaired_and_nothing_else(fleet: Fleet) -> None:
-    change = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "blue"}})}
+    change = {"worker_groups": fleet.groups(**BLUE)}
     before = fleet.main_processes()
     unit = f"workfleet.{fleet.app}"
     fleet.run(fleet.worker, "rm", f"/opt/{fleet.app}/env/{unit}.default.1.1.env")
@@ -123,7 +126,7 @@ def test_what_somebody_broke_is_repaired_and_nothing_else(fleet: Fleet) -> None:
 
 
 def test_a_play_killed_in_a_rollout_is_finished_by_the_next(fleet: Fleet) -> None:
-    change = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "green"}})}
+    change = {"worker_groups": fleet.groups(**GREEN)}
     fleet.play_and_kill("site", lambda: any(".3@" in node for node in fleet.main_processes()), **change)
     wait(lambda: fleet.play("site", worker_lock_seconds=60, **change).steps is not None, 90)
     assert {node.split("@")[0].rsplit(".", 1)[1] for node in of(fleet.main_processes(), "reports")} == {"3"}
@@ -131,19 +134,19 @@ def test_a_play_killed_in_a_rollout_is_finished_by_the_next(fleet: Fleet) -> Non
 
 
 def test_scaling_fills_the_lowest_free_slot_and_touches_no_other(fleet: Fleet) -> None:
-    change = fleet.groups(reports={"env": {"COLOUR": "green"}}, default={"nodes": 1})
+    change = fleet.groups(**GREEN, default={"nodes": 1})
     before = fleet.main_processes()
     fleet.play("site", worker_groups=change)
     smaller = fleet.main_processes()
     assert len(of(smaller, "default")) == 1
     assert of(smaller, "reports") == of(before, "reports")
-    change = fleet.groups(reports={"env": {"COLOUR": "green"}})
+    change = fleet.groups(**GREEN)
     fleet.play("site", worker_groups=change)
     assert len(of(fleet.main_processes(), "default")) == len(of(before, "default"))
 
 
 def test_an_app_that_does_not_import_is_named_and_the_rest_runs_on(fleet: Fleet) -> None:
-    change = fleet.groups(reports={"env": {"COLOUR": "green"}}, default={"app": "app.nosuch"})
+    change = fleet.groups(**GREEN, default={"app": "app.nosuch"})
     before = fleet.main_processes()
     run = fleet.play("site", expect=2, worker_groups=change)
     assert f"workfleet.{fleet.app}.default." in run.out
@@ -151,32 +154,32 @@ def test_an_app_that_does_not_import_is_named_and_the_rest_runs_on(fleet: Fleet)
     after = fleet.main_processes()
     assert of(after, "reports") == of(before, "reports")
     assert len(set(before.items()) - set(after.items())) == 1, "the rollout went on behind the node that failed"
-    fleet.play("site", worker_groups=fleet.groups(reports={"env": {"COLOUR": "green"}}))
+    fleet.play("site", worker_groups=fleet.groups(**GREEN))
 
 
 def test_an_app_that_crashes_after_a_while_is_found_out(fleet: Fleet) -> None:
     crash = {"name": "crash", "engine": "process", "command": ["/bin/sh", "-c", "echo soon over; sleep 2; exit 3"], "drain_seconds": 5}
-    groups = [*fleet.groups(reports={"env": {"COLOUR": "green"}}), crash]
+    groups = [*fleet.groups(**GREEN), crash]
     run = fleet.play("site", expect=2, worker_rollout={"monitor_seconds": 4}, worker_groups=groups)
     assert f"workfleet.{fleet.app}.crash.1.1 does not stay up" in run.out
     assert "soon over" in run.out
-    fleet.play("site", worker_groups=fleet.groups(reports={"env": {"COLOUR": "green"}}))
+    fleet.play("site", worker_groups=fleet.groups(**GREEN))
     assert "crash" not in fleet.run(fleet.worker, "sh", "-c", f"ls /etc/systemd/system /opt/{fleet.app}/env")
 
 
 def test_a_wrong_password_changes_nothing(fleet: Fleet) -> None:
     before = fleet.main_processes()
     run = fleet.play("site", expect=2, app_broker_url=fleet.vars["app_broker_url"].replace("ss%23w0rd", "wrong"),
-                     worker_groups=fleet.groups(reports={"env": {"COLOUR": "green"}}))
+                     worker_groups=fleet.groups(**GREEN))
     assert "does not reach the broker" in run.out
     assert "WRONGPASS" in run.out
     assert fleet.main_processes() == before
-    fleet.play("site", worker_groups=fleet.groups(reports={"env": {"COLOUR": "green"}}))
+    fleet.play("site", worker_groups=fleet.groups(**GREEN))
     assert fleet.main_processes() == before
 
 
 def test_stop_and_start(fleet: Fleet) -> None:
-    groups = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "green"}})}
+    groups = {"worker_groups": fleet.groups(**GREEN)}
     fleet.play("stop", worker_only="default", **groups)
     assert of(fleet.main_processes(), "default") == {}
     assert of(fleet.main_processes(), "reports")
@@ -185,9 +188,9 @@ def test_stop_and_start(fleet: Fleet) -> None:
 
 
 def test_restart_replaces_every_node_once(fleet: Fleet) -> None:
-    groups = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "green"}})}
+    groups = {"worker_groups": fleet.groups(**GREEN)}
     before = fleet.main_processes()
-    fleet.play("restart", **groups)
+    fleet.play("restart", worker_rollout={"monitor_seconds": 1, "parallelism": 2}, **groups)
     after = fleet.main_processes()
     assert len(after) == len(before)
     assert not set(before) & set(after)
@@ -199,7 +202,7 @@ def test_a_reboot_brings_every_node_back(fleet: Fleet) -> None:
     fleet.reboot(fleet.worker)
     wait(lambda: set(fleet.main_processes()) == set(before), 60)
     fleet.wait_until_reachable(fleet.worker)
-    groups = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "green"}})}
+    groups = {"worker_groups": fleet.groups(**GREEN)}
     fleet.play("site", **groups)
     fleet.play("verify", **groups)
 
