@@ -11,7 +11,8 @@ short_description: Check what is declared for every host before any host is touc
 version_added: "0.1.0"
 author: Workfleet contributors
 description:
-  - Checks the variables of the roles C(app), C(worker) and C(redis) of all hosts of the play, and reports every mistake at once.
+  - Checks the variables of the roles C(app), C(worker), C(redis) and C(postgresql) of all hosts of the play, and reports
+    every mistake at once.
   - Runs on the control node alone and opens no connection. Values that may be secret are never shown.
 options: {}
 attributes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import redis_config, release_spec, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import postgresql_config, redis_config, release_spec, spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles")
 #: Which roles a host of an inventory group gets.
-ROLES_OF = {"redis": ("redis",), "workers": ("app", "worker")}
+ROLES_OF = {"redis": ("redis",), "postgresql": ("postgresql",), "workers": ("app", "worker")}
 #: Names that look like ours and belong to people: nothing is said of them unless they nearly are one of ours.
 NEAR = 0.88
 APP_KEYS = ("name", "user", "group", "root", "env", "secrets", "broker_url", "result_url", "broker_env", "result_env", "broker_options")
@@ -76,6 +76,8 @@ def problems(host: Host) -> Iterator[str]:
             yield from worker_problems(host)
         if "redis" in host.groups:
             yield from redis_config.check({name: host.value(name) for name in defaults("redis")})
+        if "postgresql" in host.groups:
+            yield from postgresql_config.check({name: host.value(name) for name in defaults("postgresql")})
     except AnsibleError as error:
         yield f"a variable cannot be read: {error}"
 
@@ -102,7 +104,7 @@ def worker_problems(host: Host) -> Iterator[str]:
 def warnings(host: Host, names: set[str]) -> Iterator[str]:
     """Yield what will probably hurt: misspelt variables, and what the engines warn of."""
     for name in sorted(host.raw):
-        if name not in names and name.split("_")[0] in ("app", "worker", "redis"):
+        if name not in names and name.split("_")[0] in ("app", "worker", "redis", "postgresql"):
             near = difflib.get_close_matches(name, names, 1, NEAR)
             if near:
                 yield f"nobody reads the variable {name}; did you mean {near[0]}?"

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from plugins.module_utils.workfleet import postgresql_config
 
 pytest.importorskip("ansible")
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,3 +50,8 @@ def test_each_of_the_five_systems_has_an_inventory_with_a_page_and_placeholders_
         assert f"# {system}: " in (folder / "README.md").read_text(encoding="utf-8")
         assert (ROOT / "docs" / "seeds" / f"{system}.md").exists()
         assert list(folder.rglob("vault.example.yml"))
+
+
+def test_the_defaults_of_postgresql_are_those_that_are_checked() -> None:
+    defaults = yaml.safe_load((ROOT / "roles/postgresql/defaults/main.yml").read_text(encoding="utf-8"))
+    assert defaults == postgresql_config.DEFAULTS
