@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.machine import APP, ROOT, UNITS
@@ -93,17 +94,22 @@ class Fleet:
         return self.machine.playbook("status")
 
     def idiom(self, rounds: int) -> dict[str, list[float]]:
-        """The usual idiom on the same host: first converge, no-op, one group changed."""
+        """The usual idiom on the same host: first converge, no-op (and the pings around each), one group changed."""
         self.declare()
         told = {"first converge": [self.machine.idiom()]}
-        before = self.idiom_world()
-        assert len(before.processes) == self.nodes
-        told["no-op"] = [self.machine.idiom() for _ in range(rounds)]
-        assert changed(before, self.idiom_world()) == set()
+        world = self.idiom_world()
+        assert len(world.processes) == self.nodes
+        pings = [self.machine.ping()]
+        told["no-op"] = []
+        for _ in range(rounds):
+            told["no-op"].append(self.machine.idiom())
+            pings.append(self.machine.ping())
+        told["ping"] = [(before + after) / 2 for before, after in pairwise(pings)]
+        assert changed(world, self.idiom_world()) == set()
         self.turn += 1
         self.declare()
         told["one group changed"] = [self.machine.idiom()]
-        restarted = changed(before, self.idiom_world())
+        restarted = changed(world, self.idiom_world())
         assert restarted == {f"idiom-{CHANGED}-{slot}" for slot in range(1, GROUP_SIZE + 1)}, restarted
         return told
 
