@@ -21,8 +21,10 @@ sys.path.insert(0, str(ROOT))
 
 from plugins.module_utils.workfleet.engines import (  # noqa: E402 - found by the line above
     arq_options,
+    beat,
     celery_options,
     chicory_options,
+    flower,
 )
 
 if TYPE_CHECKING:
@@ -110,7 +112,8 @@ def engine_page(engine: str, title: str, versions: str, tables: Mapping[str, Map
     """Return the tables of what ``options``, and ``settings`` where they are a table, of a group of an engine may hold."""
     lines = [f"# {title}"]
     for key, table in tables.items():
-        lines += ["", f"What `{key}` of a group may hold where its `engine` is `{engine}`: {versions}.", ""]
+        of = SINGLES.get(engine, f"a group may hold where its `engine` is `{engine}`")
+        lines += ["", f"What `{key}` of {of}: {versions}.", ""]
         usable = {name: option for name, option in table.items() if not option.refused}
         has_flags = any(option.flag for option in usable.values())
         has_since = any(option.since for option in usable.values())
@@ -131,7 +134,12 @@ ENGINES: dict[str, tuple[str, str, Mapping[str, Mapping[str, Option]]]] = {
     "arq": ("Options of arq's worker", "arq 0.26 to 0.28", {"options": arq_options.OPTIONS}),
     "chicory": ("Options and settings of Chicory", "Chicory 0.1.0",
                 {"options": chicory_options.OPTIONS, "settings": chicory_options.SETTINGS}),
+    "beat": ("Options of `celery beat`", "Celery 5.3 to 5.7, names with `_`", {"options": beat.OPTIONS}),
+    "flower": ("Options of Flower", "Flower 2.0 to 2.2", {"options": flower.OPTIONS}),
 }
+
+#: Those that no worker group can have.
+SINGLES = {"beat": "`worker_scheduler` may hold", "flower": "`worker_dashboard` may hold"}
 
 VALUES = {"text": "a text", "flag": "`true`, `false`", "int": "a whole number", "float": "seconds", "list": "a list of names",
           "pair": "`[MAX, MIN]`"}

@@ -26,6 +26,20 @@ options:
     type: list
     elements: dict
     default: []
+  scheduler:
+    description: The app's scheduler, as in C(worker_scheduler). Empty means that there is none.
+    type: dict
+    default: {}
+  dashboard:
+    description: The app's dashboard, as in C(worker_dashboard). Empty means that there is none.
+    type: dict
+    default: {}
+  parts:
+    description: What of these the host is to have, of C(workers), C(scheduler) and C(dashboard). Other words are passed over, so that
+      it may be the host's inventory groups. Empty means all that is declared.
+    type: list
+    elements: str
+    default: []
   manager:
     description: The process manager.
     type: str

@@ -19,11 +19,16 @@ _MAIN = os.getpid()
 _stopped: list[float] = []  # told to stop while it starts, a worker still becomes ready for a moment
 
 
-def ready(consuming: str) -> None:
+def ready(what: str, doing: str = "consuming") -> None:
     """The worker takes tasks from its queues from now on; may be said again, never after :func:`stopping`."""
     if os.getpid() == _MAIN and not _stopped:
         _record(ready=time.time(), stopping=None)
-        _notify(f"READY=1\nSTATUS=consuming {consuming}\n")
+        _notify(f"READY=1\nSTATUS={doing} {what}\n")
+
+
+def status(text: str) -> None:
+    """What ``systemctl status`` shows of a process that is not ready."""
+    _notify(f"STATUS={text}\n")
 
 
 def stopping() -> None:

@@ -102,7 +102,7 @@ def judge(
     if group is None:
         return "ready", "its group is not declared"
     if not reconciler.is_ready(node):
-        return "starting", "up, not yet consuming"
+        return "starting", engines.named(group.engine).awaited
     if reached and answer is None and not group.answers_while_busy:
         return "ready", "busy or silent: this pool does not answer while it runs a task"
     if reached and answer is None:

@@ -298,10 +298,16 @@ class Reconciler:
 
     def do_write(self, names: list[Name]) -> None:
         """Write environment files first: a unit never names one that is not there."""
+        self.make_directories(names)
         for name in names:
             intent = next(entry for entry in self.intents if entry.group == name.group)
             host.write(self.env_path(name), intent.env(name), mode=0o600, owner=self.request.user, group=self.request.group)
             self.manager.write(name, intent.text(name))
+
+    def make_directories(self, names: list[Name]) -> None:
+        """Have the directories in which nodes keep their state; nobody but the app's user reads them."""
+        for path in sorted({path for name in names for path in self.groups[name.group].directories}):
+            host.directory(path, mode=0o750, owner=self.request.user, group=self.request.group)
 
     def do_remove(self, names: list[Name]) -> None:
         """Remove every trace of nodes that are gone; what names them goes last, so that a killed run is finished."""
@@ -329,6 +335,7 @@ class Reconciler:
         """Start nodes, staggered where that is asked for, and watch them from now on; return how many were begun."""
         pause = self.request.rollout.start_stagger_seconds
         begun = 0
+        self.make_directories(names)
         for batch in [[name] for name in names] if pause else [names]:
             if begun:
                 time.sleep(pause)
@@ -357,7 +364,7 @@ class Reconciler:
     def check_broker(self, group: GroupRequest) -> None:
         """Refuse to start nodes on a broker that this host does not reach, or on a key that is no queue of their engine's."""
         engine, request = engines.named(group.engine), self.request
-        if not (engine.speaks and request.broker_url):
+        if not request.broker_url:
             return
         try:
             engine.reach(request.broker_url)

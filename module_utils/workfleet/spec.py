@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import engines
@@ -23,10 +23,19 @@ ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?\Z")
 ABSOLUTE = re.compile(r"/(?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f/])\Z")
 PATH = "an absolute path, without control characters and with neither / nor a blank at its end"
 BELOW_RUN = re.compile(r"/run(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+\Z")
+ADDRESS = re.compile(r"[A-Za-z0-9_.:-]+\Z")
+URL_PREFIX = re.compile(r"/?[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?\Z")
+USER_PASSWORD = re.compile(r"[^:,\x00-\x1f]+:[^,\x00-\x1f]+\Z")
 SIZE = re.compile(r"[1-9][0-9]*[KMGT]?\Z")
 #: Names that the toolkit itself gives to every node; see the closed list in docs/environment.md.
 RESERVED_ENVIRONMENT = ("NOTIFY_SOCKET", "SPT_NOENV", "WORKFLEET_GENERATION", "WORKFLEET_RECORD")
 MANAGERS = ("systemd", "supervisor")
+#: The app's one scheduler and its dashboard are worker groups of one node, under names that no other group may have.
+SCHEDULER, DASHBOARD = "scheduler", "dashboard"
+#: What a host may be there for; in the playbooks' words, its inventory groups.
+PARTS = ("workers", SCHEDULER, DASHBOARD)
+#: Neither has long tasks to wait for.
+SINGLE_DRAIN_SECONDS = 10
 #: ``drain_seconds`` bounds the drain; the manager's own timeout leaves the worker time to close its connections.
 STOP_MARGIN_SECONDS = 15
 
@@ -79,6 +88,10 @@ class Group:
     options: Mapping[str, Any] = field(default_factory=dict)
     sandbox: str = "basic"
     writable_paths: tuple[str, ...] = ()
+    #: Directories of the app's user that are made before a node starts; state in them outlives releases.
+    directories: tuple[str, ...] = ()
+    #: What only the scheduler or the dashboard has; see :func:`parse_scheduler` and :func:`parse_dashboard`.
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stop_seconds(self) -> int:
@@ -116,7 +129,10 @@ class Log:
 
 @dataclass(frozen=True)
 class Declaration:
-    """All that is declared for one app on one host. ``warnings`` are sentences for people."""
+    """All that is declared for one app on one host. ``warnings`` are sentences for people.
+
+    ``groups`` are those that this host is to have; ``names`` are of all groups that its variables declare.
+    """
 
     host: str
     app: App
@@ -126,6 +142,7 @@ class Declaration:
     rollout: Rollout
     log: Log
     warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 class Checker:
@@ -296,6 +313,21 @@ def parallelism(value: Any) -> int | str:
     return whole(value, 1)
 
 
+def boolean(value: Any) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def port(value: Any) -> int:
+    """Return a TCP port."""
+    number = whole(value, 1)
+    if number > 65535:
+        raise ValueError
+    return number
+
+
 def niceness(value: Any) -> int:
     """Return a niceness from -20 to 19."""
     number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else 20
@@ -315,6 +347,9 @@ GROUP_KEYS = (
     "name", "engine", "app", "nodes", "queues", "concurrency", "drain_seconds", "env", "secrets", "limits", "state", "command",
     "settings", "options", "sandbox", "writable_paths", "autoscale",
 )
+_SINGLE_KEYS = ("app", "drain_seconds", "env", "secrets", "limits", "state", "options", "sandbox", "writable_paths")
+SCHEDULER_KEYS = (*_SINGLE_KEYS, "settings", "schedule_directory")
+DASHBOARD_KEYS = (*_SINGLE_KEYS, "address", "port", "basic_auth", "persistent", "url_prefix")
 ROLLOUT_KEYS = ("order", "parallelism", "delay_seconds", "monitor_seconds", "failure_action", "start_stagger_seconds",
                 "ready_timeout_seconds")
 
@@ -323,7 +358,9 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
     """Return the declaration of one app on one host.
 
     ``raw`` has the keys ``host`` (inventory name), ``app`` (mapping of the ``app_*`` variables without their prefix), ``manager``,
-    ``run_directory``, ``groups``, ``rollout`` and ``log``. Raises :class:`SpecError` with every mistake found.
+    ``run_directory``, ``groups``, ``scheduler``, ``dashboard``, ``rollout`` and ``log``; ``parts`` are those of :data:`PARTS`
+    that the host is to have, all of them where none is named. What it is not to have is checked all the same.
+    Raises :class:`SpecError` with every mistake found.
     """
     problems: list[str] = []
     warnings: list[str] = []
@@ -331,13 +368,21 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
     top = Checker("worker_", raw, problems)
     manager = top.choice("manager", "systemd", MANAGERS)
     given = raw.get("groups")
+    parts = tuple(raw.get("parts") or PARTS)
     groups: list[Group] = []
     if not isinstance(given, (list, tuple, type(None))):
         problems.append("worker_groups: must be a list of entries")
     else:
         for number, entry in enumerate(given or ()):
-            groups.append(parse_group(number, entry, app, manager, problems, warnings))
+            groups.append(parse_group(number, entry, app, manager, problems, warnings if "workers" in parts else []))
     check_unique(groups, problems)
+    here = groups if "workers" in parts else []
+    for name, parser in ((SCHEDULER, parse_scheduler), (DASHBOARD, parse_dashboard)):
+        entry = part(raw, name, f"worker_{name}", problems)
+        if entry:
+            group = parser(entry, app, manager, problems, warnings if name in parts else [])
+            groups = [*groups, group]
+            here = [*here, group] if name in parts else here
     rollout = parse_rollout(part(raw, "rollout", "worker_rollout", problems), problems)
     log = parse_log(part(raw, "log", "worker_log", problems), problems)
     run_directory = parse_run_directory(top, manager, f"/run/workfleet/{app.name}")
@@ -345,7 +390,7 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
         raise SpecError(problems)
     return Declaration(
         host=str(raw.get("host", "")), app=app, manager=manager, run_directory=run_directory,
-        groups=tuple(groups), rollout=rollout, log=log, warnings=tuple(warnings),
+        groups=tuple(here), rollout=rollout, log=log, warnings=tuple(warnings), names=tuple(group.name for group in groups),
     )
 
 
@@ -421,37 +466,102 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
     group = Group(
         name=check.text("name", "", pattern=NAME, allowed="a name for units: a letter, then up to 30 of a-z 0-9 _ -"),
         engine=check.choice("engine", "celery", engines.ENGINES),
-        app=check.text("app", ""),
         nodes=check.whole("nodes", 1),
         queues=check.texts("queues", "a list of queue names"),
         concurrency=check.whole("concurrency", None, 1),
         drain_seconds=check.whole("drain_seconds", 300, 1),
-        drain_declared=raw.get("drain_seconds") is not None,
-        env=check.environment("env"),
-        secrets=check.environment("secrets"),
-        limits=parse_limits(check, manager),
-        state=check.choice("state", "started", ("started", "stopped", "absent")),
         command=check.texts("command", "a list: the program and its arguments"),
         settings=check.mapping("settings"),
-        options=check.mapping("options"),
-        sandbox=check.choice("sandbox", "basic", ("basic", "strict", "none")),
-        writable_paths=check.texts("writable_paths", "a list of absolute paths"),
+        **shared_keys(check, manager),
     )
+    if group.name in (SCHEDULER, DASHBOARD):
+        check.wrong("name", f"belongs to worker_{group.name}; take another", given=group.name)
     if raw.get("autoscale"):
         check.wrong("autoscale", "is not available in this version; take it out and set nodes", secret=True)
-    for path in group.writable_paths:
-        if not path.startswith("/"):
-            check.wrong("writable_paths", "must be absolute paths", given=path)
     for queue in group.queues:
         if not queue or "," in queue:
             check.wrong("queues", "must be names without a comma", given=queue)
     if "engine" not in check.refused:
-        engine = engines.named(group.engine)
-        said = [text for text in engine.problems(group) if re.split(r"[.: ]", text)[0] not in check.refused]
-        problems.extend(f"{label}: {text}" for text in said)
-        if not problems:
-            warnings.extend(f"{label}: {text}" for text in engine.warnings(group, app))
+        judge(group, app, check, warnings)
     return group
+
+
+def shared_keys(check: Checker, manager: str) -> dict[str, Any]:
+    """Return the keys that worker groups, the scheduler and the dashboard have in common."""
+    found: dict[str, Any] = {
+        "app": check.text("app", ""),
+        "drain_declared": check.raw.get("drain_seconds") is not None,
+        "env": check.environment("env"),
+        "secrets": check.environment("secrets"),
+        "limits": parse_limits(check, manager),
+        "state": check.choice("state", "started", ("started", "stopped", "absent")),
+        "options": check.mapping("options"),
+        "sandbox": check.choice("sandbox", "basic", ("basic", "strict", "none")),
+        "writable_paths": check.texts("writable_paths", "a list of absolute paths"),
+    }
+    for path in found["writable_paths"]:
+        if not path.startswith("/"):
+            check.wrong("writable_paths", "must be absolute paths", given=path)
+    return found
+
+
+def judge(group: Group, app: App, check: Checker, warnings: list[str]) -> None:
+    """Have the engine say what is wrong with an entry, but for keys of which that is said already."""
+    engine = engines.named(group.engine)
+    said = [text for text in engine.problems(group) if re.split(r"[.: ]", text)[0] not in check.refused]
+    check.problems.extend(f"{check.entry}: {text}" for text in said)
+    if not check.problems:
+        warnings.extend(f"{check.entry}: {text}" for text in engine.warnings(group, app))
+
+
+def parse_scheduler(raw: Mapping[str, Any], app: App, manager: str, problems: list[str], warnings: list[str]) -> Group:
+    """Return the group of ``worker_scheduler``. ``more``: ``schedule_directory``, and ``lock``, a key in the broker."""
+    check = Checker("worker_scheduler", raw, problems)
+    check.unknown(SCHEDULER_KEYS)
+    directory = check.text("schedule_directory", f"{app.root}/schedule", pattern=ABSOLUTE, allowed=PATH)
+    group = single(check, SCHEDULER, "beat", manager, directory, settings=check.mapping("settings"),
+                   more={"schedule_directory": directory, "lock": f"workfleet:{app.name}:scheduler"})
+    judge(group, app, check, warnings)
+    return group
+
+
+def parse_dashboard(raw: Mapping[str, Any], app: App, manager: str, problems: list[str], warnings: list[str]) -> Group:
+    """Return the group of ``worker_dashboard``. ``more``: ``address``, ``port``, ``url_prefix``, and ``directory``, where it
+    keeps its state (empty where it keeps none). What ``basic_auth`` holds becomes a secret of the node's environment.
+    """
+    check = Checker("worker_dashboard", raw, problems)
+    check.unknown(DASHBOARD_KEYS)
+    keeps = check.value("persistent", True, boolean, "true or false")
+    directory = f"{app.root}/dashboard" if keeps else ""
+    more = {
+        "address": check.text("address", "127.0.0.1", pattern=ADDRESS, allowed="an address to listen on, such as 127.0.0.1 or ::"),
+        "port": check.value("port", 5555, port, "a port from 1 to 65535"),
+        "url_prefix": check.text("url_prefix", "", pattern=URL_PREFIX, allowed="a path such as flower, of letters, digits and . _ - /"),
+        "directory": directory,
+    }
+    group = single(check, DASHBOARD, "flower", manager, directory, more=more)
+    users = basic_auth(check)
+    if users:
+        group = replace(group, secrets={**group.secrets, "FLOWER_BASIC_AUTH": ",".join(users)})
+    judge(group, app, check, warnings)
+    return group
+
+
+def single(check: Checker, name: str, engine: str, manager: str, directory: str, **keys: Any) -> Group:
+    """Return a group of one node that may write to ``directory``."""
+    return Group(name=name, engine=engine, drain_seconds=check.whole("drain_seconds", SINGLE_DRAIN_SECONDS, 1),
+                 directories=(directory,) if directory else (), **shared_keys(check, manager), **keys)
+
+
+def basic_auth(check: Checker) -> tuple[str, ...]:
+    """Return the ``user:password`` texts of ``basic_auth``, one or a list; they are never repeated in a message."""
+    given = check.raw.get("basic_auth")
+    found = [given] if isinstance(given, str) else given or []
+    if not isinstance(found, (list, tuple)) or not all(isinstance(item, str) and USER_PASSWORD.match(item) for item in found):
+        check.wrong("basic_auth", "must be user:password or a list of such texts, none with a comma or a line end, which Flower "
+                    "does not take", secret=True)
+        return ()
+    return tuple(found)
 
 
 def parse_limits(check: Checker, manager: str) -> dict[str, Any]:
@@ -508,13 +618,15 @@ def check_unique(groups: list[Group], problems: list[str]) -> None:
         seen.setdefault(group.name, number)
 
 
-def selected(declaration: Declaration, only: str | None) -> list[str] | None:
-    """Return the group names that ``-e worker_only=a,b`` narrows to, or None for all; an unknown one is an error."""
+def selected(only: str | None) -> list[str] | None:
+    """Return the group names that ``-e worker_only=a,b`` narrows to, or None for all; see :func:`unknown_names`."""
     if not only:
         return None
-    wanted = [name.strip() for name in only.split(",") if name.strip()]
-    known = [group.name for group in declaration.groups]
-    strange = [name for name in wanted if name not in known]
-    if strange:
-        raise SpecError([f"worker_only: {name}: no such worker group; known are {', '.join(known)}" for name in strange])
-    return wanted
+    return [name.strip() for name in only.split(",") if name.strip()]
+
+
+def unknown_names(only: str | None, known: Iterable[str]) -> list[str]:
+    """Return a sentence for each name in ``worker_only`` that no host declares."""
+    names = list(dict.fromkeys(known))
+    wanted = [name.strip() for name in (only or "").split(",") if name.strip()]
+    return [f"worker_only: {name}: no such worker group; known are {', '.join(names)}" for name in wanted if name not in names]

@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
         Where the declared app has its queues and its results goes into ``values``.
         """
         declaration = actions.declaration(values, self.host)
-        only = actions.only(values, declaration)
+        only = actions.only(values)
         queues: dict[str, list[str]] = {}
         for group in declaration.groups:
             if only is None or group.name in only:

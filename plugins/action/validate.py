@@ -20,14 +20,16 @@ class ActionModule(ActionBase):
         names = inventory.known()
         hosts = task_vars["ansible_play_hosts_all"]
         everywhere = {"hostvars": task_vars["hostvars"]}  # what is raw lacks it, and URLs often name another host
-        for name in hosts:
-            host = inventory.Host(name, {**task_vars["hostvars"].raw_get(name), **everywhere}, self._templar)
+        fleet = [inventory.Host(name, {**task_vars["hostvars"].raw_get(name), **everywhere}, self._templar) for name in hosts]
+        for host in fleet:
             for text in inventory.problems(host):
-                found.setdefault(text, []).append(name)
+                found.setdefault(text, []).append(host.name)
             for text in inventory.warnings(host, names):
-                warned.setdefault(text, []).append(name)
+                warned.setdefault(text, []).append(host.name)
+        found.update(inventory.across(fleet))
+        warned.update((text, []) for text in inventory.lonely(fleet))
         for text, where in warned.items():
-            self._display.warning(f"{named(where, hosts)}: {text}")
+            self._display.warning(f"{named(where, hosts)}: {text}" if where else text)
         result.update(changed=False, problems=list(found), warned=list(warned))
         if found:
             count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"

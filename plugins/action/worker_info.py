@@ -18,7 +18,7 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         declared = actions.declaration(self._task.args, str(task_vars["inventory_hostname"]))
         request = actions.payload(declared)
-        request.update(only=actions.only(self._task.args, declared), release=None, timeout=float(self._task.args.get("timeout") or 2.0))
+        request.update(only=actions.only(self._task.args), release=None, timeout=float(self._task.args.get("timeout") or 2.0))
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.worker_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         return result

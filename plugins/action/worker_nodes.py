@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
     def request(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return what the host is asked to do."""
         declared = actions.declaration(arguments, self.host)
-        only = actions.only(arguments, declared)
+        only = actions.only(arguments)
         state = arguments.get("state") or ""
         if state not in ("", "started", "stopped", "absent"):
             raise AnsibleActionFail(f"state = {state!r}: must be one of started, stopped, absent")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
     """Return the declaration in a task's arguments; a wrong one fails the task with every mistake."""
-    keys = ("app", "groups", "manager", "run_directory", "rollout", "log")
+    keys = ("app", "groups", "scheduler", "dashboard", "parts", "manager", "run_directory", "rollout", "log")
     try:
         return spec.parse({"host": host, **{key: bare(arguments.get(key)) for key in keys}})
     except WorkfleetError as error:
@@ -31,9 +31,6 @@ def payload(declared: spec.Declaration, overrides: str | None = None) -> dict[st
         raise AnsibleActionFail(str(error)) from error
 
 
-def only(arguments: Mapping[str, Any], declared: spec.Declaration) -> list[str] | None:
-    """Return the groups that a task narrows to."""
-    try:
-        return spec.selected(declared, arguments.get("only"))
-    except WorkfleetError as error:
-        raise AnsibleActionFail(str(error)) from error
+def only(arguments: Mapping[str, Any]) -> list[str] | None:
+    """Return the groups that a task narrows to; a host need not have any of them."""
+    return spec.selected(arguments.get("only"))

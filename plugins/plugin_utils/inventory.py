@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import json
@@ -13,13 +14,13 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import postgresql_config, redis_config, release_spec, spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ansible.template import Templar
 
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles")
 #: Which roles a host of an inventory group gets.
-ROLES_OF = {"redis": ("redis",), "postgresql": ("postgresql",), "workers": ("app", "worker")}
+ROLES_OF = {"redis": ("redis",), "postgresql": ("postgresql",), **dict.fromkeys(spec.PARTS, ("app", "worker"))}
 #: Names that look like ours and belong to people: nothing is said of them unless they nearly are one of ours.
 NEAR = 0.88
 APP_KEYS = ("name", "user", "group", "root", "env", "secrets", "broker_url", "result_url", "broker_env", "result_env", "broker_options")
@@ -55,6 +56,11 @@ class Host:
         self.raw = {**under, **raw}
         self.templar = templar.copy_with_new_env(available_variables=self.raw)
 
+    @property
+    def parts(self) -> list[str]:
+        """Return what of an app's processes the host is to have."""
+        return [part for part in spec.PARTS if part in self.groups]
+
     def value(self, name: str) -> Any:
         """Return a variable's value; one that cannot be templated is a mistake of the inventory."""
         return bare(self.templar.template(self.raw[name])) if name in self.raw else None
@@ -64,7 +70,8 @@ class Host:
         app = {key: self.value(f"app_{key}") for key in APP_KEYS}
         return {
             "host": self.name, "app": {**app, "has_release": bool(self.value("app_source"))}, "manager": self.value("worker_manager"),
-            "groups": self.value("worker_groups"), "run_directory": self.value("worker_run_directory"),
+            "groups": self.value("worker_groups"), "scheduler": self.value("worker_scheduler"), "dashboard": self.value("worker_dashboard"),
+            "parts": self.parts, "run_directory": self.value("worker_run_directory"),
             "rollout": self.value("worker_rollout"), "log": self.value("worker_log"),
         }
 
@@ -72,7 +79,7 @@ class Host:
 def problems(host: Host) -> Iterator[str]:
     """Yield every mistake in what is declared for a host."""
     try:
-        if "workers" in host.groups:
+        if host.parts:
             yield from worker_problems(host)
         if "redis" in host.groups:
             yield from redis_config.check({name: host.value(name) for name in defaults("redis")})
@@ -94,11 +101,39 @@ def worker_problems(host: Host) -> Iterator[str]:
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     try:
-        declared = spec.parse(host.declaration())
-        spec.selected(declared, host.value("worker_only"))
+        spec.parse(host.declaration())
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     yield from found
+
+
+def across(hosts: Sequence[Host]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the mistakes that only all hosts together show, each with the names of the hosts."""
+    apps: dict[str, list[tuple[Host, spec.Declaration]]] = {}
+    for host in hosts:
+        with contextlib.suppress(spec.SpecError, AnsibleError):  # said of the host itself
+            if host.parts:
+                declared = spec.parse(host.declaration())
+                apps.setdefault(declared.app.name, []).append((host, declared))
+    for app, members in apps.items():
+        beats = [host.name for host, declared in members
+                 if any(group.name == spec.SCHEDULER and group.state != "absent" for group in declared.groups)]
+        if len(beats) > 1:
+            yield (f"worker_scheduler: the app {app} would have {len(beats)} schedulers, on {', '.join(beats)}, and each sends every "
+                   f"periodic task; leave one host in the inventory group {spec.SCHEDULER}"), beats
+        known = [name for _, declared in members for name in declared.names]
+        only = {str(host.value("worker_only") or "") for host, _ in members}
+        for text in dict.fromkeys(text for names in sorted(only) for text in spec.unknown_names(names, known)):
+            yield text, [host.name for host, _ in members]
+
+
+def lonely(hosts: Sequence[Host]) -> Iterator[str]:
+    """Yield a warning for what is declared and has no host."""
+    for part in (spec.SCHEDULER, spec.DASHBOARD):
+        with contextlib.suppress(AnsibleError):
+            declared = any(host.value(f"worker_{part}") for host in hosts if host.parts)
+            if declared and not any(part in host.parts for host in hosts):
+                yield f"worker_{part} is declared, but no host is in the inventory group {part}: it runs nowhere"
 
 
 def warnings(host: Host, names: set[str]) -> Iterator[str]:
@@ -108,7 +143,7 @@ def warnings(host: Host, names: set[str]) -> Iterator[str]:
             near = difflib.get_close_matches(name, names, 1, NEAR)
             if near:
                 yield f"nobody reads the variable {name}; did you mean {near[0]}?"
-    if "workers" in host.groups:
+    if host.parts:
         try:
             yield from spec.parse(host.declaration()).warnings
         except (spec.SpecError, AnsibleError):

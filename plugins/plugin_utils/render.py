@@ -94,7 +94,7 @@ class Renderer:
             "node_name": place.node, "notifies": engine.notifies(group),
             "answers_while_busy": engine.answers_while_busy(group), "unit_text": self.render(manager, node),
             "env_text": self.render("env/node.env.j2", node), "env": values, "secret_names": sorted(secret_names),
-            "values": json.dumps(fingerprint, sort_keys=True),
+            "values": json.dumps(fingerprint, sort_keys=True), "directories": list(group.directories),
         }
 
     def place(self, group: Group) -> Place:
@@ -178,7 +178,7 @@ def sandbox(group: Group, declared: Declaration) -> list[tuple[str, str]]:
     if group.sandbox == "none":
         return []
     lines = list({"basic": BASIC_SANDBOX, "strict": STRICT_SANDBOX}[group.sandbox].items())
-    paths = list(group.writable_paths)
+    paths = [*group.directories, *group.writable_paths]
     if group.sandbox == "strict":
         paths = [f"{declared.app.root}/log", declared.run_directory, *paths]
     if paths:

@@ -12,6 +12,8 @@ COLOURS = {
     "ready": "green", "starting": "yellow", "draining": "yellow", "stopped": "normal",
     "failed": "red", "unresponsive": "red", "unknown": "red",
 }
+#: Worker groups of one node that are told apart from the nodes.
+SINGLES = ("scheduler", "dashboard")
 COLUMNS = ("host", "group", "node", "state", "up", "run", "held", "done", "rss", "release", "queues")
 NUMBERS = ("up", "run", "held", "done", "rss")
 #: What is cut in a narrow terminal (but not below a few letters), and then left out, in this order.
@@ -43,12 +45,21 @@ def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def entry(manager: str | None, release: str | None, nodes: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the status JSON tells of one host."""
-    return {"manager": manager, "release": release, "nodes": nodes, "scheduler": None, "dashboard": None}
+    workers = [node for node in nodes if node["group"] not in SINGLES]
+    # While one is replaced there are two: the one that goes is the older.
+    singles = {name: max((node for node in nodes if node["group"] == name), key=lambda node: int(node["incarnation"]), default=None)
+               for name in SINGLES}
+    return {"manager": manager, "release": release, "nodes": workers, **singles}
+
+
+def processes(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a host's nodes with its scheduler and its dashboard."""
+    return [*entry["nodes"], *(entry[name] for name in SINGLES if entry.get(name))]
 
 
 def table(status: Mapping[str, Any], width: int, paint: Callable[[str, str], str]) -> list[str]:
     """Return the lines of the table, at most ``width`` characters each; ``paint(text, colour)`` colours a text."""
-    rows = [row for host, entry in status["hosts"].items() for row in host_rows(host, entry["nodes"])]
+    rows = [row for host, entry in status["hosts"].items() for row in host_rows(host, processes(entry))]
     if len(rows) > MOST_ROWS:
         rows = fold(rows)
     lines = [*folded(f"{status['app']}: {summary(status)}", width), ""]
@@ -83,7 +94,10 @@ def summary(status: Mapping[str, Any]) -> str:
     states = [node["state"] for entry in status["hosts"].values() for node in entry["nodes"]]
     told = ", ".join(f"{states.count(state)} {state}" for state in COLOURS if state in states)
     hosts = len(status["hosts"])
-    return f"{len(states)} node{'' if len(states) == 1 else 's'} on {hosts} host{'' if hosts == 1 else 's'}: {told or 'nothing runs'}"
+    singles = "".join(f", {name} {entry[name]['state']} on {host}" for name in SINGLES
+                      for host, entry in status["hosts"].items() if entry.get(name))
+    return (f"{len(states)} node{'' if len(states) == 1 else 's'} on {hosts} host{'' if hosts == 1 else 's'}: "
+            f"{told or 'nothing runs'}{singles}")
 
 
 def host_rows(host: str, nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -64,8 +64,9 @@ class Site:
     def request(self, groups: list[Group], **more: Any) -> dict[str, Any]:
         """Return the payload of the action plugin, after a journey as JSON."""
         rollout = {"monitor_seconds": 0, "ready_timeout_seconds": 10, **more.pop("rollout", {})}
+        singles = {name: more.pop(name, {}) for name in ("scheduler", "dashboard")}
         declared = spec.parse({
-            "host": "h1", "manager": "supervisor", "run_directory": self.run_directory, "groups": groups, "rollout": rollout,
+            "host": "h1", "manager": "supervisor", "run_directory": self.run_directory, "groups": groups, "rollout": rollout, **singles,
             "app": {"name": "shop", "user": ME, "group": MY_GROUP, "root": self.root, "has_release": False,
                     "secrets": self.secrets, **self.app},
         })

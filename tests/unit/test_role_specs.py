@@ -64,6 +64,8 @@ def test_the_keys_of_a_group_are_those_that_are_parsed() -> None:
     assert set(group_options()["limits"]["options"]) == set(spec.LIMITS)
     assert group_options()["engine"]["choices"] == sorted(engines.ENGINES)
     assert set(options("worker")["worker_rollout"]["options"]) == set(spec.ROLLOUT_KEYS)
+    assert set(options("worker")["worker_scheduler"]["options"]) == set(spec.SCHEDULER_KEYS)
+    assert set(options("worker")["worker_dashboard"]["options"]) == set(spec.DASHBOARD_KEYS)
 
 
 def test_defaults_inside_entries_are_those_of_the_parser() -> None:

@@ -133,10 +133,9 @@ def test_a_refused_key_is_not_called_missing_too() -> None:
 
 
 def test_groups_that_are_not_there_cannot_be_chosen() -> None:
-    declared = spec.parse(declaration(PROCESS))
-    assert spec.selected(declared, "a") == ["a"] and spec.selected(declared, "") is None
-    with pytest.raises(spec.SpecError, match="worker_only: b: no such worker group; known are a"):
-        spec.selected(declared, "a, b")
+    assert spec.selected("a, b") == ["a", "b"] and spec.selected("") is None
+    assert spec.unknown_names("a, b", ["a", "c"]) == ["worker_only: b: no such worker group; known are a, c"]
+    assert spec.unknown_names("a", ["a"]) == spec.unknown_names(None, []) == []
 
 
 def test_a_percentage_is_of_the_groups_nodes_and_at_least_one() -> None:

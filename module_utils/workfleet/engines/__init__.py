@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from . import arq, celery, chicory, process
+from . import arq, beat, celery, chicory, flower, process
 from .base import Engine
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, arq.ENGINE, chicory.ENGINE, process.ENGINE)}
 
+#: Engines of the scheduler and the dashboard, which no worker group can have.
+SINGLES: dict[str, Engine] = {engine.name: engine for engine in (beat.ENGINE, flower.ENGINE)}
+
 
 def named(name: str) -> Engine:
     """Return the engine of that name; ``spec`` has made sure that there is one."""
-    return ENGINES[name]
+    return SINGLES.get(name) or ENGINES[name]

@@ -57,6 +57,8 @@ class Engine:
     result_env: tuple[str, ...] = ()
     #: The name under which the engine's runner is handed the broker's URL, whatever ``app_broker_env`` names for the app.
     runner_env: tuple[str, ...] = ()
+    #: What is said of a node that is up, but not ready.
+    awaited = "up, not yet consuming"
     #: Whether nodes can be asked over the broker.
     speaks = False
 

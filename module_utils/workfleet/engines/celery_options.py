@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _POOLS = ("prefork", "eventlet", "gevent", "solo", "processes", "threads", "custom")
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
 _DETACHED = "Celery reads it only with --detach, and a node runs in the foreground of its process manager"
 _BEAT = ("several nodes that embed beat send each periodic task several times; "
          "declare the one scheduler of the app with worker_scheduler")
@@ -23,7 +23,7 @@ OPTIONS: dict[str, Option] = {
     "hostname": Option("--hostname", refused="it is made of app, group, slot and host, unique on the broker"),
     "detach": Option("--detach", "flag", refused="the process manager supervises only what stays its own child"),
     "statedb": Option("--statedb"),
-    "loglevel": Option("--loglevel", "choice", choices=_LEVELS),
+    "loglevel": Option("--loglevel", "choice", choices=LEVELS),
     "optimization": Option("--optimization", "choice", choices=("default", "fair")),
     "prefetch_multiplier": Option("--prefetch-multiplier", "int", minimum=1),
     "disable_prefetch": Option("--disable-prefetch", "flag", since="5.6"),
@@ -58,7 +58,7 @@ OPTIONS: dict[str, Option] = {
 
 def check(options: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a group's ``options``, one sentence each."""
-    return engine_options.check(OPTIONS, options, _KINDS) or _across(options)
+    return engine_options.check(OPTIONS, options, KINDS) or _across(options)
 
 
 def _across(options: Mapping[str, Any]) -> list[str]:
@@ -84,13 +84,13 @@ def _wanted_choice(option: Option, value: Any) -> str:
     return "" if _choice(option, value) else f"one of {', '.join(option.choices)}"
 
 
-_KINDS: dict[str, engine_options.Kind] = {"choice": _wanted_choice, "pair": _wanted_pair}
+KINDS: dict[str, engine_options.Kind] = {"choice": _wanted_choice, "pair": _wanted_pair}
 
 
 def _choice(option: Option, value: Any) -> str | None:
     """The choice as Celery spells it; like Celery, log levels are taken in any case."""
     found = [choice for choice in option.choices if isinstance(value, str) and choice.lower() == value.lower()]
-    return found[0] if found and (option.choices is _LEVELS or found[0] == value) else None
+    return found[0] if found and (option.choices is LEVELS or found[0] == value) else None
 
 
 def autoscale_pair(value: Any) -> tuple[int, int] | None:
@@ -106,10 +106,11 @@ def autoscale_pair(value: Any) -> tuple[int, int] | None:
 
 def render(options: Mapping[str, Any]) -> list[str]:
     """Return the arguments of ``celery worker`` for checked ``options``, in the table's order."""
-    return [word for name, option in OPTIONS.items() if name in options for word in _words(option, options[name])]
+    return [word for name, option in OPTIONS.items() if name in options for word in words(option, options[name])]
 
 
-def _words(option: Option, value: Any) -> Sequence[str]:
+def words(option: Option, value: Any) -> Sequence[str]:
+    """Return the arguments for one option of any of Celery's commands."""
     if option.kind == "flag":
         return [option.flag] if value else []
     if option.kind == "pair":

@@ -1,0 +1,260 @@
+"""The scheduler and the dashboard as nodes: real Celery beat and real Flower under a real supervisord."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plugins.module_utils.workfleet import info, reconcile, resp
+from plugins.module_utils.workfleet.engines import flower
+from plugins.module_utils.workfleet.errors import WorkfleetError
+from tests.integration.celery_fleet import until
+from tests.integration.supervised import Site, site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import RedisServer
+
+__all__ = ["site"]
+pytest.importorskip("celery")
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = ROOT / ".cache" / "flower"
+REQUIREMENTS = ("celery[redis]==5.7.0", "flower==2.2.0")
+LOCK = "workfleet:shop:scheduler"
+SHOP = """
+from celery import Celery
+app = Celery("shop")
+app.conf.beat_schedule = {"tick": {"task": "shop.tick", "schedule": 0.5}, "daily": {"task": "shop.daily", "schedule": 86400}}
+"""
+BEAT: dict[str, Any] = {"app": "shop", "options": {"loglevel": "info"}}
+
+
+@pytest.fixture(scope="session")
+def with_flower() -> Path:
+    """A virtualenv with Flower, made if it is not there."""
+    ENVIRONMENT.parent.mkdir(exist_ok=True)
+    made = ENVIRONMENT / "made-from"
+    with (ENVIRONMENT.parent / "flower.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists() or made.read_text() != str(REQUIREMENTS):
+            subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
+            subprocess.run([ENVIRONMENT / "bin" / "pip", "install", "--quiet", *REQUIREMENTS], check=True)
+            made.write_text(str(REQUIREMENTS))
+    return ENVIRONMENT / "bin"
+
+
+@pytest.fixture
+def shop(site: Site, redis_server: RedisServer) -> Site:
+    """An app with a periodic task, whose programs are those of the tests' own environment."""
+    for runner in (ROOT / "runners").glob("*.py"):
+        shutil.copy(runner, os.path.join(site.root, "workfleet"))
+    Path(site.root, "shop.py").write_text(SHOP)
+    site.app = {"broker_url": redis_server.url(), "env": {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin"}}
+    return site
+
+
+def sent(redis: RedisServer, task: str = "shop.tick") -> list[str]:
+    """Return which process sent each waiting task."""
+    heads = [json.loads(message)["headers"] for message in redis.call("LRANGE", "celery", "0", "-1")]
+    return [head["origin"] for head in heads if head["task"] == task]
+
+
+def log(site: Site, unit: str) -> str:
+    return Path(site.root, "log", f"workfleet.shop.{unit}.log").read_text()
+
+
+def holder(redis: RedisServer) -> dict[str, Any]:
+    found = redis.call("GET", LOCK)
+    return dict(json.loads(found)) if found else {}
+
+
+class Rival:
+    """The same scheduler as another host would start it."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self.folder = folder
+        words = [sys.executable, f"{site.root}/workfleet/workfleet_beat.py", "--node", "rival", "--lock", LOCK, "--directory", str(folder),
+                 "--", "-A", "shop", "beat", f"--schedule={folder}/schedule", "--pidfile=", "--loglevel=info"]
+        with (folder / "log").open("wb") as written:
+            self.process = subprocess.Popen(words, cwd=site.root, stdout=written, stderr=written,
+                                            env={**os.environ, "CELERY_BROKER_URL": site.app["broker_url"]})
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@pytest.fixture
+def rival(shop: Site, tmp_path: Path) -> Iterator[Rival]:
+    started = Rival(shop, tmp_path)
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.process.wait()
+
+
+def converge(site: Site, **more: Any) -> Any:
+    """Converge a host that is there for one of them only; ``more`` says for which."""
+    return site.converge([], **more)
+
+
+def status(site: Site, **declared: Any) -> dict[str, Any]:
+    """Return what ``worker_info`` tells."""
+    request = reconcile.Request.parse(site.request([], **declared))
+    return info.look(reconcile.Reconciler(request, site.manager, check=True), 1.0)
+
+
+def test_the_scheduler_is_ready_when_it_sends_and_its_schedule_survives_a_new_generation(shop: Site, redis_server: RedisServer) -> None:
+    done = converge(shop, scheduler=BEAT)
+    assert done.steps == ["write scheduler.1.1", "reload", "enable scheduler.1.1", "start scheduler.1.1"]
+    assert until(lambda: sent(redis_server))
+    node = status(shop, scheduler=BEAT)["nodes"][0]
+    assert (node["group"], node["engine"], node["state"], node["current"]) == ("scheduler", "beat", "ready", True)
+    assert holder(redis_server)["pid"] == node["pid"]
+    assert Path(shop.root, "schedule").stat().st_mode & 0o777 == 0o750
+    assert not list(Path(shop.root).glob("celerybeat*"))
+    until(lambda: sent(redis_server, "shop.daily") == [] and len(sent(redis_server)) > 2)
+    converge(shop, scheduler={**BEAT, "env": {"NEW": "1"}})
+    before = len(sent(redis_server))
+    until(lambda: len(sent(redis_server)) > before)
+    assert holder(redis_server)["node"] == "shop.scheduler.1.2@h1"
+    assert "shop.daily" not in log(shop, "scheduler.1.2")
+    converge(shop, scheduler={**BEAT, "state": "absent"})
+    assert holder(redis_server) == {} and any(path.name.startswith("schedule.") for path in Path(shop.root, "schedule").iterdir())
+
+
+def test_of_two_schedulers_one_sends_and_the_other_takes_over_within_seconds_of_a_kill(
+    shop: Site, redis_server: RedisServer, rival: Rival,
+) -> None:
+    until(lambda: "Sending due task" in rival.log)
+    request = shop.request([], scheduler=BEAT, rollout={"ready_timeout_seconds": 60})
+    told = reconcile.outcome_result(shop.reconciler(request).call())
+    assert told["more"] and "starting" in told["doing"]
+    assert f"held by rival (pid {rival.process.pid})" in until(lambda: log(shop, "scheduler.1.1"))
+    assert status(shop, scheduler=BEAT)["nodes"][0]["state"] == "starting"
+    origins = {origin.partition("@")[0] for origin in sent(redis_server)}
+    assert origins == {f"gen{rival.process.pid}"}, "only the holder sends"
+    rival.process.send_signal(signal.SIGKILL)
+    rival.process.wait()
+    killed = time.monotonic()
+    until(lambda: holder(redis_server).get("node") == "shop.scheduler.1.1@h1", 15)
+    assert time.monotonic() - killed < 12
+    until(lambda: "Sending due task" in log(shop, "scheduler.1.1"))
+    assert status(shop, scheduler=BEAT)["nodes"][0]["state"] == "ready"
+
+
+def test_a_scheduler_that_is_told_to_stop_gives_the_lock_back_at_once(redis_server: RedisServer, rival: Rival) -> None:
+    until(lambda: "Sending due task" in rival.log)
+    rival.process.send_signal(signal.SIGTERM)
+    assert rival.process.wait(5) == 0 and redis_server.call("EXISTS", LOCK) == 0
+
+
+def test_a_scheduler_that_lost_its_lock_ends_and_sends_nothing_more(redis_server: RedisServer, rival: Rival) -> None:
+    until(lambda: "Sending due task" in rival.log)
+    redis_server.call("SET", LOCK, "something")
+    assert rival.process.wait(8) == 1
+    assert "lost the scheduler's lock and ends" in rival.log
+    count = len(sent(redis_server))
+    time.sleep(1)
+    assert len(sent(redis_server)) == count and redis_server.call("GET", LOCK) == b"something"
+
+
+def test_a_scheduler_that_slept_longer_than_its_lock_sends_nothing_when_it_wakes(redis_server: RedisServer, rival: Rival) -> None:
+    until(lambda: "Sending due task" in rival.log)
+    rival.process.send_signal(signal.SIGSTOP)
+    until(lambda: redis_server.call("EXISTS", LOCK) == 0, 15)
+    count = len(sent(redis_server))
+    rival.process.send_signal(signal.SIGCONT)
+    assert rival.process.wait(8) == 1 and len(sent(redis_server)) == count
+
+
+def test_a_scheduler_waits_for_its_broker_and_says_so(shop: Site, tmp_path: Path) -> None:
+    shop.app["broker_url"] = "redis://127.0.0.1:1/0"
+    waiting = Rival(shop, tmp_path)
+    try:
+        until(lambda: "the broker does not answer" in waiting.log)
+        waiting.process.send_signal(signal.SIGTERM)
+        assert waiting.process.wait(10) == 0 and not list(tmp_path.glob("schedule*"))
+    finally:
+        waiting.process.kill()
+        waiting.process.wait()
+    with pytest.raises(WorkfleetError, match=r"nodes of scheduler were not started.*does not reach the broker"):
+        shop.work([], scheduler=BEAT)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def get(url: str, user: str = "") -> int:
+    """Return the HTTP status of a page."""
+    request = urllib.request.Request(url)  # noqa: S310 - our own Flower
+    if user:
+        request.add_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_dashboard_answers_its_users_only_and_keeps_its_state(shop: Site, with_flower: Path) -> None:
+    shop.app["env"]["PATH"] = f"{with_flower}:/usr/bin:/bin"
+    port = free_port()
+    declared = {"app": "shop", "port": port, "basic_auth": ["ann:s3cret", "bob:t0p"], "url_prefix": "/flower/",
+                "options": {"max_tasks": 500}}
+    converge(shop, dashboard=declared, rollout={"ready_timeout_seconds": 40})
+    node = status(shop, dashboard=declared)["nodes"][0]
+    assert (node["group"], node["engine"], node["state"]) == ("dashboard", "flower", "ready")
+    base = f"http://127.0.0.1:{port}/flower"
+    assert [get(f"{base}/workers", user) for user in ("ann:s3cret", "bob:t0p", "ann:wrong", "")] == [200, 200, 401, 401]
+    assert get(f"{base}/healthcheck") == get(f"{base}/metrics") == 200
+    assert b"s3cret" not in Path(f"/proc/{node['pid']}/cmdline").read_bytes()
+    with contextlib.suppress(OSError), socket.create_connection((socket.gethostbyname(socket.gethostname()), port), 1):
+        assert socket.gethostbyname(socket.gethostname()).startswith("127."), "bound to loopback alone"
+    converge(shop, dashboard={**declared, "state": "stopped"})
+    assert [path.name for path in Path(shop.root, "dashboard").iterdir()]
+
+
+def test_a_dashboard_without_flower_says_what_is_missing(shop: Site) -> None:
+    with pytest.raises(WorkfleetError, match=r"none was stopped for them.*no module flower.*needs flower in app_requirements"):
+        shop.work([], dashboard={"app": "shop", "port": free_port()})
+    assert shop.present() == {}
+
+
+def test_the_table_has_every_option_of_the_installed_flower_and_no_other(with_flower: Path) -> None:
+    code = "import flower.command, tornado.options as t; print(*t.options._options)"
+    found = subprocess.run([with_flower / "python", "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert {name.replace("-", "_") for name in found} == set(flower.OPTIONS) | {"help"}
+
+
+def test_the_lock_is_honoured_with_a_prefix_for_keys(shop: Site, redis_server: RedisServer, tmp_path: Path) -> None:
+    prefixed = SHOP + 'app.conf.broker_transport_options = {"global_keyprefix": "mine:"}\n'
+    Path(shop.root, "shop.py").write_text(prefixed)
+    started = Rival(shop, tmp_path)
+    try:
+        until(lambda: "Sending due task" in started.log)
+        assert redis_server.call("EXISTS", f"mine:{LOCK}") == 1
+        assert all(resp.text(key).startswith("mine:") for key in redis_server.call("KEYS", "*"))
+    finally:
+        started.process.kill()
+        started.process.wait()
