@@ -9,3 +9,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "resources"))
 pytest.register_assert_rewrite("common", "fleet")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests in the order in which they stand in their own files, however a scenario has imported them."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        code = item.function.__code__  # type: ignore[attr-defined]
+        return not code.co_filename.endswith("common.py"), int(code.co_firstlineno)
+
+    items.sort(key=place)

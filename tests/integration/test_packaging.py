@@ -19,14 +19,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the collection installed in it, and nothing of the checkout on Ansible's paths."""
     home = tmp_path_factory.mktemp("collections")
     galaxy: list[str | Path] = [BIN / "ansible-galaxy", "collection"]
-    subprocess.run([*galaxy, "build", "--output-path", home, PROJECT], check=True, capture_output=True, cwd=home)
-    (archive,) = home.glob("workfleet-core-*.tar.gz")
-    subprocess.run([*galaxy, "install", "--offline", "-p", home, archive], check=True, capture_output=True, cwd=home)
+    for command in ([*galaxy, "build", "--output-path", home, PROJECT], [*galaxy, "install", "--offline", "-p", home]):
+        done = run(home, *command, *home.glob("workfleet-core-*.tar.gz"))
+        assert done.returncode == 0, done.stdout + done.stderr
     return home
 
 
 def run(home: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command of Ansible's that sees this collection and no configuration."""
+    """Run a command of Ansible's that sees no configuration, and no collection but what is installed here."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment |= {"ANSIBLE_COLLECTIONS_PATH": str(home), "HOME": str(home)}
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=home, env=environment)
