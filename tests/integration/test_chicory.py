@@ -241,7 +241,7 @@ def test_a_canary_that_nobody_takes_is_taken_back(fleet: Fleet) -> None:
     assert proof.ok is False
     assert proof.reason is not None and "not taken by a worker within 0.3 s; 1 other tasks wait" in proof.reason
     assert ENGINE.waiting(fleet.redis.url(), ["slow"], {}) == {"slow": 1}, "counted, for the server no longer knows"
-    assert fleet.told(node)[node.name].running == 1
+    until(lambda: fleet.told(node)[node.name].running == 1)
 
 
 def test_all_figures_of_a_queue_are_told_apart(fleet: Fleet) -> None:
