@@ -82,6 +82,14 @@ options:
     description: Whether running nodes of another generation are replaced in this task. Their number is returned in RV(stale) in any case.
     type: bool
     default: true
+  converged:
+    description: Whether a task before has done, or foretold, all but the replacement of running nodes.
+    type: bool
+    default: false
+  pip_environment:
+    description: Environment of the pip that installs supervisor, as C(app_pip_environment).
+    type: dict
+    default: {}
   lock_seconds:
     description: How long to wait for another run that changes the same nodes.
     type: int

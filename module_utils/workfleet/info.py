@@ -142,7 +142,9 @@ def problem(item: dict[str, Any]) -> str:
 def missing(made: Plan, nodes: list[Present], reconciler: Reconciler) -> list[str]:
     """Name declared nodes that are not there or do not run, and running ones of another generation."""
     present = {node.name: node for node in nodes}
-    found = []
+    kept = {(name.group, name.slot) for name in made.wanted}
+    found = [f"{name.group} {name.slot}: runs, but is not declared any more; run site.yml"
+             for name, node in present.items() if node.activity in ("running", "starting") and (name.group, name.slot) not in kept]
     for name in made.wanted:
         if reconciler.groups[name.group].state != "started":
             continue

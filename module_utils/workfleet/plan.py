@@ -76,13 +76,13 @@ class Plan:
     notes: tuple[str, ...] = ()
     wanted: tuple[Name, ...] = ()
 
-    def phases(self, *, rollout: bool) -> tuple[Phase, ...]:
-        """Return the phases to carry out, with or without the rollout."""
-        return self.converge + (self.rollout if rollout else ())
+    def phases(self, *, rollout: bool, converge: bool = True) -> tuple[Phase, ...]:
+        """Return the phases to carry out, with or without either part."""
+        return (self.converge if converge else ()) + (self.rollout if rollout else ())
 
-    def steps(self, *, rollout: bool) -> list[Step]:
+    def steps(self, *, rollout: bool, converge: bool = True) -> list[Step]:
         """Return all steps in the order of execution."""
-        return list(chain.from_iterable(phase.steps for phase in self.phases(rollout=rollout)))
+        return list(chain.from_iterable(phase.steps for phase in self.phases(rollout=rollout, converge=converge)))
 
 
 @dataclass

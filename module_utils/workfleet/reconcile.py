@@ -6,6 +6,7 @@ between calls but what the host itself shows and ``Request.waiting``: the nodes 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import hmac
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from . import engines, envfile, host, plan
+from . import engines, envfile, host, managers, plan
 from .errors import WorkfleetError
 from .managers.base import Manager, Name, Present, Wanted
 from .spec import Rollout
@@ -83,6 +84,8 @@ class Request:
     broker_options: dict[str, Any] = field(default_factory=dict)
     only: list[str] | None = None
     with_rollout: bool = True
+    only_rollout: bool = False
+    checked: bool = False
     restart_since: float | None = None
     waiting: list[str] = field(default_factory=list)
     deadline_seconds: float = 5
@@ -110,6 +113,7 @@ class Outcome:
     doing: str = ""
     stale: int = 0
     restart_since: float | None = None
+    checked: bool = False
     present: list[Present] = field(default_factory=list)
 
 
@@ -126,7 +130,7 @@ class Reconciler:
         self.intents = [self.intent(group) for group in request.groups]
         self.deadline = time.monotonic() + request.deadline_seconds
         since = request.restart_since
-        self.outcome = Outcome(waiting=list(request.waiting), restart_since=uptime() if since == 0 else since)
+        self.outcome = Outcome(waiting=list(request.waiting), checked=request.checked, restart_since=uptime() if since == 0 else since)
         self.wanted = Wanted(request.manager_texts, request.user, request.group, request.longest_drain,
                              request.pip_environment)
 
@@ -191,8 +195,9 @@ class Reconciler:
             engine = engines.named(group.engine)
             if len(here) > group.nodes and group.state == "started" and engine.speaks and self.request.broker_url:
                 names = {self.filled(group.node_name, name, ""): name for name in here}
-                told = engine.inspect(self.request.broker_url, list(names), self.request.broker_options, 1.0)
-                found.update({names[node]: answer.running or 0 for node, answer in told.items()})
+                with contextlib.suppress(WorkfleetError):  # nobody to ask: all count as idle, and each drains anyway
+                    told = engine.inspect(self.request.broker_url, list(names), self.request.broker_options, 1.0)
+                    found.update({names[node]: answer.running or 0 for node, answer in told.items()})
         return found
 
     # -- the call ---------------------------------------------------------------------------------------------------
@@ -200,6 +205,7 @@ class Reconciler:
     def call(self) -> Outcome:
         """Work until all is done or the deadline is near."""
         outcome = self.outcome
+        self.refuse_other_manager()
         service = self.manager.prepare(self.wanted)
         seen = self.observe()
         made = self.make_plan(seen)
@@ -213,9 +219,19 @@ class Reconciler:
             outcome.more = not self.work(outcome, done)
         return outcome
 
+    def refuse_other_manager(self) -> None:
+        """Refuse to work beside nodes of the other process manager: they would have the same names on the broker."""
+        request = self.request
+        for name in managers.MANAGERS:
+            other = managers.named(name, request.app, request.root, request.run_directory)
+            left = [] if name == request.manager else other.declared_here()
+            if left:
+                raise WorkfleetError(f"this host has nodes of {request.app} under {name} ({some(left)}), and worker_manager is "
+                                     f"{request.manager}: with worker_manager: {name} set state: absent for all groups first")
+
     def describe(self, made: plan.Plan, seen: list[plan.Seen], service: list[str], outcome: Outcome) -> None:
         """Put the prediction into the outcome: steps, diff, notes."""
-        outcome.steps = service_steps(service) + made.steps(rollout=self.request.with_rollout)
+        outcome.steps = service_steps(service) + made.steps(rollout=self.request.with_rollout, converge=not self.request.only_rollout)
         outcome.notes = list(made.notes)
         by_name = {node.name: node for node in seen}
         for item in outcome.steps:
@@ -261,7 +277,6 @@ class Reconciler:
         Raises :class:`WorkfleetError` at the first node that does not become ready; what comes later is not touched.
         """
         with Lock(self.request) as lock:
-            checked = False
             while True:
                 seen = self.observe()
                 made = self.make_plan(seen)
@@ -270,9 +285,9 @@ class Reconciler:
                 phases = made.phases(rollout=self.request.with_rollout)
                 if lock.is_kept or not phases:
                     return not lock.is_kept
-                if not checked:
+                if not outcome.checked:
                     self.preflight(phases)
-                    checked = True
+                    outcome.checked = True
                 lock.is_kept = not self.carry_out(phases[0], outcome, done)
                 if lock.is_kept:
                     return False
@@ -356,8 +371,7 @@ class Reconciler:
         for name in sorted(group for group in starting if group):
             try:
                 self.check_broker(self.groups[name])
-                if not self.request.waiting:  # once in a rollout of many calls
-                    self.check_start(self.groups[name])
+                self.check_start(self.groups[name])
             except WorkfleetError as error:
                 raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: {error}") from error
 
@@ -591,7 +605,7 @@ def outcome_result(outcome: Outcome) -> dict[str, Any]:
     return {
         "changed": bool(outcome.steps), "steps": report(outcome.steps, None), "diff": outcome.diff, "more": outcome.more,
         "waiting": outcome.waiting, "doing": outcome.doing, "notes": outcome.notes, "stale": outcome.stale,
-        "restart_since": outcome.restart_since,
+        "restart_since": outcome.restart_since, "checked": outcome.checked,
         "nodes": [node_result(node) for node in outcome.present],
     }
 

@@ -149,12 +149,9 @@ def test_an_app_that_does_not_import_is_named_and_the_rest_runs_on(fleet: Fleet)
     change = fleet.groups(**GREEN, default={"app": "app.nosuch"})
     before = fleet.main_processes()
     run = fleet.play("site", expect=2, worker_groups=change)
-    assert f"workfleet.{fleet.app}.default." in run.out
+    assert "nodes of default were not started, and none was stopped for them" in run.out
     assert "The module app.nosuch was not found." in run.out
-    after = fleet.main_processes()
-    assert of(after, "reports") == of(before, "reports")
-    assert len(set(before.items()) - set(after.items())) == 1, "the rollout went on behind the node that failed"
-    fleet.play("site", worker_groups=fleet.groups(**GREEN))
+    assert fleet.main_processes() == before
 
 
 def test_an_app_that_crashes_after_a_while_is_found_out(fleet: Fleet) -> None:
@@ -165,6 +162,19 @@ def test_an_app_that_crashes_after_a_while_is_found_out(fleet: Fleet) -> None:
     assert "soon over" in run.out
     fleet.play("site", worker_groups=fleet.groups(**GREEN))
     assert "crash" not in fleet.run(fleet.worker, "sh", "-c", f"ls /etc/systemd/system /opt/{fleet.app}/env")
+
+
+def test_a_worker_that_does_not_become_ready_halts_the_rollout(fleet: Fleet) -> None:
+    before = fleet.main_processes()
+    lost = {"env": {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}}
+    run = fleet.play("site", expect=2, worker_rollout={"ready_timeout_seconds": 6}, worker_groups=fleet.groups(**GREEN, default=lost))
+    assert f"workfleet.{fleet.app}.default." in run.out
+    assert "did not become ready within 6 s" in run.out
+    assert "Cannot connect to redis://127.0.0.1:1/0" in run.out
+    after = fleet.main_processes()
+    assert of(after, "reports") == of(before, "reports")
+    assert len(set(before.items()) - set(after.items())) == 1, "the rollout went on behind the node that failed"
+    fleet.play("site", worker_groups=fleet.groups(**GREEN))
 
 
 def test_a_wrong_password_changes_nothing(fleet: Fleet) -> None:

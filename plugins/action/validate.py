@@ -20,8 +20,10 @@ class ActionModule(ActionBase):
         names = inventory.known()
         hosts = task_vars["ansible_play_hosts_all"]
         everywhere = {"hostvars": task_vars["hostvars"]}  # what is raw lacks it, and URLs often name another host
-        fleet = [inventory.Host(name, {**task_vars["hostvars"].raw_get(name), **everywhere}, self._templar) for name in hosts]
-        for host in fleet:
+        # All of the inventory, whatever --limit says: some mistakes only all hosts together show.
+        fleet = [inventory.Host(name, {**task_vars["hostvars"].raw_get(name), **everywhere}, self._templar)
+                 for name in dict.fromkeys([*hosts, *task_vars["groups"]["all"]])]
+        for host in fleet[:len(hosts)]:
             for text in inventory.problems(host):
                 found.setdefault(text, []).append(host.name)
             for text in inventory.warnings(host, names):

@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
             merged = merge(merged, result, self.host)
             if result.get("failed") or not result.get("more"):
                 return merged
-            request.update(waiting=result["waiting"], restart_since=result["restart_since"])
+            request.update(waiting=result["waiting"], restart_since=result["restart_since"], checked=result["checked"])
             if result["doing"] and result["doing"] != said:
                 said = result["doing"]
                 self._display.display(f"  {self.host}: {said}")
@@ -56,6 +56,9 @@ class ActionModule(ActionBase):
         request = actions.payload(declared, arguments.get("templates") or None)
         request.update(
             only=only, release=arguments.get("release") or None, with_rollout=bool(arguments.get("rollout_now", True)),
+            # In check mode the play before has foretold the rest; in a real run it has done it, and what is new is done too.
+            only_rollout=bool(arguments.get("converged")) and self._task.check_mode,
+            pip_environment={str(name): str(value) for name, value in (arguments.get("pip_environment") or {}).items()},
             restart_since=0 if arguments.get("restart") else None, deadline_seconds=CALL_SECONDS,
             run=f"{socket.gethostname()}.{os.getppid()}",
             holder=f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})",

@@ -28,6 +28,9 @@ class FakeManager(Manager):
     def present(self) -> list[Present]:
         return self.nodes
 
+    def declared_here(self) -> list[Name]:
+        return [node.name for node in self.nodes]
+
     def path(self, name: Name) -> str:
         return f"/{name}"
 

@@ -78,6 +78,10 @@ class Celery(Engine):
         settings = celery_settings.render(group.settings)
         return [*words, "--", *settings] if settings else words
 
+    def trial(self, command: Sequence[str]) -> list[str]:
+        """Import the app as the worker would."""
+        return [command[0], "-m", "celery", "-A", command[4], "report"] if command[1:4] == ["-m", "celery", "-A"] else []
+
     def environment(self, group: Group, place: Place) -> dict[str, str]:
         """Let the worker find our plug-in."""
         return {"PYTHONPATH": place.runners} if self.notifies(group) else {}

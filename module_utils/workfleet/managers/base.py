@@ -129,6 +129,10 @@ class Manager(ABC):
         return [node for node in self.present() if node.name in wanted]
 
     @abstractmethod
+    def declared_here(self) -> list[Name]:
+        """Return the nodes of this app that have a unit or program file here; asks nobody but the disk."""
+
+    @abstractmethod
     def path(self, name: Name) -> str:
         """Return where the unit or program file of a node stands."""
 

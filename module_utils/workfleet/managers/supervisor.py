@@ -194,6 +194,10 @@ class Supervisor(Manager):
         processes = Processes()
         return [self._present(name, texts.get(name), loaded.get(name), processes) for name in sorted({*texts, *loaded})]
 
+    def declared_here(self) -> list[Name]:
+        """Return the nodes that have a program file."""
+        return sorted(self._texts())
+
     def path(self, name: Name) -> str:
         """Return the program file of a node."""
         return os.path.join(self.programs, f"{name}.conf")

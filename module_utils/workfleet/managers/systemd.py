@@ -51,6 +51,10 @@ class Systemd(Manager):
                 found.append(node)
         return found
 
+    def declared_here(self) -> list[Name]:
+        """Return the nodes that have a unit file."""
+        return sorted(self.files(glob.glob(f"{UNITS}/workfleet.{self.app}.*.service")))
+
     def files(self, paths: Iterable[str]) -> dict[Name, str]:
         """Return the unit texts that are this app's own."""
         found = {}
@@ -126,6 +130,8 @@ class Systemd(Manager):
         """Queue the starts; a record from before must not count towards the new start's restarts."""
         for name in names:
             host.remove(self.record_path(name))
+        # One in the pause before a restart of its own would not take the start, and would count that restart.
+        systemctl("stop", "--", *units(names), check=False)
         systemctl("reset-failed", "--", *units(names), check=False)
         systemctl("start", "--no-block", "--", *units(names))
 
