@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,8 +50,8 @@ class Fleet:
             [str(Path(ANSIBLE).parent / "ansible-inventory"), "-i", str(INVENTORY), "--list"],
             check=True, capture_output=True, text=True, cwd=PROJECT).stdout)
         self.workers: list[str] = listing["workers"]["hosts"]
-        self.redis: str = listing["redis"]["hosts"][0]
         self.worker = self.workers[0]
+        self.redis: str = listing.get("redis", {"hosts": [self.worker]})["hosts"][0]
         self.hostvars: dict[str, dict[str, Any]] = listing["_meta"]["hostvars"]
         self.vars = self.hostvars[self.worker]
         self.app: str = self.vars["app_name"]
@@ -169,6 +167,6 @@ def wait(when: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.2)
 
 
-def load(path: Path) -> Any:
-    """Return the content of a YAML file."""
-    return yaml.safe_load(path.read_text())
+def load_json(path: str) -> dict[str, Any]:
+    """Return the content of a JSON file."""
+    return dict(json.loads(Path(path).read_text()))

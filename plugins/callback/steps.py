@@ -32,6 +32,7 @@ class CallbackModule(CallbackBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.steps: list[dict[str, Any]] = []
+        self.pending: dict[str, list[dict[str, Any]]] = {}
         self.path: str | None = None
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
@@ -46,16 +47,28 @@ class CallbackModule(CallbackBase):
         """Take the steps that were done before a failure."""
         self.take(result)
 
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        """A task is over when the next begins."""
+        self.order()
+
+    def order(self) -> None:
+        """Note the steps of one task by host: those that worked at the same time have no other order."""
+        for host in sorted(self.pending):
+            self.steps += self.pending[host]
+        self.pending = {}
+
     def take(self, result: CallbackTaskResult) -> None:
         """Note the steps of one result; ours are those that name an action and a reason."""
         steps = result._result.get("steps")
         if isinstance(steps, list):
             host = result._host.get_name()
-            self.steps += [{**step, "host": step.get("host") or host} for step in steps
-                           if isinstance(step, dict) and "action" in step and "reason" in step]
+            self.pending.setdefault(host, []).extend(
+                {**step, "host": step.get("host") or host} for step in steps
+                if isinstance(step, dict) and "action" in step and "reason" in step)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Write the file."""
+        self.order()
         if self.path:
             with open(self.path, "w", encoding="utf-8") as file:
                 json.dump(self.steps, file, indent=1)
