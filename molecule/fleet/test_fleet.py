@@ -66,3 +66,29 @@ def test_the_other_process_manager_is_refused_while_nodes_are_here(fleet: Fleet)
     run = fleet.play("site", expect=2, worker_manager="supervisor", worker_groups=fleet.groups(changed={"command": ["/bin/sleep", "4003"]}))
     assert "has nodes of pair under systemd" in run.out
     assert sleepers(fleet) == before
+
+
+def test_a_full_disk_is_named_and_what_ran_still_runs(fleet: Fleet) -> None:
+    first = fleet.workers[0]
+    before = sleepers(fleet)
+    groups = fleet.groups(changed={"command": ["/bin/sleep", "4003"]})
+    fleet.run(first, "mount", "-t", "tmpfs", "-o", "size=4k", "none", "/opt/pair/env")
+    run = fleet.play("site", "--limit", first, expect=2, worker_groups=groups)
+    fleet.run(first, "umount", "/opt/pair/env")
+    assert f"[{first}]: FAILED!" in run.out
+    assert "No space left on device" in run.out
+    # A unit had been written when the disk was full; systemd has yet to read it.
+    assert {action for action, _ in fleet.play("site", worker_groups=groups).actions} <= {"reload"}
+    assert sleepers(fleet) == before
+
+
+def test_a_user_without_sudo_is_told_and_nothing_is_touched(fleet: Fleet) -> None:
+    first = fleet.workers[0]
+    before = sleepers(fleet)
+    fleet.run(first, "mv", "/etc/sudoers.d/ops", "/root/ops")
+    groups = fleet.groups(changed={"command": ["/bin/sleep", "4005"]})
+    run = fleet.play("site", "--limit", first, "-e", "ansible_user=ops", expect=2, worker_groups=groups)
+    fleet.run(first, "mv", "/root/ops", "/etc/sudoers.d/ops")
+    assert f"[{first}]: FAILED!" in run.out
+    assert "sudo" in run.out
+    assert sleepers(fleet) == before
