@@ -101,11 +101,6 @@ class Arq(Engine):
         """Have the runner import the settings class and make the worker."""
         return [*command, "--check"] if command[1:] and command[1].endswith(f"/{RUNNER}") else []
 
-    def reach(self, url: str) -> None:
-        """Connect, log in and ping."""
-        with resp.connect(url, timeout=3.0) as client:
-            client.call("PING")
-
     def inspect(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Report]:
         """Read the nodes' health-check keys, which each writes after every change; nothing is waited for."""
         with resp.connect(url, timeout=max(timeout, 1.0)) as client:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import resp
 from .probe import Proof, Request, not_proved
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ class Engine:
         return {}
 
     def reach(self, url: str) -> None:
-        """Raise :class:`WorkfleetError` where the broker cannot be used from here."""
+        """Connect to the broker, log in and ping; raise :class:`WorkfleetError` where that cannot be done from here."""
+        with resp.connect(url, timeout=3.0) as client:
+            client.call("PING")
 
     def inspect(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Report]:
         """Ask nodes over the broker; those that did not answer within ``timeout`` seconds are left out."""

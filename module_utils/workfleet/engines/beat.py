@@ -67,9 +67,5 @@ class Beat(Engine):
         settings = celery_settings.render(group.settings)
         return [*words, "--", *settings] if settings else words
 
-    def reach(self, url: str) -> None:
-        """Connect, log in and ping."""
-        CELERY.reach(url)
-
 
 ENGINE = Beat()

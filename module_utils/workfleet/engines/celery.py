@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
 from . import celery_options, celery_probe, celery_settings, celery_wire
 from .base import Engine, Place, Report
 
@@ -85,11 +84,6 @@ class Celery(Engine):
     def environment(self, group: Group, place: Place) -> dict[str, str]:
         """Let the worker find our plug-in."""
         return {"PYTHONPATH": place.runners} if self.notifies(group) else {}
-
-    def reach(self, url: str) -> None:
-        """Connect, log in and ping."""
-        with resp.connect(url, timeout=3.0) as client:
-            client.call("PING")
 
     def inspect(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Report]:
         """Ask over pidbox; ends as soon as all have answered."""

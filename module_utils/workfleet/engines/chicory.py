@@ -96,11 +96,6 @@ class Chicory(Engine):
         """Chicory reads its settings from there."""
         return chicory_options.environment(group.settings)
 
-    def reach(self, url: str) -> None:
-        """Connect, log in and ping."""
-        with resp.connect(url, timeout=3.0) as client:
-            client.call("PING")
-
     def inspect(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Report]:
         """Read the nodes' heartbeats, which each writes within a second of a change; nothing is waited for."""
         with resp.connect(url, timeout=max(timeout, 1.0)) as client:

@@ -121,10 +121,6 @@ class Flower(Engine):
         """The runner's own check, which finds a virtualenv without Flower before anything is touched."""
         return [*command[:2], "--check"]
 
-    def reach(self, url: str) -> None:
-        """Connect, log in and ping."""
-        CELERY.reach(url)
-
 
 def is_loopback(address: str) -> bool:
     """Whether only this host reaches an address."""
