@@ -123,10 +123,43 @@ options:
     description: Names for O(broker_url). Default is C(CELERY_BROKER_URL) and C(CHICORY_BROKER_REDIS_URL).
     type: list
     elements: str
+  broker_options:
+    description: How the app's transport lays things out in Redis, as C(app_broker_options). Stands in C(<app_root>/bin/health).
+    type: dict
   result_env:
     description: Names for O(result_url). Default is C(CELERY_RESULT_BACKEND) and C(CHICORY_BACKEND_REDIS_URL).
     type: list
     elements: str
+  release:
+    description:
+      - Use this release, which is on the host, whatever the source says; nothing is built. An id, or V(current), or V(previous)
+        for the one to go back to.
+    type: str
+    default: ""
+  until:
+    description:
+      - How far to go. With V(built) the release is there; with V(ready) its release commands have been run too, and the host
+        remembers that it is about to be rolled out; with V(current) the link C(current) names it.
+      - A host where not all release commands are known to have been run goes no further than V(built). So no host makes a release
+        current while another one still has to run its commands.
+    type: str
+    default: current
+    choices: [built, ready, current]
+  hold:
+    description:
+      - A host can hold a release, so that it is used in place of the declared one for as long as the declaration gives the release
+        that was taken back.
+      - V(obey) uses what is held, and drops the hold where the declaration gives another release. V(drop) uses what is declared, and
+        drops the hold when that becomes current. V(stay) holds the chosen release from when it is current. V(back) holds it at once,
+        and what was current is not gone back to later.
+    type: str
+    default: obey
+    choices: [obey, drop, stay, back]
+  foretold:
+    description: How far a task before this one went. In check mode that is not predicted once more.
+    type: str
+    default: ""
+    choices: ["", built, ready, current]
   payload:
     description: All of the above as the action plugin of the same name checked and packed it. Never set by hand.
     type: str
@@ -161,14 +194,25 @@ EXAMPLES = r"""
       SECRET_KEY: "{{ vault_shop_secret_key }}"
     release_commands:
       - [python, manage.py, migrate, --no-input]
+
+- name: Go back to the release before, and stay there
+  workfleet.core.app_release:
+    name: shop
+    release: previous
+    hold: back
 """
 
 RETURN = r"""
 release:
-  description: Id of the declared release; null without a source.
+  description: Id of the release that is used; null without a source.
   returned: success
   type: str
   sample: 1f0c8a9be2d4
+notes:
+  description: Sentences for people, which are shown as warnings.
+  returned: success
+  type: list
+  elements: str
 previous:
   description: The release that was current before; null where there was none.
   returned: success
@@ -226,6 +270,11 @@ ARGUMENTS: dict[str, Any] = {
     "result_url": {"type": "str", "no_log": True},
     "broker_env": {"type": "list", "elements": "str"},
     "result_env": {"type": "list", "elements": "str"},
+    "broker_options": {"type": "dict"},
+    "release": {"type": "str", "default": ""},
+    "until": {"type": "str", "default": "current", "choices": ["built", "ready", "current"]},
+    "hold": {"type": "str", "default": "obey", "choices": ["obey", "drop", "stay", "back"]},
+    "foretold": {"type": "str", "default": "", "choices": ["", "built", "ready", "current"]},
     "payload": {"type": "str", "no_log": True},
     "archive": {"type": "path"},
 }
@@ -237,7 +286,7 @@ def main() -> None:
     archive = module.params["archive"]
     try:
         declared = release.Declared.of(payload.unpack(module.params["payload"], "app_release"))
-        plan = release.plan(declared, archive)
+        plan = release.plan(declared, archive, check=module.check_mode)
         waiting = plan.archive_needed and not module.check_mode
         if plan.changes and not waiting and not module.check_mode:
             plan = release.apply(declared, archive)
@@ -249,6 +298,7 @@ def main() -> None:
         release=plan.release,
         previous=plan.previous,
         commands_done=plan.commands_done,
+        notes=plan.notes,
         diff=plan.diff,
         steps=steps.report([change.step for change in plan.changes], declared.host),
     )

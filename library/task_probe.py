@@ -59,6 +59,11 @@ options:
     description: Whether the task fails where a canary did not come back.
     type: bool
     default: true
+  must_begin:
+    description: Whether a canary that no worker has begun in time counts as one that did not come back. Where V(false), busy workers
+      are no failure.
+    type: bool
+    default: true
   app:
     description: The C(app_*) variables without their prefix. With O(groups) it tells the broker and the result store.
     type: dict
@@ -123,7 +128,10 @@ probes:
     reason:
       description: What was observed. V(null) where all is well.
       type: str
-  sample: [{"queue": "reports", "ok": true, "state": "ok", "seconds": 0.012, "reason": null}]
+    begun:
+      description: Whether a worker has begun it in time, as far as that can be told.
+      type: bool
+  sample: [{"queue": "reports", "ok": true, "state": "ok", "seconds": 0.01, "reason": null, "begun": true}]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -136,7 +144,8 @@ ARGUMENTS = {
     "engine": {"type": "str"}, "broker_url": {"type": "str", "no_log": True}, "result_url": {"type": "str", "no_log": True},
     "queues": {"type": "list", "elements": "str"}, "timeout": {"type": "float"}, "broker_options": {"type": "dict"},
     "task": {"type": "str"}, "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict"},
-    "must_return": {"type": "bool"}, "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"},
+    "must_return": {"type": "bool"}, "must_begin": {"type": "bool"}, "app": {"type": "dict"},
+    "groups": {"type": "list", "elements": "dict"},
     "manager": {"type": "str"}, "only": {"type": "str"}, "payload": {"type": "str", "no_log": True},
 }
 
@@ -147,13 +156,14 @@ def main() -> None:
     try:
         values = payload.unpack(module.params["payload"], "task_probe")
         must_return = values.pop("must_return", True)
+        must_begin = values.pop("must_begin", True)
         requests = [probe.parse(entry) for entry in values["requests"]]
         if module.check_mode:
             proofs = [proof for request in requests for proof in probe.not_proved(request.queues, "check mode: nothing was sent")]
         else:
             proofs = [proof for request in requests for proof in engines.named(request.engine).probe(request)]
         probes = probe.result(proofs)
-        silent = [f"{proof.queue}: {proof.reason}" for proof in proofs if proof.ok is False]
+        silent = [f"{proof.queue}: {proof.reason}" for proof in proofs if proof.ok is False and (proof.begun or must_begin)]
         if silent and must_return:
             count = f"{len(silent)} of {len(proofs)} canaries did not come back"
             raise WorkfleetError(f"{count}. {'. '.join(silent)}", probes=probes)

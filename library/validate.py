@@ -38,6 +38,11 @@ warned:
   type: list
   elements: str
   returned: always
+placement:
+  description: Which hosts have which worker groups of which app, in the inventory's order, and how many nodes they declare.
+  type: dict
+  returned: always
+  sample: {"shop": {"reports": {"web1": 2, "web2": 2}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -102,6 +102,11 @@ queues:
   type: list
   elements: dict
   returned: always
+scaled:
+  description: Groups whose number of nodes was set in place of the inventory's, by name.
+  type: dict
+  returned: always
+  sample: {"reports": {"nodes": 5, "declared": 2, "by": "the autoscaler"}}
 problems:
   description: One sentence for each thing that is wrong.
   type: list

@@ -15,7 +15,8 @@ description:
   - A node is replaced only when what it was really started with (command, environment, limits, release) differs from the declaration.
   - The action plugin of the same name checks the declaration and renders all texts on the control node.
     It calls the module again and again, at most five seconds each, while nodes start and drain, and shows the progress.
-  - A replacement stops the old node first and halts at the first new node that does not become ready.
+  - A replacement halts at the first new node that does not become ready, and with C(failure_action) V(rollback) the task then
+    brings this host back to what ran before, and fails with that node's last log lines.
 options:
   app:
     description: The O(app) values that nodes share, the C(app_*) variables without their prefix.
@@ -86,6 +87,34 @@ options:
     description: Whether a task before has done, or foretold, all but the replacement of running nodes.
     type: bool
     default: false
+  scale:
+    description: New counts of nodes by the name of the group, each with C(nodes) and C(by). They hold on this host until C(nodes) of the
+      group's entry changes. No other group is touched then. With C(follows) a group is left alone of which all nodes were stopped.
+    type: dict
+    default: {}
+  nodes:
+    description: V(inventory) makes the counts of the entries hold again in place of those that were set. Others mean nothing here.
+    type: str
+    default: ""
+  canary:
+    description:
+      - V(only) replaces one node of each group that has stale nodes and none of the declared generation, and no more.
+      - V(done) says that a task before has done that. It matters in check mode, where that task has only foretold it.
+    type: str
+    choices: ["", only, done]
+    default: ""
+  undoable:
+    description:
+      - Whether what ran before is remembered beyond the end of a rollout that goes well, since other hosts follow and one of
+        them may fail. A later task without it, on a host where nothing is stale, forgets it.
+    type: bool
+    default: false
+  undo:
+    description:
+      - Brings back the nodes that ran before the last rollout to this very declaration. Does nothing where there was none,
+        or where it is forgotten.
+    type: bool
+    default: false
   pip_environment:
     description: Environment of the pip that installs supervisor, as C(app_pip_environment).
     type: dict
@@ -141,6 +170,11 @@ notes:
   type: list
   elements: str
   returned: always
+warned:
+  description: What was found before nodes were started, and does not keep them from it.
+  type: list
+  elements: str
+  returned: always
 stale:
   description: How many running nodes are of another generation and not replaced yet.
   type: int
@@ -161,6 +195,8 @@ ARGUMENTS = {
     "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
     "rollout": {"type": "dict"}, "log": {"type": "dict"}, "templates": {"type": "str"}, "release": {"type": "str"}, "only": {"type": "str"},
     "state": {"type": "str"}, "restart": {"type": "bool"}, "rollout_now": {"type": "bool"}, "lock_seconds": {"type": "int"},
+    "scale": {"type": "dict"}, "nodes": {"type": "str"},
+    "canary": {"type": "str"}, "undoable": {"type": "bool"}, "undo": {"type": "bool"},
     "payload": {"type": "str", "no_log": True},
 }
 
@@ -175,8 +211,8 @@ def main() -> None:
         reconciler = reconcile.Reconciler(request, manager, check=module.check_mode)
         outcome = reconciler.call()
     except WorkfleetError as error:
-        done = report(reconciler.outcome.steps, None) if reconciler else []
-        module.fail_json(msg=str(error), **{"steps": done, **error.details})
+        done = {"steps": report(reconciler.outcome.steps, None), "can_undo": reconciler.can_undo()} if reconciler else {"steps": []}
+        module.fail_json(msg=str(error), **{**done, **error.details})
     module.exit_json(**reconcile.outcome_result(outcome))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "resources"))
-pytest.register_assert_rewrite("common", "fleet")
+pytest.register_assert_rewrite("common", "fleet", "systems")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

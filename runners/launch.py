@@ -57,6 +57,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--path", help="directory put in front of PATH")
     parser.add_argument("--open-files", type=int, help="limit of open files")
     parser.add_argument("--nice", type=int, help="niceness")
+    parser.add_argument("--log", help="file that the command's output is appended to")
     parser.add_argument("--json", dest="as_json", help="the command as a JSON list, for callers without sound quoting")
     parser.add_argument("command", nargs="*")
     options = parser.parse_args(argv)
@@ -98,21 +99,39 @@ def environment(declared: dict[str, str], path: str | None) -> dict[str, str]:
     return whole
 
 
+def log_to(path: str) -> None:
+    """Append all output to a file from now on; where that cannot be opened it goes on where it went.
+
+    Opened as the command's own account and never through a link: systemd would open it as root.
+    """
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        print(f"launch.py: the output does not go to {path}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.environ.pop("JOURNAL_STREAM", None)  # it names what the output is no more
+
+
 def start_time(pid: int) -> int:
     """Return the start time of a process in clock ticks since boot."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
         return int(file.read().rsplit(")", 1)[1].split()[19])
 
 
-def record(path: str, generation: str) -> None:
-    """Write the run record of this process, which the command will be; ``starts`` goes on from the one before."""
+def record(path: str, generation: str, mark: str) -> None:
+    """Write the run record of this process, which the command will be; ``starts`` goes on from the one before.
+
+    ``mark`` is the file that tells this node, for as long as it is there, to take no new tasks.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             starts = int(json.load(file)["starts"])
     except (OSError, ValueError, KeyError, TypeError):
         starts = 0
     pid = os.getpid()
-    data = {"pid": pid, "starttime": start_time(pid), "generation": generation, "starts": starts + 1}
+    data = {"pid": pid, "starttime": start_time(pid), "generation": generation, "starts": starts + 1, "mark": mark}
     with open(path + ".new", "w", encoding="utf-8") as file:
         json.dump(data, file)
     os.replace(path + ".new", path)
@@ -141,10 +160,12 @@ def main(argv: list[str]) -> None:
         text = file.read()
     if options.user:
         become(options.user)
+    if options.log:
+        log_to(options.log)
     declared = parse_env(text)
     if options.unit:
         path = os.path.join(options.run_directory, options.unit + ".json")
-        record(path, options.generation)
+        record(path, options.generation, os.path.join(os.path.dirname(os.path.abspath(options.env_file)), f"{options.unit}.quiesced"))
         # SPT_NOENV: setproctitle would otherwise overwrite the environment in /proc, our fallback for the record.
         declared = {"SPT_NOENV": "1", "WORKFLEET_GENERATION": options.generation, "WORKFLEET_RECORD": path, **declared}
     restrict(options.open_files, options.nice)

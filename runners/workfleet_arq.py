@@ -1,6 +1,6 @@
 """Run an arq worker whose settings are the app's class with a group's options over it.
 
-    python workfleet_arq.py --node NAME --queue NAME --drain-seconds N [--check] app.worker.WorkerSettings [OPTION=JSON ...]
+    python workfleet_arq.py --node NAME --queue NAME --drain-seconds N [--check | --tasks] app.worker.WorkerSettings [OPTION=JSON ...]
 
 ``arq app.worker.WorkerSettings`` reads the class's own attributes and nothing else: no inherited ones, no flags, no
 environment. This runner takes inherited attributes too, puts the given options over them, and hands over the broker's
@@ -32,6 +32,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import arq.worker
 import workfleet_tell
 from arq.connections import RedisSettings
+from arq.constants import job_key_prefix
+from arq.jobs import DeserializationError, deserialize_job_raw
 from arq.logs import default_log_config
 from arq.utils import to_seconds
 from redis.exceptions import RedisError, ResponseError
@@ -65,12 +67,51 @@ class Worker(arq.worker.Worker):
         self._told: tuple[Any, ...] = ()
         self._told_at = 0.0
         self._picking = asyncio.Lock()
+        self._quiet = False
+        self._begun: dict[str, dict[str, Any]] = {}
+
+    async def main(self) -> None:
+        """Take jobs, unless the node has its mark."""
+        self._quiet = workfleet_tell.is_held()
+        watcher = self.loop.create_task(self._watch())
+        try:
+            await super().main()
+        finally:
+            watcher.cancel()
+
+    async def _watch(self) -> None:
+        """Do as the mark says; while it is there, tell what still runs."""
+        while True:
+            self._quiet = workfleet_tell.is_held()
+            if self._quiet:
+                async with self._picking:  # a job that is half taken is taken whole
+                    pass
+                await self._tell_names()
+                workfleet_tell.quiesced([dict(self._begun.get(job_id) or job(job_id)) for job_id, running in self.tasks.items()
+                                         if not running.done()])
+            await asyncio.sleep(workfleet_tell.LOOK_SECONDS)
+
+    async def _tell_names(self) -> None:
+        """Look up what the running jobs are called: only their message tells."""
+        for job_id, told in list(self._begun.items()):
+            if told["task"] is None:
+                with contextlib.suppress(RedisError, DeserializationError):
+                    said = await self.pool.get(job_key_prefix + job_id)
+                    told["task"] = deserialize_job_raw(said or b"", deserializer=self.job_deserializer)[0]
+
+    async def run_job(self, job_id: str, score: int) -> None:
+        """Run a job, and know since when."""
+        self._begun[job_id] = job(job_id)
+        try:
+            await super().run_job(job_id, score)
+        finally:
+            del self._begun[job_id]
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start jobs one by one, so that a stop is heard between two of them."""
         for job_id in job_ids:
             async with self._picking:
-                if not self.allow_pick_jobs or self.job_counter >= self.max_jobs:
+                if not self.allow_pick_jobs or self._quiet or self.job_counter >= self.max_jobs:
                     return
                 await super().start_jobs([job_id])
 
@@ -96,6 +137,8 @@ class Worker(arq.worker.Worker):
 
         Called at the end of each poll: the first time tells that the worker consumes.
         """
+        if not self._quiet:
+            workfleet_tell.resumed(self.queue_name)
         running = sum(not task.done() for task in self.tasks.values())
         figures = (self.jobs_complete, self.jobs_failed, self.jobs_retried, running)
         now = time.monotonic()
@@ -111,6 +154,11 @@ class Worker(arq.worker.Worker):
         self._told, self._told_at = figures, now
 
 
+def job(job_id: str) -> dict[str, Any]:
+    """Return what is told of a job that begins. One that dies with us is run again, so it counts as not acknowledged."""
+    return {"id": job_id, "task": None, "since": time.time(), "acked": False}
+
+
 def arguments(argv: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -118,7 +166,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--node", required=True, help="name of this node, in its health-check key")
     parser.add_argument("--queue", help="name of the queue, over the class's own")
     parser.add_argument("--drain-seconds", type=int, required=True, help="how long running jobs may go on after a stop")
+    parser.add_argument("--log-format", help="format of log lines, over arq's own")
     parser.add_argument("--check", action="store_true", help="make the worker, but do not run it")
+    parser.add_argument("--tasks", action="store_true", help="print the names of the functions as JSON, and end")
     parser.add_argument("options", nargs="*", metavar="OPTION=JSON", help="option of arq's worker, over the class's own")
     given = parser.parse_args(argv)
     try:
@@ -213,10 +263,13 @@ def worker_arguments(given: argparse.Namespace, broker_url: str) -> dict[str, An
     return whole
 
 
-def logs(options: dict[str, Any]) -> None:
+def logs(options: dict[str, Any], log_format: str | None) -> None:
     """Set logging up as arq's command does."""
     path = options.get("custom_log_dict")
-    logging.config.dictConfig(imported(path) if path else default_log_config(bool(options.get("verbose"))))
+    config = imported(path) if path else default_log_config(bool(options.get("verbose")))
+    if log_format:
+        config = {**config, "formatters": {name: {"format": log_format} for name in config["formatters"]}}
+    logging.config.dictConfig(config)
 
 
 def warn_of_long_jobs(worker: Worker, drain_seconds: int) -> None:
@@ -233,9 +286,12 @@ def main(argv: list[str]) -> None:
     """Make the worker as told and run it to its end."""
     given = arguments(argv)
     url = os.environ.pop(BROKER_URL, "")
-    logs(given.options)
+    logs(given.options, given.log_format)
     asyncio.set_event_loop(asyncio.new_event_loop())  # arq's worker wants one, and newer Pythons make none by themselves
     worker = Worker(**worker_arguments(given, url))
+    if given.tasks:
+        print("workfleet-tasks:", json.dumps({"tasks": sorted(worker.functions)}))  # noqa: T201 - the answer
+        return
     warn_of_long_jobs(worker, given.drain_seconds)
     if given.check:
         return

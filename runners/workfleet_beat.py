@@ -215,6 +215,8 @@ def service(lock: Lock) -> type[beat.Service]:
             if not lazy:
                 scheduler.apply_async = guarded(lock, scheduler.apply_async)
                 scheduler.tick = told(guarded(lock, scheduler.tick))
+                if isinstance(scheduler, beat.PersistentScheduler):
+                    scheduler.sync = written(scheduler)
             return scheduler
 
     return Locked
@@ -227,6 +229,19 @@ def guarded(lock: Lock, call: Callable[..., Any]) -> Callable[..., Any]:
             raise SystemExit(1)
         return call(*args, **kwargs)
     return checked
+
+
+def written(scheduler: Any) -> Callable[[], None]:
+    """Return a sync after which the schedule is on the disk: Debian's dbm knows no sync, and writes when it is closed."""
+    sync = scheduler.sync
+
+    def syncing() -> None:
+        sync()
+        store = scheduler._store
+        if store is not None and not hasattr(store.dict, "sync"):
+            store.close()
+            scheduler._store = scheduler._open_schedule()
+    return syncing
 
 
 def told(tick: Callable[..., Any]) -> Callable[..., Any]:

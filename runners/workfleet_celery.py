@@ -1,12 +1,20 @@
-"""Loaded into a Celery worker by ``-I workfleet_celery``: says when it consumes, and when it stops.
+"""Loaded into a Celery worker by ``-I workfleet_celery``: says when it consumes, and when it stops; heeds the node's mark.
 
 Celery (5.2 or newer) has no word to systemd of its own.
 """
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import workfleet_tell
+from celery import bootsteps, current_app
 from celery.signals import worker_ready, worker_shutting_down
+from celery.worker import control, state
+from celery.worker.request import Request
+
+log = logging.getLogger(__name__)
 
 
 @worker_ready.connect
@@ -23,3 +31,122 @@ def ready(sender: object = None, **_: object) -> None:
 def stopping(**_: object) -> None:
     """A signal came: no more tasks are taken, those that run are waited for."""
     workfleet_tell.stopping()
+
+
+class Hold(bootsteps.StartStopStep):
+    """Takes no task for as long as the node has its mark.
+
+    It begins between the making of the task consumer and its first read, at the start and after each reconnect: so a marked
+    node never takes one. Its queues are deselected in the app, so that a reconnect does not bring them back.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        self.queues: list[str] | None = None  # what is to be consumed again; None: nothing is held
+        self.returned = 0
+        self.timer: Any = None
+        super().__init__(consumer, **options)
+
+    def start(self, consumer: Any) -> None:
+        """Look now, and often; Celery drops its timers when it reconnects."""
+        self.look(consumer)
+        self.timer = consumer.timer.call_repeatedly(workfleet_tell.LOOK_SECONDS, self.look, (consumer,))
+
+    def stop(self, consumer: Any) -> None:
+        """Look no more."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def look(self, consumer: Any) -> None:
+        """Do as the mark says."""
+        held = workfleet_tell.is_held()
+        if held and self.queues is None:
+            self.quiesce(consumer)
+        elif not held and self.queues is not None:
+            self.resume(consumer)
+        if self.queues is not None:
+            try:
+                workfleet_tell.quiesced([task(request) for request in holding(consumer)], self.returned)
+            except RuntimeError as error:  # a thread of the pool took one from the set meanwhile; it is looked at again soon
+                log.debug("what is held cannot be told now: %s", error)
+
+    def quiesce(self, consumer: Any) -> None:
+        """Consume nothing, and put back what has not begun as far as it can be had back."""
+        queues = consumer.app.amqp.queues
+        self.queues, self.returned = list(queues.consume_from), 0
+        queues.deselect(self.queues)
+        for queue in list(consumer.task_consumer.queues):
+            consumer.task_consumer.cancel_by_queue(queue.name)
+        # The first taken goes back last: that end of the list is the one that is read next.
+        for request in reversed(taken_back(consumer)):
+            request.reject(requeue=True)
+            state.requests.pop(request.id, None)
+            state.reserved_requests.discard(request)
+            self.returned += 1
+        log.info("told to take no new tasks: %s; %d put back", ", ".join(self.queues), self.returned)
+
+    def resume(self, consumer: Any) -> None:
+        """Consume the same queues again."""
+        names, self.queues = self.queues or [], None
+        for name in names:
+            queues = consumer.app.amqp.queues
+            queues.select_add(queues[name])
+            consumer.add_task_queue(name)
+        workfleet_tell.resumed(", ".join(names))
+
+
+def taken_back(consumer: Any) -> list[Any]:
+    """Return what this worker was given and has not begun, in the order of its coming, and forget it.
+
+    That is what waits for its time, for its rate limit, or for a free child of the prefork pool. What the pool of threads
+    was given cannot be had back; it runs in its turn.
+    """
+    found = []
+    waiting = getattr(getattr(consumer.controller, "semaphore", None), "_waiting", None)
+    if waiting is not None:
+        found += [args[0] for _, args, _ in waiting if args and isinstance(args[0], Request)]
+        others = [entry for entry in waiting if not (entry[1] and isinstance(entry[1][0], Request))]
+        waiting.clear()
+        waiting.extend(others)
+    for bucket in filter(None, consumer.task_buckets.values()):
+        found += [request for request, _ in bucket.contents]
+        bucket.contents.clear()
+    for entry, request in scheduled(consumer):
+        consumer.timer.cancel(entry)
+        consumer.qos.decrement_eventually()
+        found.append(request)
+    return found
+
+
+def scheduled(consumer: Any) -> list[tuple[Any, Any]]:
+    """Return the timer's entries of tasks whose time has not come, with these, as ``inspect scheduled`` finds them."""
+    entries = [waiting.entry for waiting in consumer.timer.schedule.queue]
+    return [(entry, entry.args[0]) for entry in entries if entry.args and isinstance(entry.args[0], Request) and not entry.canceled]
+
+
+def holding(consumer: Any) -> list[Any]:
+    """Return all that this worker was given and has not finished, those that run first."""
+    limited = [request for bucket in filter(None, consumer.task_buckets.values()) for request, _ in bucket.contents]
+    found = [*state.active_requests, *state.reserved_requests, *limited, *(request for _, request in scheduled(consumer))]
+    return list({request.id: request for request in found}.values())
+
+
+def task(request: Any) -> dict[str, Any]:
+    """Return what is told of a task."""
+    since = request.time_start if request in state.active_requests else None
+    return {"id": request.id, "task": request.name, "since": since, "acked": bool(request.acknowledged)}
+
+
+celerys_time_limit = control.Panel.data["time_limit"]
+
+
+def time_limit(panel: Any, **arguments: Any) -> Any:
+    """Celery's own control, made to work: it sets the task's limits, but what makes requests has taken a copy of the old ones."""
+    answer = celerys_time_limit(panel, **arguments)
+    panel.consumer.update_strategies()
+    return answer
+
+
+control.Panel.data["time_limit"] = time_limit
+current_app.steps["consumer"].add(Hold)

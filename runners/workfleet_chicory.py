@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import json
 import logging
 import os
 import signal
@@ -69,7 +70,11 @@ class Queue:
         self.delayed = f"chicory:delayed:{name}"
         self.dead = f"chicory:dlq:{name}"
         self.held: set[str] = set()
+        self.begun_tasks: dict[str, dict[str, Any]] = {}  # those of ``held``, as they are told
         self.closing = False
+        self.quiet = workfleet_tell.is_held()
+        self.waits = False
+        self.returned = 0
         self.ended = asyncio.Event()
         self.begun = asyncio.Event()
         self.error: Exception | None = None
@@ -82,7 +87,7 @@ class Queue:
                                      socket_keepalive=True)
         patience = self.client.connection_pool.connection_kwargs.get("socket_timeout") or SOCKET_SECONDS  # the URL's own wins
         self.block_ms = int(max(1, min(broker.block_ms or LONGEST_BLOCK_MS, LONGEST_BLOCK_MS, float(patience) * 500)))
-        self.looked = float("-inf")
+        self.look_again = 0.0
         self.claim_from = "0-0"
         self.read_from = "0" if self.recovers else ">"
 
@@ -96,6 +101,8 @@ class Queue:
                     envelope = await self.accept(tag, fields)
                     if envelope is not None:
                         self.held.add(tag)
+                        self.begun_tasks[tag] = {"id": envelope.message.id, "task": envelope.message.name, "since": time.time(),
+                                                 "acked": False}
                         yield envelope
         except Exception as error:
             log.error("queue %s (%s) cannot be consumed: %s", self.name, self.stream, error)
@@ -104,8 +111,10 @@ class Queue:
             raise
 
     async def ack(self, envelope: TaskEnvelope) -> None:
-        """The task is done."""
+        """The task is done, or about to begin where it must never run twice; it dies with us then."""
         await patiently(lambda: self.broker.ack(envelope, self.name), self.ended)
+        if envelope.delivery_tag in self.begun_tasks:
+            self.begun_tasks[envelope.delivery_tag]["acked"] = True
 
     async def nack(self, envelope: TaskEnvelope, requeue: bool = True) -> None:
         """The task has failed for good, or is left to be claimed."""
@@ -137,10 +146,14 @@ class Queue:
     async def place(self) -> bool:
         """Wait for a free place; once closed wait for the end, which is False."""
         while not self.ended.is_set():
-            if not self.closing and len(self.held) < self.places:
+            # A marked node makes the queue's group and rests then: it is ready, and takes nothing.
+            rests = self.quiet and self.begun.is_set()
+            if not self.closing and not rests and len(self.held) < self.places:
                 return True
             self.changed.clear()
+            self.waits = True
             await self.changed.wait()
+            self.waits = False
         return False
 
     async def fetch(self) -> list[tuple[str, dict[bytes, bytes]]]:
@@ -149,10 +162,13 @@ class Queue:
             if not self.begun.is_set():
                 await self.declare()
                 self.begun.set()
+            if self.quiet:
+                return []
             await self.client.eval(MOVE_DELAYED, 2, self.delayed, self.stream, time.time())
             return await self.claimed() or await self.read()
         except OUTAGE as error:
             log.warning("the broker is away: %s", error)
+            self.spare()
             await asyncio.sleep(RETRY_SECONDS)
         except ResponseError as error:
             if "NOGROUP" not in str(error):
@@ -171,13 +187,13 @@ class Queue:
     async def claimed(self) -> list[tuple[str, dict[bytes, bytes]]]:
         """Return messages whose worker has not renewed its claim in time."""
         claim_ms = self.broker.claim_min_idle_ms
-        if not self.recovers or time.monotonic() - self.looked < min(CLAIM_SECONDS, claim_ms / 1000):
+        if not self.recovers or time.monotonic() < self.look_again:
             return []
         answer = await self.client.xautoclaim(self.stream, self.broker.consumer_group, self.broker.consumer_name, claim_ms,
                                               self.claim_from, count=self.places - len(self.held))
         self.claim_from = text(answer[0])
         if self.claim_from == "0-0":  # all that is pending has been looked at
-            self.looked = time.monotonic()
+            self.look_again = time.monotonic() + min(CLAIM_SECONDS, claim_ms / 1000)
         # Our own are among them where the event loop stood still for longer than the claim time.
         return [(text(tag), fields) for tag, fields in answer[1] if text(tag) not in self.held]
 
@@ -193,8 +209,9 @@ class Queue:
 
     async def accept(self, tag: str, fields: dict[bytes, bytes]) -> TaskEnvelope | None:
         """Return a task to run, or put away what is none, or what came after we were told to stop."""
-        if self.closing:
+        if self.closing or self.quiet:
             await self.finish(tag, self.stream, fields)  # back into the queue, for another node
+            self.returned += 1
             return None
         data = (fields or {}).get(b"data")
         try:
@@ -220,6 +237,7 @@ class Queue:
     def release(self, envelope: TaskEnvelope) -> None:
         """A task has ended, in one way or another."""
         self.held.discard(envelope.delivery_tag)
+        self.begun_tasks.pop(envelope.delivery_tag, None)
         self.changed.set()
 
     async def renew(self) -> None:
@@ -227,8 +245,26 @@ class Queue:
         while True:
             await asyncio.sleep(max(0.05, self.broker.claim_min_idle_ms / 3000))
             held: list[Any] = list(self.held)
-            if held:
-                await told(self.client.xclaim(self.stream, self.broker.consumer_group, self.broker.consumer_name, 0, held, justid=True))
+            if held and not await told(
+                    self.client.xclaim(self.stream, self.broker.consumer_group, self.broker.consumer_name, 0, held, justid=True)):
+                self.spare()
+
+    def spare(self) -> None:
+        """After an outage every claim is old, also those of living nodes: they are given the time to renew them."""
+        self.look_again = time.monotonic() + self.broker.claim_min_idle_ms / 1000
+
+    async def watch(self) -> None:
+        """Do as the node's mark says, for ever; while it is there, tell what still runs."""
+        while True:
+            quiet = workfleet_tell.is_held()
+            if quiet != self.quiet:
+                self.quiet, self.returned = quiet, 0
+                self.changed.set()
+            if not quiet:
+                workfleet_tell.resumed(self.name)
+            elif self.waits:  # what the last read still brought is put back
+                workfleet_tell.quiesced([dict(entry) for entry in self.begun_tasks.values()], self.returned)
+            await asyncio.sleep(workfleet_tell.LOOK_SECONDS)
 
     def close(self) -> None:
         """Take nothing more."""
@@ -360,6 +396,9 @@ async def serve(options: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     app = load(options.app)
     config = configured(app, options)
+    if options.tasks:
+        print("workfleet-tasks:", json.dumps({"tasks": sorted([*app._tasks, PROBE])}))  # noqa: T201 - the answer
+        return 0
     if options.check:
         return 0
     for setting in BROKER_SETTINGS:
@@ -381,7 +420,7 @@ async def serve(options: argparse.Namespace) -> int:
             queue.close()
             if not queue.begun.is_set():
                 return 0
-        helpers = [*await starting, asyncio.create_task(queue.renew())]
+        helpers = [*await starting, asyncio.create_task(queue.renew()), asyncio.create_task(queue.watch())]
         await either(told_to, asyncio.create_task(queue.ended.wait()))
         workfleet_tell.stopping()
         await drain(worker, queue, options.shutdown_timeout)
@@ -471,7 +510,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cleanup-interval", type=float)
     parser.add_argument("--stale-workers-timeout", type=float)
     parser.add_argument("--log-level")
+    parser.add_argument("--log-format", default="%(asctime)s - %(name)s - %(levelname)s - %(message)s")
     parser.add_argument("--check", action="store_true", help="import the app and end")
+    parser.add_argument("--tasks", action="store_true", help="print the names of the tasks as JSON, and end")
     parser.add_argument("--shutdown-timeout", type=float, help="cancel what still runs after so many seconds (never)")
     return parser.parse_args(argv)
 
@@ -491,7 +532,7 @@ def main() -> int:
     """Read the command line and run."""
     options = arguments(sys.argv[1:])
     level = options.log_level or os.environ.get("CHICORY_WORKER_LOG_LEVEL") or "INFO"
-    logging.basicConfig(level=level, format="%(asctime)s - %(name)s - %(levelname)s - %(message)s")
+    logging.basicConfig(level=level, format=options.log_format)
     if not hasattr(Worker, "_process_envelope"):
         raise SystemExit("this release of Chicory is not known here: its worker has no _process_envelope")
     return asyncio.run(serve(options))

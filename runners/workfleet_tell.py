@@ -3,6 +3,10 @@
 Readiness goes to systemd (``READY=1`` to ``NOTIFY_SOCKET``, where there is one) and, as ``"ready": <unix time>``, to the
 run record named by ``WORKFLEET_RECORD``, which is what proves it under supervisor too.
 
+A node may be told to take no new tasks and stay up: by a file, its mark, which the record names and which outlives the
+process, so that a node that crashed or was rebooted does not begin to consume behind anybody's back. The runner looks
+for it often (``LOOK_SECONDS``) and tells what it holds while it is there.
+
 Standard library only; nothing that goes wrong here may harm the worker.
 """
 
@@ -13,17 +17,23 @@ import json
 import os
 import socket
 import time
+from typing import Any
 
+#: How often a runner looks for its mark, and tells what it still holds: a drain ends so soon after its last task.
+LOOK_SECONDS = 0.2
+QUIET = "told to take no new tasks"
 # Children are forked with the engine's handlers in place, and a child's word would be taken for its parent's.
 _MAIN = os.getpid()
 _stopped: list[float] = []  # told to stop while it starts, a worker still becomes ready for a moment
+_mark: list[str] = []  # its path, once it is known
+_quiet: dict[str, Any] = {}  # what was told last of a node that takes no new tasks
 
 
 def ready(what: str, doing: str = "consuming") -> None:
     """The worker takes tasks from its queues from now on; may be said again, never after :func:`stopping`."""
     if os.getpid() == _MAIN and not _stopped:
         _record(ready=time.time(), stopping=None)
-        _notify(f"READY=1\nSTATUS={doing} {what}\n")
+        _notify(f"READY=1\nSTATUS={QUIET if _quiet else f'{doing} {what}'}\n")
 
 
 def status(text: str) -> None:
@@ -37,6 +47,40 @@ def stopping() -> None:
         _stopped.append(time.time())
         _notify("STOPPING=1\nSTATUS=draining\n")
         _record(stopping=_stopped[0])
+
+
+def is_held() -> bool:
+    """Whether we are told to take no new tasks."""
+    if not _mark and (path := (_read() or {}).get("mark")):
+        _mark.append(str(path))
+    return bool(_mark) and os.path.exists(_mark[0])
+
+
+def quiesced(tasks: list[dict[str, Any]], returned: int = 0) -> None:
+    """We take no new tasks; said for the first time when none can come any more, then whenever something may have changed.
+
+    ``tasks`` is all that we still hold: ``{"id", "task", "since", "acked"}``, ``since`` the Unix time of its begin, None
+    for one that has not begun; ``acked``: whether the broker has forgotten it, so that it is lost if we die. ``returned``
+    counts what was put back into the queue. In the record ``before`` and ``held`` are what was begun and held at first.
+    """
+    if os.getpid() != _MAIN:
+        return
+    first = _quiet or {"since": time.time(), "before": sum(task["since"] is not None for task in tasks), "held": len(tasks)}
+    idle = None if tasks else _quiet.get("idle") or time.time()
+    now = {**first, "tasks": tasks, "returned": returned, "idle": idle}
+    if now != _quiet:
+        if not _quiet:
+            _notify(f"STATUS={QUIET}\n")
+        _quiet.update(now)
+        _record(quiesced=now["since"], holds={name: value for name, value in now.items() if name != "since"})
+
+
+def resumed(what: str) -> None:
+    """We take tasks again."""
+    if os.getpid() == _MAIN and _quiet:
+        _quiet.clear()
+        _record(quiesced=None, holds=None)
+        _notify(f"STATUS=consuming {what}\n")
 
 
 def _complain(what: str, error: Exception) -> None:
@@ -59,7 +103,17 @@ def _notify(words: str) -> None:
         _complain("cannot tell systemd", error)
 
 
-def _record(**facts: float | None) -> None:
+def _read() -> dict[str, Any] | None:
+    """Return our run record; none where another process wrote it, or nobody."""
+    try:
+        with open(os.environ.get("WORKFLEET_RECORD", ""), encoding="utf-8") as file:
+            record: dict[str, Any] = json.load(file)
+        return record if record.get("pid") == os.getpid() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _record(**facts: Any) -> None:
     """Put facts into our run record, ``None`` takes one out. A record of another process is left alone."""
     path = os.environ.get("WORKFLEET_RECORD")
     if not path:

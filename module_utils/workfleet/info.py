@@ -2,70 +2,42 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from . import engines
+from . import answers, engines
 from .engines.base import Report
+from .engines.queues import Figures, Question
 from .errors import WorkfleetError
 from .plan import is_current
 
 if TYPE_CHECKING:
-    from .managers.base import Name, Present
+    from .managers.base import Present
     from .plan import Plan
     from .reconcile import GroupRequest, Reconciler
 
+QUIESCED = "told to take no new tasks; resume.yml ends that"
 PROBLEM_STATES = ("failed", "unresponsive", "unknown")
 
 
 def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
-    """Return ``manager``, ``release``, ``nodes``, ``queues`` and ``problems`` in the form of the status JSON.
+    """Return ``manager``, ``release``, ``nodes``, ``queues``, ``scaled`` and ``problems`` in the form of the status JSON.
 
     ``timeout`` bounds the wait for answers over the broker, in seconds; the wait ends when all nodes have answered.
     """
     request = reconciler.request
     seen = reconciler.observe()
     made = reconciler.make_plan(seen)
-    nodes = [node.present for node in seen if request.only is None or node.name.group in request.only]
+    # Of a node that has drained only its files are left, which the next converge removes.
+    nodes = [node.present for node in seen if (request.only is None or node.name.group in request.only)
+             and (node.name in made.wanted or not node.is_drained)]
     problems: list[str] = []
-    told = ask(reconciler, nodes, timeout, problems)
+    told = answers.ask(reconciler, nodes, timeout, problems)
     entries = [entry(reconciler, node, told.get(node.name), reached=told.reached(node.name)) for node in nodes]
     problems += [problem(item) for item in entries if item["state"] in PROBLEM_STATES]
     problems += missing(made, nodes, reconciler)
-    return {"manager": request.manager, "release": reconciler.release, "nodes": entries, "queues": queues(reconciler, problems),
-            "problems": problems}
-
-
-class Told(dict["Name", Report]):
-    """The nodes' answers; and which nodes were asked at all."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: set[Name] = set()
-
-    def reached(self, name: Name) -> bool:
-        """Whether a node was asked over a broker that works."""
-        return name in self.asked
-
-
-def ask(reconciler: Reconciler, nodes: list[Present], timeout: float, problems: list[str]) -> Told:
-    """Ask the live nodes of each engine over the broker; a broker that cannot be asked is a problem, not a failure."""
-    request = reconciler.request
-    told = Told()
-    for name in sorted({group.engine for group in request.groups}):
-        engine = engines.named(name)
-        groups = {group.name: group for group in request.groups if group.engine == name}
-        names = {reconciler.filled(groups[node.name.group].node_name, node.name, ""): node.name
-                 for node in nodes if node.name.group in groups and node.is_up}
-        if not (engine.speaks and request.broker_url and names):
-            continue
-        try:
-            answers = engine.inspect(request.broker_url, list(names), request.broker_options, timeout)
-        except WorkfleetError as error:
-            problems.append(f"the broker cannot be asked: {error}")
-            continue
-        told.asked.update(names.values())
-        told.update({names[node]: answer for node, answer in answers.items() if node in names})
-    return told
+    return {"manager": request.manager, "release": reconciler.release, "nodes": entries, "queues": queues(reconciler, told, problems),
+            "scaled": reconciler.counts.told(), "problems": problems}
 
 
 def entry(reconciler: Reconciler, node: Present, answer: Report | None, *, reached: bool) -> dict[str, Any]:
@@ -79,10 +51,10 @@ def entry(reconciler: Reconciler, node: Present, answer: Report | None, *, reach
     return {
         "group": node.name.group, "slot": node.name.slot, "incarnation": node.name.incarnation, "unit": str(node.name),
         "engine": group.engine if group else None,
-        "node": reconciler.filled(group.node_name, node.name, "") if group else None,
+        "node": answers.node_name(reconciler, node.name) if group else None,
         "state": state, "reason": reason, "pid": node.pid, "generation": node.generation, "release": release,
         "current": current,
-        "uptime_seconds": tenths(node.uptime_seconds), "draining_seconds": tenths(node.stopping_seconds), "restarts": node.restarts,
+        "uptime_seconds": tenths(node.uptime_seconds), "draining_seconds": tenths(draining_seconds(node)), "restarts": node.restarts,
         "memory_bytes": node.memory_bytes, "cpu_seconds": node.cpu_seconds,
         "concurrency": report.concurrency, "running": report.running, "reserved": report.reserved, "processed": report.processed,
         "failed": report.failed, "queues": None if report.queues is None else list(report.queues),
@@ -101,15 +73,24 @@ def judge(
         return "draining", None
     if group is None:
         return "ready", "its group is not declared"
+    if node.record is not None and node.record.quiesced is not None:
+        return "draining", QUIESCED
     if not reconciler.is_ready(node):
         return "starting", engines.named(group.engine).awaited
+    if reached and answer is None and not (group.notifies or engines.named(group.engine).knows_strangers):
+        return "ready", f"up; what a command of your own does cannot be told by engine {group.engine}"
     if reached and answer is None and not group.answers_while_busy:
         return "ready", "busy or silent: this pool does not answer while it runs a task"
+    is_young = (node.uptime_seconds or 0.0) < reconciler.request.rollout.ready_timeout_seconds
+    if reached and is_young and answers.is_missed(group, answer):
+        return "starting", engines.named(group.engine).awaited
     if reached and answer is None:
         return "unresponsive", "no answer over the broker"
-    if answer is not None and answer.pid is not None and node.pid is not None and answer.pid != node.pid:
-        return "failed", (f"wrapper: the worker is process {answer.pid}, but the unit's main process is {node.pid}; "
-                          "a stop would kill its tasks")
+    wrapped = answers.wrapper(node, answer)
+    if wrapped:
+        return "failed", wrapped
+    if answer is not None and answer.doubt:
+        return "unknown", answer.doubt
     if answer is not None and answer.queues is not None:
         # What is declared now is no measure for a node that was started before.
         declared = next(intent for intent in reconciler.intents if intent.group == group.name)
@@ -121,6 +102,12 @@ def judge(
     if engines.named(group.engine).speaks and not reached and reconciler.request.broker_url:
         return "unresponsive", "the broker cannot be asked"
     return "ready", None
+
+
+def draining_seconds(node: Present) -> float | None:
+    """Return since when a node takes no new tasks: it stops, or was told to by ``drain.yml``."""
+    quiesced = None if node.record is None else node.record.quiesced
+    return node.stopping_seconds if quiesced is None else max(0.0, time.time() - quiesced)
 
 
 def release_of(node: Present) -> str | None:
@@ -158,8 +145,8 @@ def missing(made: Plan, nodes: list[Present], reconciler: Reconciler) -> list[st
     return found
 
 
-def queues(reconciler: Reconciler, problems: list[str]) -> list[dict[str, Any]]:
-    """Return the declared queues with what waits in them; what is not told here is null."""
+def queues(reconciler: Reconciler, told: answers.Answers, problems: list[str]) -> list[dict[str, Any]]:
+    """Return the declared queues with their figures; ``running`` and ``consumers`` are those of this host's nodes."""
     request = reconciler.request
     found = []
     for name in sorted({group.engine for group in request.groups}):
@@ -167,13 +154,13 @@ def queues(reconciler: Reconciler, problems: list[str]) -> list[dict[str, Any]]:
         wanted = sorted({queue for group in request.groups if group.engine == name for queue in group.queues})
         if not (engine.speaks and wanted):
             continue
-        waiting: dict[str, int] = {}
+        figures = [Figures(queue) for queue in wanted]
         if request.broker_url and not any(text.startswith("the broker cannot") for text in problems):
+            reports = {str(node): report for node, report in told.items()}
             try:
-                waiting = engine.waiting(request.broker_url, wanted, request.broker_options)
+                figures = engine.figures(Question(request.broker_url, request.app, wanted, request.broker_options, reports))
             except WorkfleetError as error:
                 problems.append(f"the queues cannot be read: {error}")
-        unknown = dict.fromkeys(("unacknowledged", "running", "scheduled", "dead", "oldest_age_seconds"))
-        found += [{"queue": queue, "engine": name, "waiting": waiting.get(queue), **unknown, "oldest_age_is": "unknown"}
-                  for queue in wanted]
+        problems += [item.problem for item in figures if item.problem]
+        found += [item.entry(name) for item in figures]
     return found

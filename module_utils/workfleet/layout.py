@@ -36,6 +36,11 @@ class Layout:
         return self._under("bin", "run")
 
     @property
+    def health(self) -> str:
+        """Judges whether the app's nodes on this host consume."""
+        return self._under("bin", "health")
+
+    @property
     def env(self) -> str:
         """Environment files; each readable by the app's user only."""
         return self._under("env")
@@ -64,6 +69,16 @@ class Layout:
     def commands(self) -> str:
         """Which release commands were run, by release."""
         return self._under("state", "release-commands.json")
+
+    @property
+    def history(self) -> str:
+        """Which releases were current, in this order, and which one is being rolled out."""
+        return self._under("state", "releases.json")
+
+    @property
+    def hold(self) -> str:
+        """Which release is used in place of the declared one, since somebody went back."""
+        return self._under("state", "hold.json")
 
     @property
     def log(self) -> str:

@@ -7,7 +7,7 @@ gives its rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from .managers.base import Name, Present
 from .steps import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 # Reasons that are the same whether a plan is made before a run or in the middle of it.
 AT_BOOT = "it should start at boot"
@@ -25,7 +25,13 @@ REPLACED = "it is replaced"
 
 @dataclass(frozen=True)
 class Intent:
-    """One worker group as it should be on this host. ``text`` and ``env`` give a node's two files."""
+    """One worker group as it should be on this host. ``text`` and ``env`` give a node's two files.
+
+    ``order`` is that of a replacement: with ``start-first`` the new node is ready before the old one is told to go.
+    ``waits`` tells whether a run waits until nodes that were replaced, or are too many, have drained; where it does not,
+    they drain in the background, and what is left of them is removed by a later run. A group that is not to run is always
+    waited for.
+    """
 
     group: str
     state: str
@@ -33,6 +39,8 @@ class Intent:
     generation: str
     text: Callable[[Name], str]
     env: Callable[[Name], str]
+    order: str = "stop-first"
+    waits: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,16 @@ class Seen:
         """Whether it was told to go: it stops, and will not come back at boot."""
         return self.present.activity == "stopping" and not self.present.enabled
 
+    @property
+    def is_quiesced(self) -> bool:
+        """Whether it was told to take no new tasks and to stay."""
+        return self.present.record is not None and self.present.record.quiesced is not None
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it was told to go and has gone; its files are still here."""
+        return self.present.activity == "stopped" and not self.present.enabled
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -69,12 +87,16 @@ class Phase:
 @dataclass(frozen=True)
 class Plan:
     """What is to be done. ``converge`` interrupts no running task but of nodes that are no longer wanted;
-    ``rollout`` replaces running nodes of another generation, one phase a batch. ``notes`` are sentences for people."""
+    ``rollout`` replaces running nodes of another generation, batch by batch. ``notes`` are sentences for people.
+    ``overlapping`` are nodes that run beside the one they replace, which goes once they are proved. ``stale`` counts the
+    running nodes of another generation."""
 
     converge: tuple[Phase, ...] = ()
     rollout: tuple[Phase, ...] = ()
     notes: tuple[str, ...] = ()
     wanted: tuple[Name, ...] = ()
+    overlapping: tuple[Name, ...] = ()
+    stale: int = 0
 
     def phases(self, *, rollout: bool, converge: bool = True) -> tuple[Phase, ...]:
         """Return the phases to carry out, with or without either part."""
@@ -95,12 +117,18 @@ class Slot:
     others: list[Seen] = field(default_factory=list)
     seen: Seen | None = None
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its target runs, and is not on its way down."""
+        return self.seen is not None and self.seen.present.activity in ("running", "starting")
+
 
 @dataclass
 class Draft:
     """Collects the parts of a plan, group by group."""
 
     app: str
+    cleans: Container[Name] | None = None
     reload_reason: str | None = None
     writes: list[Step] = field(default_factory=list)
     removes: list[Step] = field(default_factory=list)
@@ -111,9 +139,12 @@ class Draft:
     gone: list[Step] = field(default_factory=list)
     gone_waits: list[Name] = field(default_factory=list)
     stale: list[tuple[Slot, str]] = field(default_factory=list)
-    sizes: dict[str, int] = field(default_factory=dict)
+    intents: dict[str, Intent] = field(default_factory=dict)
+    #: Groups of which a node of the declared generation is at work: a canary of theirs is there.
+    proved: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     wanted: list[Name] = field(default_factory=list)
+    overlapping: list[Name] = field(default_factory=list)
 
 
 def step(action: str, name: Name, reason: str) -> Step:
@@ -137,15 +168,20 @@ def make(
     running: Mapping[Name, int] | None = None,
     batch: Callable[[int], int] = lambda nodes: 1,
     restart_older_than: float | None = None,
+    canary: str = "",
+    cleans: Container[Name] | None = None,
 ) -> Plan:
     """Return the plan for one app on one host.
 
     ``only`` narrows everything, pruning too, to these groups. ``running`` tells how many tasks a node runs, so that a
     scale-down takes idle slots first. ``batch`` gives how many of n nodes a rollout may replace at once. With
     ``restart_older_than`` a node that has been up for so many seconds is replaced though it is current: a restart by
-    wish, which ends by itself since what was started after the wish is younger.
+    wish, which ends by itself since what was started after the wish is younger. ``canary`` is ``only`` (replace one node of
+    each group of which none is of the declared generation, no more) or ``done`` (all but those). ``cleans`` are the
+    drained nodes whose files may go, all of them where it is None: a run that lets nodes drain in the background leaves
+    what is left of them to the next one, so that a check can foretell what it does.
     """
-    draft = Draft(app)
+    draft = Draft(app, cleans)
     by_group: dict[str, list[Seen]] = {}
     remains: list[Seen] = []
     for node in seen:
@@ -153,14 +189,15 @@ def make(
             (remains if node.is_remains else by_group.setdefault(node.name.group, [])).append(node)
             if node.present.needs_reload:
                 draft.reload_reason = f"{node.name} was changed since it was loaded"
-    chosen = [intent for intent in intents if only is None or intent.group in only]
+    chosen = [replace(intent, waits=intent.waits or intent.state != "started")
+              for intent in intents if only is None or intent.group in only]
     declared = {intent.group for intent in chosen}
     for group in sorted(set(by_group) - declared):
         leave(draft, by_group[group], "its group is no longer declared")
     for intent in chosen:
         group_plan(draft, intent, by_group.get(intent.group, []), running or {}, restart_older_than)
     retire(draft, [node for node in remains if node.name not in draft.wanted], "nothing but remains of it is here")
-    return assemble(draft, batch)
+    return assemble(draft, batch, canary)
 
 
 def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[Name, int], age: float | None) -> None:
@@ -169,8 +206,8 @@ def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[
         leave(draft, seen, "its group is declared absent")
         return
     kept, dropped, free = slots(intent, seen, running)
-    leave(draft, dropped, f"{intent.nodes} nodes are wanted")
-    draft.sizes[intent.group] = intent.nodes
+    leave(draft, dropped, f"{intent.nodes} nodes are wanted", waits=intent.waits)
+    draft.intents[intent.group] = intent
     for slot, nodes in kept.items():
         keep(draft, intent, settle(draft.app, intent, slot, nodes, age))
     for slot, incarnation in free:
@@ -238,16 +275,26 @@ def keep(draft: Draft, intent: Intent, slot: Slot) -> None:
     target = slot.target
     draft.wanted.append(target)
     older_up = [node for node in slot.others if node.present.is_up]
-    rolls = bool(older_up) and intent.state == "started"
-    if rolls and not slot.fresh and slot.seen is not None and slot.seen.present.is_up:
-        # Both run (a rollout was interrupted between start and stop, or an older one still drains): the old one goes.
-        leave(draft, older_up, REPLACED)
+    # With start-first a node that was told to go is no reason to hold its successor back.
+    in_the_way = [node for node in older_up if intent.order == "stop-first" or not node.is_leaving]
+    quiesced = [node for node in in_the_way if node.is_quiesced]
+    if quiesced and intent.state == "started" and not slot.is_at_work:
+        # A successor would take the tasks that it was told not to take.
+        draft.notes += [f"{node.name} was told to take no new tasks, and is left so; resume.yml ends that" for node in quiesced]
+        return
+    rolls = bool(in_the_way) and intent.state == "started"
+    if rolls and slot.is_at_work:
+        # Both run (a rollout is between start and stop, or was interrupted there): the old one goes.
+        draft.overlapping.append(target)
+        leave(draft, older_up, REPLACED, waits=intent.waits)
         older_up, rolls = [], False
     idle = [node for node in slot.others if not node.present.is_up]
-    retire(draft, idle, REPLACED)
+    retire(draft, idle, REPLACED, waits=intent.waits)
     if rolls:
         draft.stale.append((slot, write_reason(intent, slot)))
         return
+    if slot.is_at_work:
+        draft.proved.add(target.group)
     why = write_reason(intent, slot)
     if why:
         draft.writes.append(step("write", target, why))
@@ -256,6 +303,7 @@ def keep(draft: Draft, intent: Intent, slot: Slot) -> None:
         halt(draft, slot)
     else:
         run(draft, slot)
+        leave(draft, older_up, REPLACED, waits=intent.waits)
 
 
 def write_reason(intent: Intent, slot: Slot) -> str:
@@ -301,29 +349,32 @@ def halt(draft: Draft, slot: Slot) -> None:
         draft.gone_waits.append(slot.target)
 
 
-def retire(draft: Draft, nodes: Iterable[Seen], reason: str) -> None:
+def retire(draft: Draft, nodes: Iterable[Seen], reason: str, *, waits: bool = True) -> None:
     """Plan the removal of nodes of which no process is left."""
     for node in sorted(nodes, key=lambda item: item.name):
+        if node.is_drained and not waits and draft.cleans is not None and node.name not in draft.cleans:
+            continue
         if node.present.activity == "failed":
             # Down, but its manager may be about to start it again.
             draft.removes.append(step("stop", node.name, reason))
         draft.removes.append(step("remove", node.name, reason))
 
 
-def leave(draft: Draft, nodes: Iterable[Seen], reason: str) -> None:
-    """Plan that nodes finish their tasks and go, with every trace."""
+def leave(draft: Draft, nodes: Iterable[Seen], reason: str, *, waits: bool = True) -> None:
+    """Plan that nodes finish their tasks and go, with every trace where the run waits for that."""
     for node in sorted(nodes, key=lambda item: item.name):
         if not node.present.is_up:
-            retire(draft, [node], reason)
+            retire(draft, [node], reason, waits=waits)
             continue
         if node.present.enabled:
             draft.disables.append(step("disable", node.name, reason))
         if node.present.activity != "stopping":
             draft.stops.append(step("stop", node.name, reason))
-        draft.gone.append(step("remove", node.name, reason))
+        if waits:
+            draft.gone.append(step("remove", node.name, reason))
 
 
-def assemble(draft: Draft, batch: Callable[[int], int]) -> Plan:
+def assemble(draft: Draft, batch: Callable[[int], int], canary: str) -> Plan:
     """Put the parts in order: what is new first, then what goes, then the rollout batch by batch."""
     phases = []
     first = [*draft.removes, *draft.writes]
@@ -336,32 +387,48 @@ def assemble(draft: Draft, batch: Callable[[int], int]) -> Plan:
     going = [*draft.disables, *draft.stops, *draft.gone]
     if going or draft.gone_waits:
         phases.append(Phase(tuple(going), tuple(draft.gone_waits)))
-    return Plan(tuple(phases), tuple(batches(draft, batch)), tuple(draft.notes), tuple(draft.wanted))
+    return Plan(tuple(phases), tuple(rollout(draft, batch, canary)), tuple(draft.notes), tuple(draft.wanted),
+                tuple(draft.overlapping), len(draft.stale))
 
 
-def batches(draft: Draft, batch: Callable[[int], int]) -> Iterator[Phase]:
-    """Yield the phases of a stop-first rollout, group by group; a slot that is under way comes first.
+def rollout(draft: Draft, batch: Callable[[int], int], canary: str) -> Iterator[Phase]:
+    """Yield the phases of the rollout, group by group; a slot that is under way comes first.
 
     The width follows from the group's size, not from what is left to do: planned again in the middle it is the same.
     """
     by_group: dict[str, list[tuple[Slot, str]]] = {}
-    for item in sorted(draft.stale, key=lambda item: not any(node.is_leaving for node in item[0].others)):
+    for item in sorted(draft.stale, key=is_begun, reverse=True):
         by_group.setdefault(item[0].target.group, []).append(item)
     for group, items in by_group.items():
-        width = batch(draft.sizes[group])
-        for start in range(0, len(items), width):
-            yield replacement(items[start:start + width])
+        intent = draft.intents[group]
+        width = batch(intent.nodes)
+        first = 1 if canary and group not in draft.proved else 0
+        for start in range(first, 0 if canary == "only" else len(items), width):
+            yield from replacement(items[start:start + width], intent)
+        if canary == "only":
+            yield from replacement(items[:first], intent)
 
 
-def replacement(part: list[tuple[Slot, str]]) -> Phase:
-    """Return the phase that replaces the nodes of one batch, the old ones first."""
-    olds = [node for slot, why in part for node in slot.others if node.present.is_up]
-    steps = [step("write", slot.target, why) for slot, why in part if why]
-    steps += [step("disable", node.name, REPLACED) for node in olds if node.present.enabled]
-    if any(why for slot, why in part):
-        steps.append(Step("reload", None, "files were written"))
-    steps += [step("stop", node.name, REPLACED) for node in olds if node.present.activity != "stopping"]
-    steps += [step("remove", node.name, REPLACED) for node in olds]
-    for action, reason in (("enable", AT_BOOT), ("start", DOWN)):
-        steps += [step(action, slot.target, reason) for slot, why in part]
-    return Phase(tuple(steps))
+def is_begun(item: tuple[Slot, str]) -> bool:
+    """Whether the replacement of a slot is under way."""
+    slot, _ = item
+    return slot.seen is not None or any(node.is_leaving for node in slot.others)
+
+
+def replacement(part: list[tuple[Slot, str]], intent: Intent) -> Iterator[Phase]:
+    """Yield the phases that replace the nodes of one batch, in the order that is asked for."""
+    if not part:
+        return
+    olds = [node for slot, _ in part for node in slot.others if node.present.is_up]
+    writes = [step("write", slot.target, why) for slot, why in part if why]
+    reloads = [Step("reload", None, "files were written")] if writes else []
+    enables = [step("enable", slot.target, AT_BOOT) for slot, _ in part if slot.seen is None or not slot.seen.present.enabled]
+    starts = [*enables, *(step("start", slot.target, DOWN) for slot, _ in part)]
+    disables = [step("disable", node.name, REPLACED) for node in olds if node.present.enabled]
+    stops = [step("stop", node.name, REPLACED) for node in olds if node.present.activity != "stopping"]
+    removes = [step("remove", node.name, REPLACED) for node in olds]
+    if intent.order == "stop-first":
+        yield Phase((*writes, *disables, *reloads, *stops, *removes, *starts))
+    else:
+        yield Phase((*writes, *reloads, *starts))
+        yield Phase((*disables, *stops, *(removes if intent.waits else ())))

@@ -15,11 +15,11 @@ import os
 import secrets
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from . import engines, envfile, host, managers, plan
+from . import answers, engines, envfile, host, managers, plan, postgresql_login, scaled, snapshot
 from .errors import WorkfleetError
 from .managers.base import Manager, Name, Present, Wanted
 from .spec import Rollout
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 #: What runs the launcher: the system's Python, whichever interpreter Ansible happens to use today.
 PYTHON = next(path for path in ("/usr/bin/python3", sys.executable) if os.path.exists(path))
 POLL_SECONDS = 0.1
+NOTHING_TO_UNDO = "nothing was replaced on this host, so there is nothing to undo"
 LOG_LINES = 15
+#: How long answers over the broker are waited for, between two looks at the nodes.
+ASK_SECONDS = 1.0
 #: A lease outlives one call by this much, so that a run whose control node died frees the host by itself.
 LEASE_SECONDS = 30
 
@@ -54,6 +57,7 @@ class GroupRequest:
     secret_names: list[str]
     values: str
     directories: list[str] = field(default_factory=list)
+    overlaps: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ class Request:
 
     ``tokens`` maps ``slot``, ``incarnation``, ``generation``, ``release`` and ``python`` to the placeholders in the texts.
     ``release`` is the release that the nodes should run; None means the current one. ``restart_since`` is the time of a
-    wish to restart: 0 for now, and then what the first call told (by this host's own clock). ``run`` names this run of a
+    wish to restart: 0 for now, and then what the first call told (by this host's own clock). ``scale`` are new counts of nodes,
+    see :class:`scaled.Counts`. ``canary`` is that of :func:`plan.make`. ``undo`` brings back what ran before the last rollout
+    to this very declaration; ``undoable`` says that other hosts have yet to follow, so that this may still be asked for.
+    ``cleans`` are units whose remains may go: None, and then what the first call told. ``run`` names this run of a
     playbook; ``holder`` says for people who it is.
     """
 
@@ -81,12 +88,18 @@ class Request:
     release: str | None = None
     pip_environment: dict[str, str] = field(default_factory=dict)
     broker_url: str = ""
+    result_url: str = ""
     broker_options: dict[str, Any] = field(default_factory=dict)
     only: list[str] | None = None
     with_rollout: bool = True
     only_rollout: bool = False
     checked: bool = False
     restart_since: float | None = None
+    scale: dict[str, dict[str, Any]] = field(default_factory=dict)
+    canary: str = ""
+    undo: bool = False
+    undoable: bool = False
+    cleans: list[str] | None = None
     waiting: list[str] = field(default_factory=list)
     deadline_seconds: float = 5
     run: str = ""
@@ -108,11 +121,13 @@ class Outcome:
     steps: list[Step] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     more: bool = False
     doing: str = ""
     stale: int = 0
     restart_since: float | None = None
+    cleans: list[str] | None = None
     checked: bool = False
     present: list[Present] = field(default_factory=list)
 
@@ -126,11 +141,19 @@ class Reconciler:
         self.check = check
         self.release = request.release or current_release(request.root)
         self.key = host_key(request.root, make=not check)
-        self.groups = {group.name: group for group in request.groups}
-        self.intents = [self.intent(group) for group in request.groups]
+        self.counts = scaled.Counts(request.root, request.groups, request.scale, request.only)
+        self.groups = {group.name: group for group in self.counts.applied()}
+        self.intents = [self.intent(group) for group in self.groups.values()]
         self.deadline = time.monotonic() + request.deadline_seconds
         since = request.restart_since
-        self.outcome = Outcome(waiting=list(request.waiting), checked=request.checked, restart_since=uptime() if since == 0 else since)
+        self.outcome = Outcome(waiting=list(request.waiting), checked=request.checked, cleans=request.cleans,
+                               restart_since=uptime() if since == 0 else since)
+        self.to = {one.group: one.generation for one in self.intents if one.state == "started"}
+        before = snapshot.load(request.root) if request.undo else None
+        self.is_undo = before is not None and before.to == self.to
+        if before is not None and self.is_undo:
+            self.intents = before.intents(request.app, self.intents)
+        self.started = {one.group for one in self.intents if one.state == "started"}
         self.wanted = Wanted(request.manager_texts, request.user, request.group, request.longest_drain,
                              request.pip_environment)
 
@@ -141,10 +164,12 @@ class Reconciler:
         fixed = {token: f"<{word}>" for word, token in self.request.tokens.items() if word != "release"}
         values = fill(group.values, {**fixed, self.request.tokens["release"]: self.release or ""})
         generation = hmac.new(self.key, values.encode(), hashlib.sha256).hexdigest()[:16]
+        overlaps = group.overlaps and self.request.rollout.order == "start-first"
         return plan.Intent(
             group.name, group.state, group.nodes, generation,
             text=lambda name: self.filled(group.unit_text, name, generation),
             env=lambda name: self.filled(group.env_text, name, generation),
+            order="start-first" if overlaps else "stop-first", waits=not overlaps or self.request.rollout.wait_for_drain,
         )
 
     def filled(self, text: str, name: Name, generation: str) -> str:
@@ -185,7 +210,15 @@ class Reconciler:
         return plan.make(
             self.request.app, self.intents, seen, only=self.request.only, batch=self.request.rollout.batch,
             restart_older_than=None if wish is None else uptime() - wish, running=self.running(seen),
+            canary=self.request.canary, cleans=self.cleans(seen),
         )
+
+    def cleans(self, seen: list[plan.Seen]) -> set[Name]:
+        """Return the drained nodes whose remains this run removes: those that were there when it began."""
+        if self.outcome.cleans is None:
+            self.outcome.cleans = [str(node.name) for node in seen if node.is_drained]
+        units = set(self.outcome.cleans)
+        return {node.name for node in seen if str(node.name) in units}
 
     def running(self, seen: list[plan.Seen]) -> dict[Name, int]:
         """Return how many tasks the nodes of groups that shrink are running, where their engine tells."""
@@ -205,19 +238,32 @@ class Reconciler:
     def call(self) -> Outcome:
         """Work until all is done or the deadline is near."""
         outcome = self.outcome
+        if self.request.undo and not self.is_undo:
+            outcome.notes = [NOTHING_TO_UNDO]
+            return outcome
         self.refuse_other_manager()
         service = self.manager.prepare(self.wanted)
         seen = self.observe()
+        self.leave_stopped(seen)
         made = self.make_plan(seen)
-        outcome.stale, outcome.present = stale(made), [node.present for node in seen]
+        outcome.stale, outcome.present = made.stale, [node.present for node in seen]
         self.describe(made, seen, service, outcome)
-        if not self.check and (outcome.steps or outcome.waiting or self.unready(made, seen)):
+        if not self.check and (outcome.steps or outcome.waiting or self.is_draining(made) or self.unready(made, seen)):
             outcome.steps = done = []
             if service:
                 self.manager.install(self.wanted)
                 done += service_steps(service)
             outcome.more = not self.work(outcome, done)
+        if not (self.check or outcome.more or outcome.stale or self.request.undoable):
+            snapshot.drop(self.request.root)
         return outcome
+
+    def leave_stopped(self, seen: list[plan.Seen]) -> None:
+        """Leave groups alone that somebody has stopped, where their number of nodes only follows the backlog."""
+        stopped = self.counts.ignore_stopped([node.present for node in seen])
+        if stopped:
+            self.request = replace(self.request, only=[name for name in self.groups if name in self.request.scale and name not in stopped])
+            self.outcome.notes += [f"{name}: its nodes were stopped on this host and stay so; start.yml starts them" for name in stopped]
 
     def refuse_other_manager(self) -> None:
         """Refuse to work beside nodes of the other process manager: they would have the same names on the broker."""
@@ -231,8 +277,12 @@ class Reconciler:
 
     def describe(self, made: plan.Plan, seen: list[plan.Seen], service: list[str], outcome: Outcome) -> None:
         """Put the prediction into the outcome: steps, diff, notes."""
-        outcome.steps = service_steps(service) + made.steps(rollout=self.request.with_rollout, converge=not self.request.only_rollout)
-        outcome.notes = list(made.notes)
+        outcome.steps = service_steps(service)
+        if not self.request.only_rollout:
+            outcome.steps += self.counts.steps()
+            outcome.diff = self.counts.diff()
+        outcome.steps += made.steps(rollout=self.request.with_rollout, converge=not self.request.only_rollout)
+        outcome.notes += made.notes
         by_name = {node.name: node for node in seen}
         for item in outcome.steps:
             if item.group is not None and item.action in ("write", "remove"):
@@ -249,12 +299,12 @@ class Reconciler:
             slot = [node for key, node in seen.items() if (key.group, key.slot) == (name.group, name.slot)]
             old = max(slot, key=lambda node: node.name) if slot else None
         intent = next(entry for entry in self.intents if entry.group == name.group)
-        group = self.groups[name.group]
+        group = self.groups.get(name.group)
         yield text_diff(self.manager.path(name), old.present.text if old else None, intent.text(name))
         before, after = env_of(old.env if old else None), env_of(intent.env(name)) or {}
         shown_before, shown_after = [], []
         for key in sorted({*after, *(before or {})}):
-            secret = key in group.secret_names or key not in after
+            secret = group is None or key in group.secret_names or key not in after
             was, will = (before or {}).get(key), after.get(key)
             if was is not None:
                 shown_before.append(f"{key}={'<secret>' if secret and was != will else '<secret unchanged>' if secret else was}")
@@ -263,11 +313,15 @@ class Reconciler:
         yield text_diff(self.env_path(name), "".join(f"{line}\n" for line in shown_before) if before is not None else None,
                         "".join(f"{line}\n" for line in shown_after))
 
+    def is_draining(self, made: plan.Plan) -> bool:
+        """Whether nodes are on their way down that nothing is left to be done about but to wait."""
+        return any(phase.waits_for for phase in made.phases(rollout=self.request.with_rollout))
+
     def unready(self, made: plan.Plan, seen: list[plan.Seen]) -> bool:
         """Whether a node that should run is up without being ready yet."""
         by_name = {node.name: node.present for node in seen}
         return any(not self.is_ready(by_name[name]) for name in made.wanted
-                   if name in by_name and self.groups[name.group].state == "started")
+                   if name in by_name and name.group in self.started)
 
     # -- apply: the only code here that changes the host ---------------------------------------------------------------
 
@@ -277,20 +331,32 @@ class Reconciler:
         Raises :class:`WorkfleetError` at the first node that does not become ready; what comes later is not touched.
         """
         with Lock(self.request) as lock:
+            done += self.counts.write()
             while True:
                 seen = self.observe()
                 made = self.make_plan(seen)
-                outcome.stale = stale(made)
+                outcome.stale = made.stale
                 lock.is_kept = not self.settled(made, seen, outcome)
                 phases = made.phases(rollout=self.request.with_rollout)
-                if lock.is_kept or not phases:
-                    return not lock.is_kept
-                if not outcome.checked:
-                    self.preflight(phases)
+                if lock.is_kept:
+                    return False
+                if not phases:
+                    return True
+                if not (outcome.checked or self.is_undo):
+                    outcome.warned = self.preflight(phases)
                     outcome.checked = True
+                if made.rollout and self.request.with_rollout and not self.is_undo and outcome.restart_since is None:
+                    snapshot.remember(self.request.root, seen, self.to)
                 lock.is_kept = not self.carry_out(phases[0], outcome, done)
                 if lock.is_kept:
                     return False
+
+    def can_undo(self) -> bool:
+        """Whether a rollout that failed just now is to be undone, and can be."""
+        if self.request.undo or self.request.rollout.failure_action != "rollback" or self.outcome.restart_since is not None:
+            return False
+        before = snapshot.load(self.request.root)
+        return before is not None and before.to == self.to
 
     def carry_out(self, phase: plan.Phase, outcome: Outcome, done: list[Step]) -> bool:
         """Do the steps of one phase, many nodes at a time; return False where the deadline came first."""
@@ -321,13 +387,15 @@ class Reconciler:
 
     def make_directories(self, names: list[Name]) -> None:
         """Have the directories in which nodes keep their state; nobody but the app's user reads them."""
-        for path in sorted({path for name in names for path in self.groups[name.group].directories}):
+        groups = {name.group for name in names} & set(self.groups)
+        for path in sorted({path for group in groups for path in self.groups[group].directories}):
             host.directory(path, mode=0o750, owner=self.request.user, group=self.request.group)
 
     def do_remove(self, names: list[Name]) -> None:
         """Remove every trace of nodes that are gone; what names them goes last, so that a killed run is finished."""
         for name in names:
             host.remove(self.env_path(name))
+            host.remove(self.manager.mark_path(name))  # a later node of this name must take tasks
         self.manager.remove(names)
 
     def do_reload(self, _names: list[Name]) -> None:
@@ -361,19 +429,23 @@ class Reconciler:
         outcome.waiting += [str(name) for name in names[:begun]]
         return begun
 
-    def preflight(self, phases: Sequence[plan.Phase]) -> None:
-        """Find out before anything is touched what would make every start fail."""
+    def preflight(self, phases: Sequence[plan.Phase]) -> list[str]:
+        """Find out before anything is touched what would make every start fail; return what may only hurt."""
         starting = {item.group for phase in phases for item in phase.steps if item.action == "start"}
+        warned: dict[str, None] = {}
         if not starting:
-            return
+            return []
         if self.request.has_release:
             self.check_release()
         for name in sorted(group for group in starting if group):
             try:
                 self.check_broker(self.groups[name])
-                self.check_start(self.groups[name])
+                values = json.loads(fill(self.groups[name].values, {self.request.tokens["release"]: self.release or ""}))
+                warned.update(dict.fromkeys(postgresql_login.check(values["environment"])))
+                self.check_start(name, values)
             except WorkfleetError as error:
                 raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: {error}") from error
+        return list(warned)
 
     def check_broker(self, group: GroupRequest) -> None:
         """Refuse to start nodes on a broker that this host does not reach, or on a key that is no queue of their engine's."""
@@ -386,10 +458,9 @@ class Reconciler:
             raise WorkfleetError(f"this host does not reach the broker: {error}") from error
         engine.waiting(request.broker_url, group.queues, request.broker_options)
 
-    def check_start(self, group: GroupRequest) -> None:
+    def check_start(self, name: str, values: Mapping[str, Any]) -> None:
         """Have the engine make a worker without running it, as the node would be made."""
-        values = json.loads(fill(group.values, {self.request.tokens["release"]: self.release or ""}))
-        trial = engines.named(group.engine).trial(values["command"])
+        trial = engines.named(self.groups[name].engine).trial(values["command"])
         if not trial:
             return
         done = host.run(trial, check=False, env=values["environment"], cwd=values["directory"], user=values["user"])
@@ -434,14 +505,17 @@ class Reconciler:
         present = {node.name: node.present for node in seen}
         while True:
             outcome.present = [present[name] for name in sorted(present)]
-            watched = {name for name in present if str(name) in outcome.waiting}
-            mine = [name for name in made.wanted if name in present and self.groups[name.group].state == "started"]
+            # A node that takes another's place is watched in any case: a run that was killed told nobody that it began to.
+            watched = {name for name in present if str(name) in outcome.waiting or name in made.overlapping}
+            mine = [name for name in made.wanted if name in present and name.group in self.started]
             for name in sorted({*watched, *mine}):
                 self.raise_failure(present[name], started_by_us=name in watched)
             unready = [name for name in {*watched, *mine} if present[name].is_up and not self.is_ready(present[name])]
             rollout = self.request.rollout
             seconds = rollout.monitor_seconds + (rollout.delay_seconds if made.rollout else 0)
             young = [name for name in watched if not self.is_proved(present[name], seconds)]
+            if not unready and not young:
+                unready = self.unheard([present[name] for name in sorted(watched)])
             if not unready and not young:
                 outcome.waiting = []
                 return True
@@ -471,6 +545,26 @@ class Reconciler:
             age = min(age, time.time() - node.record.ready)
         return age >= seconds
 
+    def unheard(self, nodes: Sequence[Present]) -> list[Name]:
+        """Return those of these nodes, of commands of the user's own, whose worker does not answer over the broker yet.
+
+        No runner tells of them, so they are asked. Raises where one does not answer in time, or is wrapped.
+        """
+        own = [node for node in nodes if node.name.group in self.groups and not self.groups[node.name.group].notifies]
+        told = answers.ask(self, own, ASK_SECONDS, [])
+        limit = self.request.rollout.ready_timeout_seconds
+        awaited = []
+        for node in own:
+            answer, group = told.get(node.name), self.groups[node.name.group]
+            wrapped = answers.wrapper(node, answer)
+            if wrapped:
+                self.fail(node, f"is no good: {wrapped}")
+            if told.reached(node.name) and answers.is_missed(group, answer):
+                if (node.uptime_seconds or 0) > limit:
+                    self.fail(node, f"is up, but its worker did not answer over the broker within {limit:g} s")
+                awaited.append(node.name)
+        return awaited
+
     def raise_failure(self, node: Present, *, started_by_us: bool) -> None:
         """Raise where a node has crashed or takes too long, with its last log lines."""
         limit = self.request.rollout.ready_timeout_seconds
@@ -480,6 +574,10 @@ class Reconciler:
             what = f"is up but did not become ready within {limit:g} s"
         else:
             return
+        self.fail(node, what)
+
+    def fail(self, node: Present, what: str) -> None:
+        """Raise with a node's last log lines."""
         lines = self.manager.log(node.name, LOG_LINES)
         said = "\n".join(f"  | {line}" for line in lines) or "  (it wrote nothing)"
         raise WorkfleetError(f"node {node.name} {what}. The nodes behind it are untouched. Its last log lines:\n{said}",
@@ -542,11 +640,6 @@ def uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def stale(made: plan.Plan) -> int:
-    """Return how many running nodes a plan would replace."""
-    return sum(item.action == "start" for phase in made.rollout for item in phase.steps)
-
-
 def current_release(root: str) -> str | None:
     """Return the id of the current release, or None."""
     try:
@@ -604,8 +697,8 @@ def outcome_result(outcome: Outcome) -> dict[str, Any]:
     """Return the module's result; ``changed`` and ``diff`` come from the same steps."""
     return {
         "changed": bool(outcome.steps), "steps": report(outcome.steps, None), "diff": outcome.diff, "more": outcome.more,
-        "waiting": outcome.waiting, "doing": outcome.doing, "notes": outcome.notes, "stale": outcome.stale,
-        "restart_since": outcome.restart_since, "checked": outcome.checked,
+        "waiting": outcome.waiting, "doing": outcome.doing, "notes": outcome.notes, "warned": outcome.warned, "stale": outcome.stale,
+        "restart_since": outcome.restart_since, "checked": outcome.checked, "cleans": outcome.cleans,
         "nodes": [node_result(node) for node in outcome.present],
     }
 

@@ -13,14 +13,15 @@ import re
 import shlex
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, build, changes, envfile, host, system
+from . import accounts, build, changes, envfile, host, release_choice, system
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
+from .release_choice import BACK, BUILT, DROP, LINKED, OBEY, READY, STAGES, STAY, History, Hold
 from .steps import Step, secret_diff
 
 if TYPE_CHECKING:
@@ -35,9 +36,14 @@ class Declared:
     """What the control node asks for, as it comes out of the payload.
 
     ``environment`` is the app's whole environment, ``secret_names`` those of its names whose values are never shown.
+    ``broker_env`` are the names that the broker's URL has in it, ``broker_options`` how the app's transport lays things out.
     ``source`` is None (no release) or has ``kind``, ``fingerprint``, ``label``, ``size`` and ``install`` of
     :class:`source.Source`. ``runners`` are the texts of the toolkit's programs. ``commands_done`` are digests of
     release commands that another host has run for this release.
+
+    ``release`` asks for one that is there, by its id or a word of :mod:`release_choice`; then no source is needed.
+    ``until`` is how far to go and ``hold`` what to do about a hold, both in the words of :mod:`release_choice`. A task
+    before has gone as far as ``foretold``; in check mode it has only said so.
     """
 
     host: str
@@ -48,6 +54,8 @@ class Declared:
     python: str
     source: Mapping[str, Any] | None = None
     requirements: tuple[str, ...] = ()
+    broker_env: tuple[str, ...] = ()
+    broker_options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     secret_names: tuple[str, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
@@ -56,11 +64,15 @@ class Declared:
     kept: int = 5
     pip_environment: Mapping[str, str] = field(default_factory=dict)
     runners: Mapping[str, str] = field(default_factory=dict)
+    release: str = ""
+    until: str = LINKED
+    hold: str = OBEY
+    foretold: str = ""
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Declared:
         """Return the declaration in a decoded payload."""
-        lists = {key: tuple(payload[key]) for key in ("requirements", "secret_names", "commands_done")}
+        lists = {key: tuple(payload[key]) for key in ("requirements", "secret_names", "commands_done", "broker_env")}
         return cls(**{**payload, **lists, "commands": tuple(tuple(argv) for argv in payload["commands"])})
 
     @property
@@ -79,7 +91,8 @@ class Declared:
 class Plan:
     """The changes of one host, in the order in which they are carried out.
 
-    ``commands_done`` are the digests of the release commands that will have been run for the release then.
+    ``commands_done`` are the digests of the release commands that will have been run for the release then. ``notes`` are
+    sentences for people.
     """
 
     changes: list[Change]
@@ -87,6 +100,7 @@ class Plan:
     previous: str | None
     archive_needed: bool
     commands_done: list[str]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def diff(self) -> list[dict[str, str]]:
@@ -94,9 +108,14 @@ class Plan:
         return [change.diff for change in self.changes if change.diff]
 
 
-def plan(declared: Declared, archive: str | None = None) -> Plan:
-    """Return all changes that this host needs. ``archive`` is the packed source, where it has been sent."""
-    return merged(list(foundation(declared)), plan_release(declared, archive))
+def plan(declared: Declared, archive: str | None = None, *, check: bool = False) -> Plan:
+    """Return all changes that this host needs. ``archive`` is the packed source, where it has been sent.
+
+    In check mode what a task before has ``foretold`` is not foretold again.
+    """
+    skip = STAGES.index(declared.foretold) + 1 if check and declared.foretold else 0
+    first = [] if skip else list(foundation(declared))
+    return merged(first, plan_release(declared, archive, skip=skip))
 
 
 def apply(declared: Declared, archive: str | None) -> Plan:
@@ -113,7 +132,7 @@ def apply(declared: Declared, archive: str | None) -> Plan:
 
 def merged(first: list[Change], rest: Plan) -> Plan:
     """Return one plan of both parts."""
-    return Plan([*first, *rest.changes], rest.release, rest.previous, rest.archive_needed, rest.commands_done)
+    return replace(rest, changes=[*first, *rest.changes])
 
 
 # What a release stands on: account, directories, the toolkit's own files
@@ -144,6 +163,7 @@ def foundation(declared: Declared) -> Iterator[Change]:
             os.path.join(layout.workfleet, name), text, Rights(mode, owner, group), shown=summary(name)
         )
     yield from changes.file(layout.run, run_script(declared), Rights(0o755, owner, group))
+    yield from changes.file(layout.health, health_script(declared), Rights(0o755, owner, group))
 
 
 def summary(name: str) -> Any:
@@ -175,48 +195,153 @@ exec python3 "$root/workfleet/launch.py" --user {user} --env-file "$root/env/app
 """
 
 
+def health_script(declared: Declared) -> str:
+    """Return the text of ``bin/health``, which judges the nodes of this host; what it cannot read from their files stands in it."""
+    root, names = shlex.quote(declared.root), shlex.quote(",".join(declared.broker_env))
+    options = shlex.quote(json.dumps(dict(declared.broker_options), sort_keys=True))
+    return f"""#!/bin/sh
+# Judges whether the nodes of the app {declared.name} on this host consume: exit code 0 all, 1 some, 2 none, 3 cannot tell.
+root={root}
+exec python3 -IS "$root/workfleet/workfleet_health.py" --app {declared.name} --root "$root" \\
+    --broker-env {names} --broker-options {options} "$@"
+"""
+
+
 # The release
 
 
-def plan_release(declared: Declared, archive: str | None) -> Plan:
-    """Return the changes of the release and of what goes with it."""
+class Choice(NamedTuple):
+    """The release that a host is to use; whether it is used in place of the declared one; what people are told."""
+
+    release: str
+    is_held: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def choose(declared: Declared, python: build.Interpreter, hold: Hold | None, *, foretold: bool) -> Choice:
+    """Return the declared release, or the one that takes its place. One that was ``foretold`` need not be there."""
+    layout = declared.layout
+    here = [name for name in listed(layout.releases) if RELEASE_ID.match(name) and complete(layout, name)]
+    if declared.release:
+        if foretold and RELEASE_ID.match(declared.release):
+            return Choice(declared.release)
+        return Choice(release_choice.named(declared.release, layout, current(layout), here))
+    release = release_id(declared, python)
+    if hold is None or declared.hold != OBEY or hold.instead_of != release:
+        return Choice(release)
+    if hold.use not in here:
+        raise WorkfleetError(
+            f"release {hold.use} is held on this host in place of {release} ({layout.hold}), and it is no longer there: "
+            "-e release_hold=false uses the declared release again"
+        )
+    note = (
+        f"release {hold.use} is held: it is used in place of the declared {release}, which was taken back. Another source "
+        "or version ends this, and so does deploy.yml, or -e release_hold=false"
+    )
+    return Choice(hold.use, is_held=True, notes=(note,))
+
+
+def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan:
+    """Return the changes of the release and of what goes with it; without those of the first ``skip`` stages."""
     layout = declared.layout
     previous = current(layout)
-    if declared.source is None:
+    if declared.source is None and not declared.release:
+        if declared.until != LINKED:
+            raise WorkfleetError(f"app_source: is not set, so {declared.name} has no releases that could be deployed")
         return Plan(list(environment_file(declared)), None, previous, False, [])
     python = build.interpreter(declared.python)
-    release = release_id(declared, python)
-    planned = []
+    hold = release_choice.read_hold(layout)
+    choice = choose(declared, python, hold, foretold=bool(skip))
+    release = choice.release
+    if choice.is_held:  # its commands were run when it was the declared one, or were not thought of then
+        declared = replace(declared, commands=())
+    building = not skip and not complete(layout, release)
     archive_needed = False
-    if not complete(layout, release):
-        archive_needed = declared.source["kind"] != "index" and archive is None
-        require_space(layout.root, declared.source, archive)
-        planned += build.venv_package(python)
-        reason = (
-            "incomplete"
-            if os.path.isdir(layout.release(release))
-            else "no release of this source, requirements and Python"
+    stages: dict[str, list[Change]] = {stage: [] for stage in STAGES}
+    if building:
+        archive_needed = (declared.source or {})["kind"] != "index" and archive is None
+        stages[BUILT] = list(build_changes(declared, release, previous, python, archive))
+    stages[BUILT] += environment_file(declared)
+    if declared.until != BUILT:
+        stages[READY] = list(command_changes(declared, release, previous, python))
+    history = release_choice.read_history(layout, previous)
+    prepared = skip > STAGES.index(READY) or all_commands(declared, release)
+    if declared.until == READY and prepared:
+        stages[READY] += note_rollout(declared, history, hold, release, previous)
+    if declared.hold == BACK:
+        stages[BUILT] += hold_changes(layout, hold, release_choice.new_hold(hold, history, previous, release), "somebody went back")
+    if declared.until == LINKED and prepared:
+        stages[LINKED] = list(link_changes(declared, release, previous, history, hold, built=building))
+    planned = [change for stage in STAGES[skip:] for change in stages[stage]]
+    done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
+    return Plan(planned, release, previous, archive_needed, done, list(choice.notes))
+
+
+def build_changes(
+    declared: Declared, release: str, previous: str | None, python: build.Interpreter, archive: str | None
+) -> Iterator[Change]:
+    """Yield what makes a release that is not there, or not whole."""
+    layout = declared.layout
+    require_space(layout.root, declared.source or {}, archive)
+    yield from build.venv_package(python)
+    reason = (
+        "incomplete" if os.path.isdir(layout.release(release)) else "no release of this source, requirements and Python"
+    )
+    yield Change(
+        Step("write", f"release {release}", reason),
+        partial(make, declared, release, previous, python, archive),
+        release_diff(layout, previous, release, declared),
+    )
+
+
+def note_rollout(
+    declared: Declared, history: History, hold: Hold | None, release: str, previous: str | None
+) -> Iterator[Change]:
+    """Yield the note that nodes are about to be started from a release that is not current yet."""
+    by_declaration = hold.instead_of if hold else previous
+    noted = replace(history, rolling_out=release, declared=by_declaration if declared.hold == STAY else release)
+    if release != previous and noted != history:
+        path = declared.layout.history
+        yield Change(Step("write", f"file {path}", f"release {release} is rolled out"), partial(host.write, path, noted.text, mode=0o600))
+
+
+def link_changes(
+    declared: Declared, release: str, previous: str | None, history: History, hold: Hold | None, *, built: bool
+) -> Iterator[Change]:
+    """Yield what makes a release current, and what follows from that: holds, memory, old releases that go."""
+    layout = declared.layout
+    afterwards = hold
+    if declared.hold in (STAY, BACK):
+        afterwards = release_choice.new_hold(hold, history, previous, release)
+        if declared.hold == STAY:
+            yield from hold_changes(layout, hold, afterwards, "it was asked for by its id, or the rollout failed")
+    given_up = previous if declared.hold == BACK else None
+    remembered = history.after(release, given_up)
+    if release != previous:
+        yield Change(
+            Step("live", f"release {release}", f"current was {previous or 'not set'}"),
+            partial(switch, layout, release, remembered),
         )
-        planned.append(
-            Change(
-                Step("write", f"release {release}", reason),
-                partial(make, declared, release, previous, python, archive),
-                release_diff(layout, previous, release, declared),
-            )
-        )
-    switching = release != previous
-    planned += environment_file(declared)
-    planned += command_changes(declared, release, previous, python)
-    if switching:
-        planned.append(
-            Change(
-                Step("live", f"release {release}", f"current was {previous or 'not set'}"),
-                partial(switch, layout, release),
-            )
-        )
-    if planned and (switching or not complete(layout, release)):
-        planned += prune_changes(declared, {release, previous or release})
-    return Plan(planned, release, previous, archive_needed, commands_after(declared, release))
+    elif history.rolling_out:
+        reason = f"release {history.rolling_out} is no longer rolled out"
+        yield Change(Step("write", f"file {layout.history}", reason), partial(host.write, layout.history, remembered.text, mode=0o600))
+    if hold and (declared.hold == DROP or (declared.hold == OBEY and hold.use != release)):
+        afterwards = None
+        yield from hold_changes(layout, hold, None, "the declared release is used again")
+    if built or release != previous:
+        kept = {afterwards.use, afterwards.instead_of} if afterwards else set()
+        yield from prune_changes(declared, {release, previous or release}, kept)
+
+
+def hold_changes(layout: Layout, present: Hold | None, wanted: Hold | None, reason: str) -> Iterator[Change]:
+    """Yield what makes the hold as wanted."""
+    if wanted == present:
+        return
+    if wanted is None:
+        yield Change(Step("remove", f"file {layout.hold}", reason), partial(host.remove, layout.hold))
+    else:
+        why = f"{wanted.use} in place of {wanted.instead_of}: {reason}"
+        yield Change(Step("write", f"file {layout.hold}", why), partial(host.write, layout.hold, wanted.text, mode=0o600))
 
 
 def release_id(declared: Declared, python: build.Interpreter) -> str:
@@ -309,14 +434,18 @@ def make(
         ) from error
 
 
-def switch(layout: Layout, release: str) -> None:
-    """Let ``current`` name a release, in one step."""
+def switch(layout: Layout, release: str, remembered: History) -> None:
+    """Let ``current`` name a release, in one step, and remember it.
+
+    Killed between the two, it is found in ``current`` all the same.
+    """
     temporary = layout.current + ".new"
     host.remove(temporary)
     os.symlink(os.path.join("releases", release), temporary)
     os.replace(temporary, layout.current)
     # The time of the marker is when the release was last chosen; what is kept goes by it.
     os.utime(layout.marker(release))
+    host.write(layout.history, remembered.text, mode=0o600)
 
 
 # The app's environment
@@ -376,6 +505,14 @@ def command_changes(
                 Step("live", what, f"not run yet for release {release}"),
                 partial(run_command, declared, release, previous, python, argv, what),
             )
+
+
+def all_commands(declared: Declared, release: str) -> bool:
+    """Whether all release commands will have been run once the planned changes are carried out.
+
+    Where another host is to run them and has not told yet, nothing of the release may come into use here.
+    """
+    return {digest(argv) for argv in declared.commands} <= set(commands_after(declared, release))
 
 
 def commands_after(declared: Declared, release: str) -> list[str]:
@@ -438,9 +575,13 @@ def run_command(
 # Old releases
 
 
-def prune_changes(declared: Declared, wanted: set[str]) -> Iterator[Change]:
-    """Yield the removal of releases beyond the kept ones, and of what interrupted builds left; never of one in use."""
+def prune_changes(declared: Declared, wanted: set[str], held: set[str]) -> Iterator[Change]:
+    """Yield the removal of releases beyond the kept ones, and of what interrupted builds left.
+
+    Never of one in use, and not of the two of a hold: the one that was taken back is kept for a look.
+    """
     layout = declared.layout
+    wanted = wanted | held
     present = [name for name in listed(layout.releases) if RELEASE_ID.match(name) and name not in wanted]
     if not present:
         return

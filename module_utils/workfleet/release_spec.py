@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import source
+from . import release_choice, source
 from .spec import App, Checker, SpecError, parse_app, plain
 
 if TYPE_CHECKING:
@@ -29,8 +29,13 @@ KEYS = (
     "result_url",
     "broker_env",
     "result_env",
+    "broker_options",
     "run_commands",
     "commands_done",
+    "release",
+    "until",
+    "hold",
+    "foretold",
 )
 SOURCE_KEYS = ("type", "location", "version", "exclude")
 #: The names in ``env/app.env`` where ``app_broker_env`` and ``app_result_env`` are not set.
@@ -38,6 +43,7 @@ BROKER_ENV = ("CELERY_BROKER_URL", "CHICORY_BROKER_REDIS_URL")
 RESULT_ENV = ("CELERY_RESULT_BACKEND", "CHICORY_BACKEND_REDIS_URL")
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 PYPI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?\Z")
+WANTED = re.compile(r"(?:[0-9a-f]{12}|current|previous)?\Z")
 PYPI_VERSION = re.compile(r"[A-Za-z0-9.!+_-]+\Z")
 
 
@@ -67,6 +73,8 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "root": app.root,
         "python": check.text("python", "python3") or "python3",
         "requirements": list(check.texts("requirements", "a list of pip requirements")),
+        "broker_env": list(BROKER_ENV if app.broker_env is None else app.broker_env),
+        "broker_options": dict(app.broker_options),
         "environment": environment,
         "secret_names": secret_names,
         "commands": commands,
@@ -74,8 +82,14 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "run_commands": bool(raw.get("run_commands", True)),
         "kept": check.whole("releases_kept", 5, 1),
         "pip_environment": check.environment("pip_environment"),
+        "release": check.text("release", "", pattern=WANTED, allowed="the id of a release, 12 of 0-9 a-f, or current or previous"),
+        "until": check.choice("until", release_choice.LINKED, release_choice.STAGES),
+        "hold": check.choice("hold", release_choice.OBEY, release_choice.HOLDS),
+        "foretold": check.choice("foretold", "", ("", *release_choice.STAGES)),
     }
-    if declared is None and (payload["requirements"] or commands):
+    if payload["release"]:
+        declared = None
+    elif declared is None and (payload["requirements"] or commands):
         problems.append("app_source: is not set, and app_requirements or app_release_commands need a release")
     if problems:
         raise SpecError(problems)

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import engines
 from .errors import WorkfleetError
+from .scaling import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -90,6 +92,7 @@ class Group:
     writable_paths: tuple[str, ...] = ()
     #: Directories of the app's user that are made before a node starts; state in them outlives releases.
     directories: tuple[str, ...] = ()
+    autoscale: Policy | None = None
     #: What only the scheduler or the dashboard has; see :func:`parse_scheduler` and :func:`parse_dashboard`.
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,11 +106,12 @@ class Group:
 class Rollout:
     """How nodes are replaced. ``parallelism`` is a count of nodes or a percentage such as ``25%``."""
 
-    order: str = "stop-first"
+    order: str = "start-first"
     parallelism: int | str = 1
     delay_seconds: float = 0
     monitor_seconds: float = 5
-    failure_action: str = "pause"
+    failure_action: str = "rollback"
+    wait_for_drain: bool = False
     start_stagger_seconds: float = 0
     ready_timeout_seconds: float = 120
 
@@ -120,9 +124,13 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Log:
-    """Where nodes write: the journal (or supervisor's file), or a file with rotation by supervisor."""
+    """Where nodes write: the journal, or files of about ``max_bytes`` with ``backups`` full ones beside each.
+
+    Supervisor knows files only. ``format`` is that of Python's :mod:`logging`, empty for the engine's own.
+    """
 
     to: str = "journal"
+    format: str = ""
     max_bytes: int = 50_000_000
     backups: int = 5
 
@@ -288,6 +296,14 @@ def seconds(value: Any) -> float:
     return number
 
 
+def age(value: Any) -> float:
+    """Return a number of seconds above 0."""
+    number = seconds(value)
+    if not number:
+        raise ValueError
+    return number
+
+
 def size(value: Any) -> str:
     """Return a size in systemd's words: bytes, or with K, M, G, T."""
     text = str(value)
@@ -350,8 +366,9 @@ GROUP_KEYS = (
 _SINGLE_KEYS = ("app", "drain_seconds", "env", "secrets", "limits", "state", "options", "sandbox", "writable_paths")
 SCHEDULER_KEYS = (*_SINGLE_KEYS, "settings", "schedule_directory")
 DASHBOARD_KEYS = (*_SINGLE_KEYS, "address", "port", "basic_auth", "persistent", "url_prefix")
-ROLLOUT_KEYS = ("order", "parallelism", "delay_seconds", "monitor_seconds", "failure_action", "start_stagger_seconds",
-                "ready_timeout_seconds")
+AUTOSCALE_KEYS = ("min", "max", "backlog_per_node", "scale_up_after_seconds", "scale_down_after_seconds", "oldest_age_seconds", "paused")
+ROLLOUT_KEYS = ("order", "parallelism", "delay_seconds", "monitor_seconds", "failure_action", "wait_for_drain",
+                "start_stagger_seconds", "ready_timeout_seconds")
 
 
 def parse(raw: Mapping[str, Any]) -> Declaration:
@@ -385,6 +402,8 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
             here = [*here, group] if name in parts else here
     rollout = parse_rollout(part(raw, "rollout", "worker_rollout", problems), problems)
     log = parse_log(part(raw, "log", "worker_log", problems), problems)
+    if not problems:
+        here = [with_log_format(group, log.format, problems) for group in here]
     run_directory = parse_run_directory(top, manager, f"/run/workfleet/{app.name}")
     if problems:
         raise SpecError(problems)
@@ -477,7 +496,7 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
     if group.name in (SCHEDULER, DASHBOARD):
         check.wrong("name", f"belongs to worker_{group.name}; take another", given=group.name)
     if raw.get("autoscale"):
-        check.wrong("autoscale", "is not available in this version; take it out and set nodes", secret=True)
+        group = replace(group, autoscale=parse_autoscale(group, app, check))
     for queue in group.queues:
         if not queue or "," in queue:
             check.wrong("queues", "must be names without a comma", given=queue)
@@ -503,6 +522,36 @@ def shared_keys(check: Checker, manager: str) -> dict[str, Any]:
         if not path.startswith("/"):
             check.wrong("writable_paths", "must be absolute paths", given=path)
     return found
+
+
+def parse_autoscale(group: Group, app: App, check: Checker) -> Policy | None:
+    """Return the policy of a group; one whose queues or broker nobody can look at is refused."""
+    raw = check.mapping("autoscale")
+    inner = Checker(f"{check.entry}: autoscale", raw, check.problems)
+    inner.unknown(AUTOSCALE_KEYS)
+    for key in ("max", "backlog_per_node"):
+        if raw and raw.get(key) is None:
+            check.problems.append(f"{inner.entry}: {key}: is required")
+    least, most = inner.whole("min", 1), inner.whole("max", None, 1)
+    if most is not None and least > most:
+        inner.wrong("min", f"must not be above max, which is {most}", given=least)
+    number = "a number of seconds, 0 or more"
+    policy = Policy(
+        min=least, max=most or 1, backlog_per_node=inner.whole("backlog_per_node", 1, 1),
+        scale_up_after_seconds=inner.value("scale_up_after_seconds", Policy.scale_up_after_seconds, seconds, number),
+        scale_down_after_seconds=inner.value("scale_down_after_seconds", Policy.scale_down_after_seconds, seconds, number),
+        oldest_age_seconds=inner.value("oldest_age_seconds", None, age, "a number of seconds above 0"),
+        paused=inner.value("paused", False, boolean, "true or false"),
+    )
+    if "engine" not in check.refused:
+        engine = engines.named(group.engine)
+        if not engine.speaks:
+            check.wrong("autoscale", f"engine {group.engine} has no queues whose backlog could be counted", secret=True)
+        elif not group.queues and "queues" not in check.refused:
+            check.wrong("autoscale", "needs the names of the queues whose backlog counts: set queues", secret=True)
+        elif not app.broker_url:
+            check.wrong("autoscale", "needs app_broker_url, where the backlog is", secret=True)
+    return policy if raw else None
 
 
 def judge(group: Group, app: App, check: Checker, warnings: list[str]) -> None:
@@ -583,15 +632,11 @@ def parse_rollout(raw: Mapping[str, Any], problems: list[str]) -> Rollout:
     check = Checker("worker_rollout", raw, problems)
     check.unknown(ROLLOUT_KEYS)
     base = Rollout()
-    order = check.choice("order", base.order, ("stop-first", "start-first"))
-    if order == "start-first":
-        check.wrong("order", "start-first is not available in this version; use stop-first", given=order)
-    action = check.choice("failure_action", base.failure_action, ("rollback", "pause"))
-    if action == "rollback":
-        check.wrong("failure_action", "rollback is not available in this version; use pause", given=action)
     number = "a number of seconds, 0 or more"
     return Rollout(
-        order=order, failure_action=action,
+        order=check.choice("order", base.order, ("start-first", "stop-first")),
+        failure_action=check.choice("failure_action", base.failure_action, ("rollback", "pause")),
+        wait_for_drain=check.value("wait_for_drain", base.wait_for_drain, boolean, "true or false"),
         parallelism=check.value("parallelism", base.parallelism, parallelism, "a count of 1 or more, or a percentage up to 100%"),
         delay_seconds=check.value("delay_seconds", base.delay_seconds, seconds, number),
         monitor_seconds=check.value("monitor_seconds", base.monitor_seconds, seconds, number),
@@ -603,9 +648,36 @@ def parse_rollout(raw: Mapping[str, Any], problems: list[str]) -> Rollout:
 def parse_log(raw: Mapping[str, Any], problems: list[str]) -> Log:
     """Return where nodes write their output."""
     check = Checker("worker_log", raw, problems)
-    check.unknown(("to", "max_bytes", "backups"))
+    check.unknown(("to", "format", "max_bytes", "backups"))
     base = Log()
-    return Log(check.choice("to", base.to, ("journal",)), check.whole("max_bytes", base.max_bytes, 1), check.whole("backups", base.backups))
+    return Log(
+        to=check.choice("to", base.to, ("journal", "file")),
+        format=check.value("format", base.format, log_format, "a format of Python's logging in one line, of what every record has, such as "
+                           "%(asctime)s %(levelname)s %(message)s"),
+        max_bytes=check.whole("max_bytes", base.max_bytes, 1), backups=check.whole("backups", base.backups),
+    )
+
+
+def log_format(value: Any) -> str:
+    """Return a format in which every record can be written; empty for the engine's own."""
+    if not isinstance(value, str) or any(ord(char) < 32 for char in value):
+        raise TypeError
+    try:
+        logging.Formatter(value or None).format(logging.makeLogRecord({}))
+    except KeyError as error:
+        raise ValueError from error
+    return value
+
+
+def with_log_format(group: Group, text: str, problems: list[str]) -> Group:
+    """Return a group whose engine writes in the format ``text``; one that cannot is a mistake, and says why."""
+    if not text:
+        return group
+    try:
+        return engines.named(group.engine).with_log_format(group, text)
+    except WorkfleetError as error:
+        problems.append(f"worker_log: format: cannot be that of {group.name}: {error}")
+        return group
 
 
 def check_unique(groups: list[Group], problems: list[str]) -> None:

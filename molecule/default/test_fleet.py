@@ -1,7 +1,34 @@
 """All that holds for a fleet, on this scenario's hosts; and what needs a Redis on another host than the workers."""
 
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
 from common import *  # noqa: F403 - pytest collects the tests of that file here
-from fleet import Fleet, wait
+from fleet import Fleet, load_json, wait
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_old_nodes_finish_their_tasks_while_the_new_ones_take_over_and_the_play_is_long_gone(fleet: Fleet) -> None:
+    fleet.play("site")
+    before = fleet.main_processes()
+    task = fleet.send("fetch", 40, queue="reports")
+    wait(lambda: fleet.state(task) in ("STARTED", "PENDING") and any(
+        node["running"] for node in fleet.status()["hosts"][fleet.worker]["nodes"]), 15)
+    change = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "red"}}), "worker_rollout": {"monitor_seconds": 1}}
+    predicted = fleet.play("site", "--check", **change)
+    assert fleet.play("site", **change).steps == predicted.steps
+    nodes = [node for node in fleet.status()["hosts"][fleet.worker]["nodes"] if node["group"] == "reports"]
+    old = [node for node in nodes if node["state"] == "draining"]
+    assert len(old) == 1 and old[0]["draining_seconds"] > 0 and before[old[0]["node"]] == old[0]["pid"]
+    assert [node["incarnation"] for node in nodes if node["state"] == "ready"] == [old[0]["incarnation"] + 1] * 3
+    wait(lambda: fleet.state(task) == "SUCCESS", 60)
+    wait(lambda: old[0]["pid"] not in fleet.main_processes().values(), 5)
+    assert {action for action, _ in fleet.play("site", **change).actions} == {"remove"}
+    assert fleet.play("site", **change).steps == []
 
 
 def test_a_boot_with_redis_unreachable_ends_in_ready_nodes_when_redis_is_back(fleet: Fleet) -> None:
@@ -16,3 +43,57 @@ def test_a_boot_with_redis_unreachable_ends_in_ready_nodes_when_redis_is_back(fl
     fleet.run(fleet.redis, "systemctl", "start", "redis-server")
     fleet.wait_until_ready(90)
     fleet.play("verify")
+
+
+def test_a_drained_host_takes_no_task_beyond_a_reboot_until_it_is_resumed(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.play("site")
+    fleet.wait_until_ready()
+    nodes = fleet.main_processes()
+    foretold = fleet.play("drain", "--check")
+    running = fleet.send("fetch", 38, queue="reports")  # longer than a busy machine takes to begin the drain
+    done = fleet.play("drain", result_json=str(tmp_path / "ledger.json"))
+    assert done.steps == foretold.steps and {step["action"] for step in done.steps} == {"drain"} and len(done.steps) == len(nodes)
+    ledger = json.loads((tmp_path / "ledger.json").read_text())
+    assert {line["node"] for line in ledger} == set(nodes)
+    assert (sum(line["running_before"] for line in ledger), sum(line["finished"] for line in ledger)) == (1, 1)
+    assert {(line["lost"], line["duplicates"], line["state"]) for line in ledger} == {(0, 0, "idle")}
+    assert fleet.state(running) == "SUCCESS" and fleet.main_processes() == nodes
+    waiting = fleet.send("fetch", 0.1, queue="reports")
+
+    fleet.reboot(fleet.worker)
+    fleet.wait_until_reachable(fleet.worker)
+    wait(lambda: set(fleet.main_processes()) == set(nodes), 60)
+    wait(lambda: {node["state"] for node in fleet.status()["hosts"][fleet.worker]["nodes"]} == {"draining"}, 60)
+    assert fleet.play("site").steps == []
+    assert fleet.state(waiting) == "PENDING"
+
+    fleet.play("resume")
+    fleet.wait_until_ready()
+    wait(lambda: fleet.state(waiting) == "SUCCESS", 30)
+
+
+def test_a_queue_is_shown_emptied_into_a_dump_and_filled_again(fleet: Fleet, tmp_path: Path) -> None:
+    """The worker host is reached by a user who is not root: the dump comes to the control node through his hands."""
+    fleet.play("site")
+    fleet.in_app("from app import tasks; [tasks.fetch.apply_async((n,), queue='nobody', priority=n % 10) for n in range(40)]")
+
+    def nobody() -> dict[str, Any]:
+        fleet.play("queues", sample_seconds=0, queues_json=str(tmp_path / "queues.json"))
+        told = load_json(str(tmp_path / "queues.json"))["queues"]
+        assert {queue["queue"]: queue["consumers"] for queue in told if queue["declared"]} == {"reports": 3, "default": 3}
+        return next((queue for queue in told if queue["queue"] == "nobody"), {"waiting": 0})
+
+    assert (nobody()["waiting"], nobody()["declared"]) == (40, False)
+    refused = fleet.play("purge", expect=2, queue="nobody", dump_dir=str(tmp_path))
+    assert f"-e confirm='purge {fleet.app} nobody'" in refused.out
+    assert nobody()["waiting"] == 40
+    fleet.play("purge", queue="nobody", dump_dir=str(tmp_path), confirm=f"purge {fleet.app} nobody")
+    assert nobody()["waiting"] == 0
+    dump, = tmp_path.glob("*.dump")
+    assert dump.stat().st_mode & 0o777 == 0o600
+    for _ in range(2):
+        fleet.play("restore", dump=str(dump))
+        assert nobody()["waiting"] == 40
+    left = fleet.run(fleet.worker, "sh", "-c", "find / -xdev -name tasks.dump -not -path '/proc/*'")
+    assert left == ""
+    fleet.play("purge", queue="nobody", dump_dir=str(tmp_path), confirm=f"purge {fleet.app} nobody")

@@ -6,6 +6,7 @@ They run in this order, each on what the one before left behind, as operations f
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from fleet import Fleet, wait
@@ -25,6 +26,10 @@ def fleet() -> Fleet:
 def declared(fleet: Fleet, incarnation: int = 1) -> set[str]:
     return {f"{fleet.app}.{group['name']}.{slot}.{incarnation}@{fleet.worker}"
             for group in fleet.vars["worker_groups"] for slot in range(1, group["nodes"] + 1)}
+
+
+def rollout(fleet: Fleet, **changes: Any) -> dict[str, Any]:
+    return {**fleet.vars["worker_rollout"], **changes}
 
 
 def of(processes: dict[str, int], group: str) -> dict[str, int]:
@@ -157,7 +162,7 @@ def test_an_app_that_does_not_import_is_named_and_the_rest_runs_on(fleet: Fleet)
 def test_an_app_that_crashes_after_a_while_is_found_out(fleet: Fleet) -> None:
     crash = {"name": "crash", "engine": "process", "command": ["/bin/sh", "-c", "echo soon over; sleep 2; exit 3"], "drain_seconds": 5}
     groups = [*fleet.groups(**GREEN), crash]
-    run = fleet.play("site", expect=2, worker_rollout={"monitor_seconds": 4}, worker_groups=groups)
+    run = fleet.play("site", expect=2, worker_rollout=rollout(fleet, monitor_seconds=4), worker_groups=groups)
     assert f"workfleet.{fleet.app}.crash.1.1 does not stay up" in run.out
     assert "soon over" in run.out
     fleet.play("site", worker_groups=fleet.groups(**GREEN))
@@ -167,13 +172,17 @@ def test_an_app_that_crashes_after_a_while_is_found_out(fleet: Fleet) -> None:
 def test_a_worker_that_does_not_become_ready_halts_the_rollout(fleet: Fleet) -> None:
     before = fleet.main_processes()
     lost = {"env": {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}}
-    run = fleet.play("site", expect=2, worker_rollout={"ready_timeout_seconds": 6}, worker_groups=fleet.groups(**GREEN, default=lost))
+    change = {"worker_rollout": rollout(fleet, ready_timeout_seconds=6), "worker_groups": fleet.groups(**GREEN, default=lost)}
+    run = fleet.play("site", expect=2, **change)
     assert f"workfleet.{fleet.app}.default." in run.out
     assert "did not become ready within 6 s" in run.out
     after = fleet.main_processes()
     assert of(after, "reports") == of(before, "reports")
-    assert len(set(before.items()) - set(after.items())) == 1, "the rollout went on behind the node that failed"
-    fleet.play("site", worker_groups=fleet.groups(**GREEN))
+    assert "What ran before on this host runs again." in run.out
+    replaced = 1 if fleet.vars["worker_rollout"].get("order") == "stop-first" else 0
+    assert len(set(before.items()) - set(after.items())) == replaced, "the rollout went on behind the node that failed"
+    assert len(after) == len(before)
+    assert fleet.play("site", worker_groups=fleet.groups(**GREEN)).steps == []
 
 
 def test_a_wrong_password_changes_nothing(fleet: Fleet) -> None:
@@ -199,7 +208,7 @@ def test_stop_and_start(fleet: Fleet) -> None:
 def test_restart_replaces_every_node_once(fleet: Fleet) -> None:
     groups = {"worker_groups": fleet.groups(**GREEN)}
     before = fleet.main_processes()
-    fleet.play("restart", worker_rollout={"monitor_seconds": 1, "parallelism": 2}, **groups)
+    fleet.play("restart", worker_rollout=rollout(fleet, parallelism=2), **groups)
     after = fleet.main_processes()
     assert len(after) == len(before)
     assert not set(before) & set(after)

@@ -83,10 +83,10 @@ class Fleet:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def status(self) -> dict[str, Any]:
+    def status(self, *options: str, **extra: Any) -> dict[str, Any]:
         """Return the status JSON."""
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            self.play("status", status_json=file.name)
+            self.play("status", *options, status_json=file.name, **extra)
             return dict(json.loads(Path(file.name).read_text()))
 
     def groups(self, **changes: dict[str, Any]) -> list[dict[str, Any]]:
@@ -97,7 +97,8 @@ class Fleet:
 
     def run(self, host: str, *argv: str, check: bool = True) -> str:
         """Run a command on a host as root, past Ansible, and return its output."""
-        done = subprocess.run([str(PROJECT / "molecule/resources/hosts"), "run", host, *argv], check=False, capture_output=True, text=True)
+        done = subprocess.run([str(PROJECT / "molecule/resources/hosts"), "run", host, *argv], check=False, capture_output=True,
+                              text=True, errors="replace")
         assert not check or done.returncode == 0, f"{argv} on {host} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 

@@ -33,6 +33,8 @@ class ActionModule(ActionBase):
             if result.pop("archive_needed", False) and looked is not None:
                 result = self._call(packed, self._send(looked), variables)
                 result.pop("archive_needed", None)
+            for note in result.get("notes", []):
+                self._display.warning(f"{variables.get('inventory_hostname')}: {note}")
         except WorkfleetError as error:
             result.update(failed=True, msg=str(error), **error.details)
         return result

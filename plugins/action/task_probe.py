@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "args": {"type": "list", "elements": "raw"},
     "kwargs": {"type": "dict", "default": {}},
     "must_return": {"type": "bool", "default": True},
+    "must_begin": {"type": "bool", "default": True},
     "app": {"type": "dict", "no_log": True},
     "groups": {"type": "list", "elements": "dict", "no_log": True},
     "manager": {"type": "str"},
@@ -52,7 +53,7 @@ class ActionModule(ActionBase):
         if not requests:
             result.update(changed=False, probes=[])
             return result
-        sent = {"requests": requests, "must_return": values["must_return"]}
+        sent = {"requests": requests, "must_return": values["must_return"], "must_begin": values["must_begin"]}
         result = self._execute_module(
             module_name="workfleet.core.task_probe", module_args={"payload": payload.pack(sent)}, task_vars=task_vars)
         for probe in result.get("probes", []):

@@ -23,6 +23,7 @@ class ActionModule(ActionBase):
         # All of the inventory, whatever --limit says: some mistakes only all hosts together show.
         fleet = [inventory.Host(name, {**task_vars["hostvars"].raw_get(name), **everywhere}, self._templar)
                  for name in dict.fromkeys([*hosts, *task_vars["groups"]["all"]])]
+        ordered = sorted(fleet, key=lambda host: task_vars["groups"]["all"].index(host.name))
         for host in fleet[:len(hosts)]:
             for text in inventory.problems(host):
                 found.setdefault(text, []).append(host.name)
@@ -32,7 +33,7 @@ class ActionModule(ActionBase):
         warned.update((text, []) for text in inventory.lonely(fleet))
         for text, where in warned.items():
             self._display.warning(f"{named(where, hosts)}: {text}" if where else text)
-        result.update(changed=False, problems=list(found), warned=list(warned))
+        result.update(changed=False, problems=list(found), warned=list(warned), placement=inventory.placement(ordered))
         if found:
             count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
             lines = [f"- {named(where, hosts)}: {text}" for text, where in found.items()]

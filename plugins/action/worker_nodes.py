@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import getpass
-import os
-import socket
 import time
 from typing import Any
 
@@ -13,10 +10,15 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
 #: One module call; short, since a killed control node leaves the call that runs to its end.
 CALL_SECONDS = 5
 LOCK_POLL_SECONDS = 1.0
+#: What one call tells and the next must know.
+KEPT = ("waiting", "restart_since", "checked", "cleans")
+#: What turns a request into that of its undoing.
+UNDO = {"undo": True, "undoable": False, "waiting": [], "canary": "", "with_rollout": True, "cleans": []}
 
 
 class ActionModule(ActionBase):
@@ -29,14 +31,29 @@ class ActionModule(ActionBase):
         arguments = self._task.args
         self.host = str(task_vars["inventory_hostname"])
         request = self.request(arguments)
-        merged: dict[str, Any] = {}
+        lock_seconds = int(arguments.get("lock_seconds", 30))
+        result = self.work(request, lock_seconds, task_vars, {})
+        for note in result.get("notes", []):
+            self._display.warning(f"{self.host}: {note}")
+        if not (result.get("failed") and result.get("can_undo")):
+            return result
+        self._display.display(f"  {self.host}: a new node failed; what ran before is brought back")
+        undone = self.work({**request, **UNDO}, lock_seconds, task_vars, result)
+        how = (f"What ran before could not be brought back either: {undone['msg']}" if undone.get("failed")
+               else "What ran before on this host runs again.")
+        return {**undone, "failed": True, "msg": f"{result['msg']}\n{how}", "rolled_back": not undone.get("failed")}
+
+    def work(self, request: dict[str, Any], lock_seconds: int, task_vars: dict[str, Any], merged: dict[str, Any]) -> dict[str, Any]:
+        """Call the module until it is done or has failed; its steps come behind those that are ``merged`` already."""
         said = ""
         while True:
-            result = self.call(request, int(arguments.get("lock_seconds", 30)), task_vars)
+            result = self.call(request, lock_seconds, task_vars)
             merged = merge(merged, result, self.host)
+            for text in result.get("warned", []):
+                self._display.warning(f"{self.host}: {text}")
             if result.get("failed") or not result.get("more"):
                 return merged
-            request.update(waiting=result["waiting"], restart_since=result["restart_since"], checked=result["checked"])
+            request.update({key: result[key] for key in KEPT})
             if result["doing"] and result["doing"] != said:
                 said = result["doing"]
                 self._display.display(f"  {self.host}: {said}")
@@ -44,7 +61,8 @@ class ActionModule(ActionBase):
     def request(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return what the host is asked to do."""
         declared = actions.declaration(arguments, self.host)
-        only = actions.only(arguments)
+        scale = counts(arguments, declared)
+        only = list(scale) if arguments.get("scale") else actions.only(arguments)
         state = arguments.get("state") or ""
         if state not in ("", "started", "stopped", "absent"):
             raise AnsibleActionFail(f"state = {state!r}: must be one of started, stopped, absent")
@@ -59,9 +77,11 @@ class ActionModule(ActionBase):
             # In check mode the play before has foretold the rest; in a real run it has done it, and what is new is done too.
             only_rollout=bool(arguments.get("converged")) and self._task.check_mode,
             pip_environment={str(name): str(value) for name, value in (arguments.get("pip_environment") or {}).items()},
-            restart_since=0 if arguments.get("restart") else None, deadline_seconds=CALL_SECONDS,
-            run=f"{socket.gethostname()}.{os.getppid()}",
-            holder=f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})",
+            # What is left of nodes that drained since the play before began is the next run's to remove.
+            cleans=[] if arguments.get("converged") else None,
+            restart_since=0 if arguments.get("restart") else None, scale=scale, deadline_seconds=CALL_SECONDS,
+            canary=arguments.get("canary") or "", undoable=bool(arguments.get("undoable")), undo=bool(arguments.get("undo")),
+            **actions.who(),
         )
         return request
 
@@ -78,6 +98,13 @@ class ActionModule(ActionBase):
                 self._display.display(f"  {self.host}: waiting for {result['holder']}")
                 told = True
             time.sleep(LOCK_POLL_SECONDS)
+
+
+def counts(arguments: dict[str, Any], declared: spec.Declaration) -> dict[str, Any]:
+    """Return the new counts of nodes that the host is to remember, or to forget."""
+    if arguments.get("nodes") == "inventory":
+        return {group.name: {"nodes": None, "by": ""} for group in declared.groups if wanted(group, actions.only(arguments))}
+    return dict(bare(arguments.get("scale") or {}))
 
 
 def wanted(group: spec.Group, only: list[str] | None) -> bool:

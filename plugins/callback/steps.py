@@ -1,4 +1,4 @@
-"""Write the steps of a run to ``-e steps_json=FILE``."""
+"""Write the steps of a run to ``-e steps_json=FILE``, and its ledger to ``-e result_json=FILE``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 DOCUMENTATION = """
 name: steps
 type: notification
-short_description: Write the steps of a run to a file
+short_description: Write the steps and the ledger of a run to files
 description:
   - With C(-e steps_json=FILE) every step that our modules report is written there, in check mode too, in the order of execution.
   - A run that fails has written the steps that were done until then.
+  - With C(-e result_json=FILE) what became of the tasks of each node that drained is written there.
 """
 
 
@@ -34,10 +35,13 @@ class CallbackModule(CallbackBase):
         self.steps: list[dict[str, Any]] = []
         self.pending: dict[str, list[dict[str, Any]]] = {}
         self.path: str | None = None
+        self.ledger: dict[str, dict[str, Any]] = {}
+        self.result_path: str | None = None
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         """Learn where to write."""
-        self.path = play.get_variable_manager().extra_vars.get("steps_json")
+        given = play.get_variable_manager().extra_vars
+        self.path, self.result_path = given.get("steps_json"), given.get("result_json")
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         """Take the steps of a task."""
@@ -59,6 +63,9 @@ class CallbackModule(CallbackBase):
 
     def take(self, result: CallbackTaskResult) -> None:
         """Note the steps of one result; ours are those that name an action and a reason."""
+        ledger = result._result.get("ledger")
+        if isinstance(ledger, list):
+            self.ledger.update({line["node"]: line for line in ledger})
         steps = result._result.get("steps")
         if isinstance(steps, list):
             host = result._host.get_name()
@@ -67,9 +74,10 @@ class CallbackModule(CallbackBase):
                 if isinstance(step, dict) and "action" in step and "reason" in step)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        """Write the file."""
+        """Write the files."""
         self.order()
-        if self.path:
-            with open(self.path, "w", encoding="utf-8") as file:
-                json.dump(self.steps, file, indent=1)
-                file.write("\n")
+        for path, values in ((self.path, self.steps), (self.result_path, [self.ledger[node] for node in sorted(self.ledger)])):
+            if path:
+                with open(path, "w", encoding="utf-8") as file:
+                    json.dump(values, file, indent=1)
+                    file.write("\n")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
@@ -34,3 +37,9 @@ def payload(declared: spec.Declaration, overrides: str | None = None) -> dict[st
 def only(arguments: Mapping[str, Any]) -> list[str] | None:
     """Return the groups that a task narrows to; a host need not have any of them."""
     return spec.selected(arguments.get("only"))
+
+
+def who() -> dict[str, str]:
+    """Return which run of a playbook this is, and for people whose, for the lock of a host."""
+    return {"run": f"{socket.gethostname()}.{os.getppid()}",
+            "holder": f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})"}

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import postgresql_config, redis_config, release_spec, spec
+from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ansible.template import Templar
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.scaling import Policy
 
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles")
 #: Which roles a host of an inventory group gets.
-ROLES_OF = {"redis": ("redis",), "postgresql": ("postgresql",), **dict.fromkeys(spec.PARTS, ("app", "worker"))}
+ROLES_OF = {"redis": ("redis",), "postgresql": ("postgresql",), "control": ("autoscaler",), **dict.fromkeys(spec.PARTS, ("app", "worker"))}
+#: What of the autoscaler's variables can be wrong in itself.
+CHECKED_OF_CONTROL = ("autoscaler_name", "autoscaler_user", "autoscaler_root", "autoscaler_state", "autoscaler_interval_seconds",
+                      "autoscaler_dry_run")
 #: Names that look like ours and belong to people: nothing is said of them unless they nearly are one of ours.
 NEAR = 0.88
 APP_KEYS = ("name", "user", "group", "root", "env", "secrets", "broker_url", "result_url", "broker_env", "result_env", "broker_options")
@@ -61,6 +66,12 @@ class Host:
         """Return what of an app's processes the host is to have."""
         return [part for part in spec.PARTS if part in self.groups]
 
+    @property
+    def has_scheduler(self) -> bool:
+        """Whether the host is to have the app's scheduler."""
+        declared = self.value(f"worker_{spec.SCHEDULER}") if spec.SCHEDULER in self.parts else None
+        return isinstance(declared, dict) and bool(declared) and declared.get("state") != "absent"
+
     def value(self, name: str) -> Any:
         """Return a variable's value; one that cannot be templated is a mistake of the inventory."""
         return bare(self.templar.template(self.raw[name])) if name in self.raw else None
@@ -75,6 +86,11 @@ class Host:
             "rollout": self.value("worker_rollout"), "log": self.value("worker_log"),
         }
 
+    @functools.cached_property
+    def declared(self) -> spec.Declaration:
+        """Return the sound declaration, or raise."""
+        return spec.parse(self.declaration())
+
 
 def problems(host: Host) -> Iterator[str]:
     """Yield every mistake in what is declared for a host."""
@@ -83,6 +99,11 @@ def problems(host: Host) -> Iterator[str]:
             yield from worker_problems(host)
         if "redis" in host.groups:
             yield from redis_config.check({name: host.value(name) for name in defaults("redis")})
+        if "control" in host.groups:
+            yield from autoscaler.check({name: host.value(name) for name in CHECKED_OF_CONTROL})
+            if host.value("worker_templates"):
+                yield ("worker_templates: the autoscaler has no such directory, and would write other units: take this host out of the "
+                       "inventory group control")
         if "postgresql" in host.groups:
             yield from postgresql_config.check({name: host.value(name) for name in defaults("postgresql")})
     except AnsibleError as error:
@@ -110,21 +131,47 @@ def worker_problems(host: Host) -> Iterator[str]:
 def across(hosts: Sequence[Host]) -> Iterator[tuple[str, list[str]]]:
     """Yield the mistakes that only all hosts together show, each with the names of the hosts."""
     apps: dict[str, list[tuple[Host, spec.Declaration]]] = {}
+    beats: dict[str, list[str]] = {}
     for host in hosts:
         with contextlib.suppress(spec.SpecError, AnsibleError):  # said of the host itself
+            if host.has_scheduler:  # told apart from the rest, of which something may be wrong
+                beats.setdefault(str(host.value("app_name")), []).append(host.name)
             if host.parts:
-                declared = spec.parse(host.declaration())
-                apps.setdefault(declared.app.name, []).append((host, declared))
-    for app, members in apps.items():
-        beats = [host.name for host, declared in members
-                 if any(group.name == spec.SCHEDULER and group.state != "absent" for group in declared.groups)]
-        if len(beats) > 1:
-            yield (f"worker_scheduler: the app {app} would have {len(beats)} schedulers, on {', '.join(beats)}, and each sends every "
-                   f"periodic task; leave one host in the inventory group {spec.SCHEDULER}"), beats
+                apps.setdefault(host.declared.app.name, []).append((host, host.declared))
+    for app, where in beats.items():
+        if len(where) > 1:
+            yield (f"worker_scheduler: the app {app} would have {len(where)} schedulers, on {', '.join(where)}, and each sends every "
+                   f"periodic task; leave one host in the inventory group {spec.SCHEDULER}"), where
+    for members in apps.values():
         known = [name for _, declared in members for name in declared.names]
         only = {str(host.value("worker_only") or "") for host, _ in members}
         for text in dict.fromkeys(text for names in sorted(only) for text in spec.unknown_names(names, known)):
             yield text, [host.name for host, _ in members]
+        yield from quarrels(members)
+
+
+def quarrels(members: Sequence[tuple[Host, spec.Declaration]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the groups of an app of which hosts declare another policy: its bounds are of the whole fleet."""
+    found: dict[str, dict[Policy | None, list[str]]] = {}
+    for host, declared in members:
+        for group in declared.groups:
+            found.setdefault(group.name, {}).setdefault(group.autoscale, []).append(host.name)
+    for name, policies in found.items():
+        if len(policies) > 1:
+            few = min(policies.values(), key=len)
+            yield (f"worker_groups ({name}): autoscale: is another one than on other hosts; min and max are totals over all hosts, so give "
+                   "all of them the same"), few
+
+
+def placement(hosts: Sequence[Host]) -> dict[str, dict[str, dict[str, int]]]:
+    """Return where the worker groups are: app → group → host, in the inventory's order → its declared nodes."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for host in hosts:
+        with contextlib.suppress(spec.SpecError, AnsibleError):
+            for group in host.declared.groups if "workers" in host.parts else ():
+                if group.name not in (spec.SCHEDULER, spec.DASHBOARD) and group.state != "absent":
+                    found.setdefault(host.declared.app.name, {}).setdefault(group.name, {})[host.name] = group.nodes
+    return found
 
 
 def lonely(hosts: Sequence[Host]) -> Iterator[str]:
@@ -139,7 +186,7 @@ def lonely(hosts: Sequence[Host]) -> Iterator[str]:
 def warnings(host: Host, names: set[str]) -> Iterator[str]:
     """Yield what will probably hurt: misspelt variables, and what the engines warn of."""
     for name in sorted(host.raw):
-        if name not in names and name.split("_")[0] in ("app", "worker", "redis", "postgresql"):
+        if name not in names and name.split("_")[0] in ("app", "worker", "redis", "postgresql", "autoscaler"):
             near = difflib.get_close_matches(name, names, 1, NEAR)
             if near:
                 yield f"nobody reads the variable {name}; did you mean {near[0]}?"

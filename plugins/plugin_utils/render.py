@@ -17,6 +17,7 @@ import jinja2
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.base import Place
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import systemd
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.supervisor import (
     command_json,
     program_value,
@@ -72,7 +73,7 @@ class Renderer:
             "manager": declared.manager, "has_release": app.has_release, "groups": [self.group(group) for group in declared.groups],
             "tokens": self.tokens, "rollout": dataclasses.asdict(declared.rollout), "manager_texts": self.manager_texts(),
             "longest_drain": max((group.stop_seconds for group in declared.groups), default=0),
-            "broker_url": app.broker_url, "broker_options": dict(app.broker_options),
+            "broker_url": app.broker_url, "result_url": app.result_url, "broker_options": dict(app.broker_options),
         }
 
     def group(self, group: Group) -> dict[str, Any]:
@@ -88,11 +89,12 @@ class Renderer:
             "command": command, "environment": values, "user": app.user, "directory": place.directory,
             "limits": dict(group.limits), "sandbox": [group.sandbox, *group.writable_paths],
             "release": self.tokens["release"] if app.has_release else "",
+            **({"log": "file"} if self.logs_to_file else {}),
         }
         return {
             "name": group.name, "engine": group.engine, "state": group.state, "nodes": group.nodes, "queues": list(engine.queues(group)),
             "node_name": place.node, "notifies": engine.notifies(group),
-            "answers_while_busy": engine.answers_while_busy(group), "unit_text": self.render(manager, node),
+            "answers_while_busy": engine.answers_while_busy(group), "overlaps": engine.overlaps, "unit_text": self.render(manager, node),
             "env_text": self.render("env/node.env.j2", node), "env": values, "secret_names": sorted(secret_names),
             "values": json.dumps(fingerprint, sort_keys=True), "directories": list(group.directories),
         }
@@ -111,6 +113,7 @@ class Renderer:
         """Return all that a template may see."""
         app, declared = self.declaration.app, self.declaration
         unit = f"workfleet.{app.name}.{group.name}.{self.tokens['slot']}.{self.tokens['incarnation']}"
+        log_path = f"{app.root}/log/{unit}.log"
         engine = engines.named(group.engine)
         launch = [self.tokens["python"], "-I", f"{app.root}/workfleet/launch.py", "--unit", unit, "--generation", self.tokens["generation"],
                   "--run-directory", declared.run_directory, "--env-file", f"{app.root}/env/{unit}.env"]
@@ -118,6 +121,8 @@ class Renderer:
             for key, option in (("open_files", "--open-files"), ("nice", "--nice")):
                 if key in group.limits:
                     launch.append(f"{option}={group.limits[key]}")
+        if self.logs_to_file:
+            launch += ["--log", log_path]
         return {
             "app": app.name, "group": group.name, "slot": self.tokens["slot"], "unit": unit, "generation": self.tokens["generation"],
             "engine": group.engine, "user": app.user, "user_group": app.group, "directory": place.directory, "command": command,
@@ -129,18 +134,27 @@ class Renderer:
             "runtime_directory": os.path.relpath(declared.run_directory, "/run"),
             "unit_limits": [(key, group.limits[name]) for name, key in UNIT_LIMITS.items() if name in group.limits],
             "unit_sandbox": sandbox(group, declared),
-            "log_path": f"{app.root}/log/{unit}.log", "log_max_bytes": declared.log.max_bytes, "log_backups": declared.log.backups,
+            "logs_to_file": self.logs_to_file, "log_path": log_path,
+            "log_max_bytes": declared.log.max_bytes, "log_backups": declared.log.backups,
         }
 
     def manager_texts(self) -> dict[str, str]:
-        """Return the texts of the manager's own service by path."""
+        """Return the texts of the manager's own services by path."""
+        app, log = self.declaration.app, self.declaration.log
+        if self.logs_to_file and any(group.state != "absent" for group in self.declaration.groups):
+            return {systemd.log_service_path(app.name): self.jinja.get_template("systemd/logs.service.j2").render(
+                service=systemd.log_service_values(app.name, app.root, app.user, app.group, log.max_bytes, log.backups))}
         if self.declaration.manager != "supervisor":
             return {}
-        app = self.declaration.app
         longest = max((group.stop_seconds for group in self.declaration.groups), default=0)
         service = service_values(app.name, app.root, self.declaration.run_directory, app.user, app.group, longest)
         return {path: self.jinja.get_template(f"supervisor/{name}").render(service=service)
                 for name, path in service_paths(app.name, app.root).items()}
+
+    @property
+    def logs_to_file(self) -> bool:
+        """Whether nodes of systemd's write files; supervisor's always do, through supervisord."""
+        return self.declaration.manager == "systemd" and self.declaration.log.to == "file"
 
     def render(self, template: str, node: Mapping[str, Any]) -> str:
         """Render one template; it sees ``node`` and nothing else. Whoever overrides it reads where it is wrong."""

@@ -30,26 +30,35 @@ def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     queues: dict[tuple[str, str], dict[str, Any]] = {}
     for host, result in told.items():
         if result.get("unreachable") or result.get("failed") or "nodes" not in result:
-            hosts[host] = entry(None, None, [])
+            hosts[host] = entry(None, None, [], {})
             what = "unreachable" if result.get("unreachable") else "cannot be read"
             problems.append(f"{host}: {what}: {str(result.get('msg', 'it was not asked')).strip()}")
             continue
-        hosts[host] = entry(result["manager"], result["release"], result["nodes"])
+        hosts[host] = entry(result["manager"], result["release"], result["nodes"], result["scaled"])
         problems += [f"{host}: {text}" for text in result["problems"]]
         for queue in result["queues"]:
-            known = queues.get((queue["engine"], queue["queue"]))
-            if known is None or known["waiting"] is None:
-                queues[queue["engine"], queue["queue"]] = queue
+            name = (queue["engine"], queue["queue"])
+            queues[name] = joined(queues[name], queue) if name in queues else queue
     return {"app": app, "hosts": hosts, "queues": [queues[key] for key in sorted(queues)], "problems": problems}
 
 
-def entry(manager: str | None, release: str | None, nodes: list[Mapping[str, Any]]) -> dict[str, Any]:
+def joined(known: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a queue as two hosts tell of it: the broker is the same, what their nodes do adds up."""
+    whole = known if known["waiting"] is not None else other
+    sums = {name: None if known.get(name) is None or other.get(name) is None else known[name] + other[name]
+            for name in ("running", "consumers")}
+    return {**whole, **sums}
+
+
+def entry(
+    manager: str | None, release: str | None, nodes: list[Mapping[str, Any]], scaled: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return what the status JSON tells of one host."""
     workers = [node for node in nodes if node["group"] not in SINGLES]
     # While one is replaced there are two: the one that goes is the older.
     singles = {name: max((node for node in nodes if node["group"] == name), key=lambda node: int(node["incarnation"]), default=None)
                for name in SINGLES}
-    return {"manager": manager, "release": release, "nodes": workers, **singles}
+    return {"manager": manager, "release": release, "nodes": workers, **singles, "scaled": scaled}
 
 
 def processes(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -67,6 +76,9 @@ def table(status: Mapping[str, Any], width: int, paint: Callable[[str, str], str
         lines += grid([{name: name.upper() for name in COLUMNS}, *rows], width, paint)
         if any(row["state"].endswith("*") for row in rows):
             lines.append("* of another generation: the next site.yml replaces it")
+    for host, entry in status["hosts"].items():
+        lines += [line for name, count in entry["scaled"].items() for line in folded(
+            f"{host}: {name}: {count['nodes']} nodes, set by {count['by']}; the inventory has {count['declared']}", width, 2)]
     if status["queues"]:
         # A blank that is not broken keeps a number with its queue.
         waits = [f"{queue['queue']}\u00a0{'?' if queue['waiting'] is None else queue['waiting']}" for queue in status["queues"]]

@@ -23,11 +23,12 @@ def text_of(generation: str, version: str = "v1") -> str:
 
 
 def intent(
-    group: str, nodes: int = 1, generation: str = "g1", *, state: str = "started", version: str = "v1"
+    group: str, nodes: int = 1, generation: str = "g1", *, state: str = "started", version: str = "v1",
+    order: str = "stop-first", waits: bool = True,
 ) -> plan.Intent:
     """Return a declared group."""
     return plan.Intent(group, state, nodes, generation, text=lambda _: text_of(generation, version),
-                       env=lambda _: f"env {generation}")
+                       env=lambda _: f"env {generation}", order=order, waits=waits)
 
 
 def seen(where: str, activity: str = "running", generation: str | None = "g1", **changes: object) -> plan.Seen:
@@ -163,13 +164,19 @@ class FakeHost:
 
 
 def converge(
-    host: FakeHost, intents: Sequence[plan.Intent], make: Callable[[FakeHost], plan.Plan], most: int = 60
+    host: FakeHost, intents: Sequence[plan.Intent], make: Callable[[FakeHost], plan.Plan], most: int = 90,
+    meanwhile: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Work as the reconciler does: plan, carry the first phase out, plan again; until nothing is left."""
+    """Work as the reconciler does: plan, carry the first phase out, plan again; until nothing is left.
+
+    Where ``meanwhile`` says so, all that drains comes to its end between two phases.
+    """
     for _ in range(most):
         phases = make(host).phases(rollout=True)
         if not phases:
             return
         host.apply(phases[0].steps, intents)
         host.settle(phases[0].waits_for)
+        if meanwhile():
+            host.settle()
     raise AssertionError(f"no end in sight: {short(host.done)}")

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import resp
-from plugins.module_utils.workfleet.engines import chicory_options, chicory_wire
+from plugins.module_utils.workfleet.engines import chicory_options
 from plugins.module_utils.workfleet.engines.chicory import ENGINE
 from plugins.module_utils.workfleet.engines.probe import Proof, Request
+from plugins.module_utils.workfleet.engines.queues import Figures, Question
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.celery_fleet import until
 from tests.integration.chicory_fleet import ENVIRONMENT, Fleet
 from tests.integration.conftest import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 #: Chicory's command would run a task again that takes longer than this.
@@ -181,29 +181,65 @@ def test_a_node_that_died_and_is_started_again_takes_up_its_tasks_at_once(fleet:
     until(lambda: "end x" in fleet.noted(), 10)
 
 
-def test_a_broker_that_is_away_for_a_while_costs_no_task(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    words = [str(shutil.which("redis-server")), "--port", str(port), "--dir", str(tmp_path), "--appendonly", "yes", "--save", ""]
-    broker = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    fleet = Fleet(tmp_path, RedisServer(port, None, tmp_path))
+class Broker:
+    """A Redis that can be away, and comes back with what it had."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = int(free.getsockname()[1])
+        self.server = RedisServer(port, None, folder)
+        self.words = [str(shutil.which("redis-server")), "--port", str(port), "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.words, stdout=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture
+def outage(tmp_path: Path) -> Iterator[tuple[Broker, Fleet]]:
+    """Nodes on a broker that a test stops and starts."""
+    broker = Broker(tmp_path)
+    fleet = Fleet(tmp_path, broker.server)
     try:
-        node = fleet.start(queues=["slow"]).ready()
-        task_id = fleet.send(("deliver", [1.5, "x"]), queue="slow")[0]
-        until(lambda: "begin x" in fleet.noted())
-        broker.terminate()
-        broker.wait()
-        until(lambda: "the broker is away" in node.log and "end x" in fleet.noted())
-        time.sleep(1)  # the task has ended, and nobody can be told
-        broker = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-        until(lambda: node.process.poll() is None and told(fleet, task_id))
-        until(lambda: fleet.pending("slow") == 0)
-        assert fleet.noted() == {"begin x": 1, "end x": 1}
-        assert node.stop() == 0
+        yield broker, fleet
     finally:
         fleet.close()
-        broker.kill()
-        broker.wait()
+        broker.stop()
+
+
+def test_a_broker_that_is_away_for_a_while_costs_no_task(outage: tuple[Broker, Fleet]) -> None:
+    broker, fleet = outage
+    node = fleet.start(queues=["slow"]).ready()
+    task_id = fleet.send(("deliver", [1.5, "x"]), queue="slow")[0]
+    until(lambda: "begin x" in fleet.noted())
+    broker.stop()
+    until(lambda: "the broker is away" in node.log and "end x" in fleet.noted())
+    time.sleep(1)  # the task has ended, and nobody can be told
+    broker.start()
+    until(lambda: node.process.poll() is None and told(fleet, task_id))
+    until(lambda: fleet.pending("slow") == 0)
+    assert fleet.noted() == {"begin x": 1, "end x": 1}
+    assert node.stop() == 0
+
+
+def test_tasks_that_run_through_an_outage_longer_than_their_claim_are_not_taken_from_living_nodes(outage: tuple[Broker, Fleet]) -> None:
+    broker, fleet = outage
+    keys: dict[str, Any] = {"queues": ["slow"], "concurrency": 3, "settings": {"broker_redis_claim_min_idle_ms": 6000}}
+    fleet.start("events.slow.1.1@h", **keys).ready()
+    fleet.send(*[("deliver", [16, f"{number}"]) for number in range(3)], queue="slow")
+    until(lambda: len(fleet.noted()) == 3)
+    for number in (2, 3):  # idle, and quicker to look what nobody holds than the first to say again that it does
+        fleet.start(f"events.slow.{number}.1@h", **keys).ready()
+    broker.stop()
+    time.sleep(7)
+    broker.start()
+    until(lambda: sum(fleet.noted().values()) >= 6, 30)
+    until(lambda: fleet.pending("slow") == 0)
+    assert fleet.noted() == {f"{word} {number}": 1 for word in ("begin", "end") for number in range(3)}
 
 
 def told(fleet: Fleet, task_id: str) -> bool:
@@ -245,19 +281,25 @@ def test_a_canary_that_nobody_takes_is_taken_back(fleet: Fleet) -> None:
 
 
 def test_all_figures_of_a_queue_are_told_apart(fleet: Fleet) -> None:
+    def look(*names: str, before: Sequence[Figures] = ()) -> list[Figures]:
+        return ENGINE.figures(Question(fleet.redis.url(), "events", names, all_of_it=True, before=before))
+
+    before = look("slow")
     fleet.start(queues=["slow"], concurrency=1, options={"dlq": True}).ready()
     fleet.send(("reject", []), ("flaky", [9]), ("deliver", [30]), ("deliver", [0]), queue="slow")
-    with resp.connect(fleet.redis.url()) as client:
-        client.call("ZADD", "chicory:delayed:slow", str(time.time() + 60), "later")
-        found = until(lambda: [depth for depth in [chicory_wire.depth(client, "slow", {})] if depth.unacknowledged and depth.dead])[0]
-        assert (found.waiting, found.unacknowledged, found.dead) == (1, 1, 1)
-        assert found.scheduled >= 1
-        assert 0 <= found.oldest_age_seconds < 20
-        empty = chicory_wire.depth(client, "empty", {})
-        assert (empty.waiting, empty.unacknowledged, empty.scheduled, empty.dead, empty.oldest_age_seconds) == (0, 0, 0, 0, None)
-        client.call("LPUSH", "chicory:stream:list", "x")
-        with pytest.raises(WorkfleetError, match="not of Chicory's kind"):
-            chicory_wire.depth(client, "list", {})
+    fleet.redis.call("ZADD", "chicory:delayed:slow", str(time.time() + 60), "later")
+    slow, empty = until(lambda: [found for found in [look("slow", "empty", before=before)] if found[0].running and found[0].dead])[0]
+    assert (slow.waiting, slow.unacknowledged, slow.dead, slow.running, slow.consumers, slow.exists) == (1, 1, 1, 1, 1, True)
+    assert (slow.came, slow.went) == (4, 3)
+    assert slow.scheduled is not None and slow.scheduled >= 1
+    assert slow.oldest_age_is == "exact" and slow.oldest_age_seconds is not None and 0 <= slow.oldest_age_seconds < 20
+    assert (empty.waiting, empty.unacknowledged, empty.scheduled, empty.dead, empty.oldest_age_seconds, empty.exists) == (
+        0, 0, 0, 0, None, False)
+    fleet.redis.call("LPUSH", "chicory:stream:list", "x")
+    wrong, slow = look("list")
+    assert wrong.problem is not None and "not of Chicory's kind" in wrong.problem
+    assert (slow.queue, slow.declared, slow.waiting) == ("slow", False, 1)
+
 
 
 def test_a_worker_of_chicory_s_own_is_found_by_its_unit(fleet: Fleet) -> None:

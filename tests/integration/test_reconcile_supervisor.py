@@ -48,6 +48,14 @@ def test_scaling_touches_no_other_node(site: Site) -> None:
     assert not any(map(alive, gone)) and not site.env_file("a.3.1").exists()
 
 
+def test_a_stop_that_takes_longer_than_a_call_is_waited_for(site: Site) -> None:
+    slow = sleeper(command=["/bin/sh", "-c", "trap 'sleep 3; exit' TERM; while :; do sleep 0.1; done"], drain_seconds=30)
+    site.converge([slow])
+    pid = site.pids()["a.1.1"]
+    site.work([{**slow, "state": "stopped"}], deadline_seconds=0.2)
+    assert not alive(pid)
+
+
 def test_a_changed_environment_is_a_rollout_of_its_group_alone(site: Site) -> None:
     site.converge([sleeper("a", 2), sleeper("b")])
     pids = site.pids()
@@ -79,6 +87,14 @@ def test_a_group_is_stopped_started_and_leaves_no_trace_when_it_is_absent(site: 
     assert site.present() == {}
     left = [path.name for path in Path(site.root).rglob("*a.1.1*") if path.parent.name != "log"]
     assert left == []
+
+
+def test_a_stop_was_called_done_while_nodes_that_outlast_one_call_still_drained(site: Site) -> None:
+    slow = sleeper(command=["sh", "-c", "trap 'sleep 3; exit' TERM; while :; do sleep 0.1; done"])
+    site.converge([slow])
+    pid, = site.pids().values()
+    site.work([{**slow, "state": "stopped"}], deadline_seconds=0.5)
+    assert not alive(pid)
 
 
 def test_an_undeclared_group_goes_but_not_in_a_run_that_is_narrowed(site: Site) -> None:

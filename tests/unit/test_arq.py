@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.workfleet import engines, spec
-from plugins.module_utils.workfleet.engines import arq, arq_options, arq_probe
+from plugins.module_utils.workfleet.engines import arq_options, arq_probe, arq_queues
 from plugins.module_utils.workfleet.engines.base import Place, Report
 
 PLACE = Place(node="flow.flows.1.1@h", directory="/opt/flow/src", environment="/opt/flow/venv", runners="/opt/flow/workfleet")
@@ -94,8 +94,8 @@ def test_a_sound_group_has_no_warnings() -> None:
 
 def test_a_nodes_figures_are_read_and_those_of_arqs_own_worker_too() -> None:
     ours = "Nov-23 08:17:52 j_complete=5 j_failed=2 j_retried=1 j_ongoing=3 queued=9 pid=77 max_jobs=10 queue=my queue=1"
-    assert arq.report(ours) == Report(77, 10, 3, 0, 7, 2, ["my queue=1"])
-    assert arq.report("nonsense") == Report(None, None, None, 0, None, None, None)
+    assert arq_queues.report(ours) == Report(77, 10, 3, 0, 7, 2, ["my queue=1"])
+    assert arq_queues.report("nonsense") == Report(None, None, None, 0, None, None, None)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x80\x04N", b"cos\nsystem\n(S'true'\n", b"." * 2_000_000])

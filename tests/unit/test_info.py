@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, info, plan, reconcile
+from plugins.module_utils.workfleet import engines, info, logs, plan, reconcile
 from plugins.module_utils.workfleet.engines.base import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Manager, Name, Present, Record
@@ -35,6 +35,9 @@ class FakeManager(Manager):
         return f"/{name}"
 
     def log(self, name: Name, lines: int) -> list[str]:
+        return []
+
+    def streams(self, name: Name, wish: logs.Wish) -> list[logs.Stream]:
         return []
 
     def reload(self) -> None:
@@ -78,11 +81,22 @@ JUDGED: dict[str, tuple[Present, Report | None, bool, dict[str, Any], str, str |
     "silent, of a pool that is so while it works": (UP, None, True, {"answers_while_busy": False}, "ready", "busy"),
     "the broker is gone": (UP, None, False, {}, "unresponsive", "broker cannot be asked"),
     "a wrapper that would take the signal": (UP, replace(WELL, pid=8), True, {}, "failed", "wrapper: the worker is process 8"),
+    "a wrapper whose name is another's too": (UP, Report(pid=8, doubt="shared"), True, {}, "failed", "wrapper: "),
+    "its name is another's too": (UP, Report(pid=7, doubt="shared"), True, {}, "unknown", "shared"),
+    "a command's worker that has not answered yet": (replace(UP, record=Record("G"), uptime_seconds=1), None, True, {"notifies": False},
+                                                     "starting", "not yet"),
+    "a command's worker that does not answer": (replace(UP, record=Record("G"), uptime_seconds=900), None, True, {"notifies": False},
+                                                "unresponsive", "no answer"),
+    "a command's worker of which arq tells nothing": (replace(UP, record=Record("G")), None, True,
+                                                      {"notifies": False, "engine": "arq", "answers_while_busy": False},
+                                                      "ready", "cannot be told"),
     "a queue is lacking": (UP, replace(WELL, queues=[]), True, {}, "unresponsive", "does not consume q"),
     "a queue is lacking that is declared since": (replace(UP, generation="F", record=Record("F", ready=1.0)),
                                                   replace(WELL, queues=["old"]), True, {}, "ready", None),
     "what it was started with is hidden": (replace(UP, record=None, generation=None), WELL, True, {}, "unknown", "cannot be read"),
     "a record is missing, its environment tells": (replace(UP, record=None), WELL, True, {}, "ready", None),
+    "told to take no new tasks": (replace(UP, record=Record("G", ready=1.0, quiesced=2.0)), Report(pid=7, queues=[]), True, {},
+                                  "draining", "told to take no new tasks; resume.yml ends that"),
     "a process that is no worker": (replace(UP, record=Record("G")), None, False,
                                     {"engine": "process", "notifies": False, "queues": []}, "ready", None),
 }
@@ -112,7 +126,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
         raise WorkfleetError("no connection to h:6379")
 
     monkeypatch.setattr(engines.celery.Celery, "inspect", refuse)
-    monkeypatch.setattr(engines.celery.Celery, "waiting", refuse)
+    monkeypatch.setattr(engines.celery.Celery, "figures", refuse)
 
 
 @pytest.mark.usefixtures("silent")

@@ -79,6 +79,28 @@ CASES: dict[str, tuple[list[plan.Intent], list[plan.Seen], list[str]]] = {
     "a stale node that is down is no rollout": (
         [intent("a", generation="g2")], [seen("a.1.1", "stopped")],
         ["remove a.1.1", "write a.1.2", "reload", "enable a.1.2", "start a.1.2"]),
+    "start-first: the new node is there before the old one is told to go, and nobody waits for its drain": (
+        [intent("a", 2, "g2", order="start-first", waits=False)], [seen("a.1.7"), seen("a.2.1", "stopping", enabled=False)],
+        ["write a.2.2", "reload", "enable a.2.2", "start a.2.2",
+         "write a.1.8", "reload", "enable a.1.8", "start a.1.8", "disable a.1.7", "stop a.1.7"]),
+    "start-first and its drain is waited for": (
+        [intent("a", 1, "g2", order="start-first")], [seen("a.1.7")],
+        ["write a.1.8", "reload", "enable a.1.8", "start a.1.8", "disable a.1.7", "stop a.1.7", "remove a.1.7"]),
+    "what drained in the background is removed by a later run": (
+        [intent("a", 1, "g2", order="start-first", waits=False)],
+        [seen("a.1.6", "stopping", enabled=False), seen("a.1.7", "stopped", enabled=False), seen("a.1.8", generation="g2")],
+        ["remove a.1.7"]),
+    "one too many drains in the background": (
+        [intent("a", order="start-first", waits=False)], [seen("a.1.1"), seen("a.2.1")], ["disable a.2.1", "stop a.2.1"]),
+    "an absent group is waited for whatever its order": (
+        [intent("a", state="absent", order="start-first", waits=False)], [seen("a.1.1")],
+        ["disable a.1.1", "stop a.1.1", "remove a.1.1"]),
+    "a failed successor is tried again, and the old one stays until it runs": (
+        [intent("a", 1, "g2", order="start-first", waits=False)], [seen("a.1.1"), seen("a.1.2", "failed", "g2")],
+        ["start a.1.2", "disable a.1.1", "stop a.1.1"]),
+    "back to a generation that still drains": (
+        [intent("a", order="start-first", waits=False)], [seen("a.1.1", "stopping", enabled=False), seen("a.1.2", generation="g2")],
+        ["write a.1.3", "reload", "enable a.1.3", "start a.1.3", "disable a.1.2", "stop a.1.2"]),
     "a record that cannot be read": ([intent("a")], [seen("a.1.1", tells=False)], []),
     "neither record nor file tells: left alone, its file restored": (
         [intent("a")], [seen("a.1.1", tells=False, file=None, enabled=False, env="env g1")],
@@ -88,10 +110,10 @@ CASES: dict[str, tuple[list[plan.Intent], list[plan.Seen], list[str]]] = {
 
 def make(
     host: FakeHost, intents: Sequence[plan.Intent], *, only: Sequence[str] | None = None, width: int | str = 1,
-    running: dict[Name, int] | None = None, age: float | None = None,
+    running: dict[Name, int] | None = None, age: float | None = None, canary: str = "", cleans: set[Name] | None = None,
 ) -> plan.Plan:
     return plan.make(APP, intents, host.nodes.values(), only=only, batch=Rollout(parallelism=width).batch,
-                     running=running, restart_older_than=age)
+                     running=running, restart_older_than=age, canary=canary, cleans=cleans)
 
 
 @pytest.mark.parametrize(("intents", "nodes", "steps"), CASES.values(), ids=CASES.keys())
@@ -101,6 +123,19 @@ def test_what_is_done(intents: list[plan.Intent], nodes: list[plan.Seen], steps:
     converge(host, intents, lambda now: make(now, intents))
     assert short(host.done) == steps
     assert {name.group for name in host.nodes} == {one.group for one in intents if one.state != "absent" and one.nodes}
+
+
+def test_a_canary_is_one_node_of_each_stale_group_and_the_rest_comes_later() -> None:
+    host = FakeHost.of([seen(f"{group}.{slot}.1") for group in ("a", "b") for slot in (1, 2, 3)] + [seen("c.1.1")])
+    intents = [intent(group, 3, "g2", order="start-first", waits=False) for group in ("a", "b")] + [intent("c")]
+    whole = short(make(host, intents).steps(rollout=True))
+    canary, rest = (short(make(host, intents, canary=word).steps(rollout=True)) for word in ("only", "done"))
+    converge(host, intents, lambda now: make(now, intents, canary="only", cleans=set()))
+    assert short(host.done) == canary
+    assert {step for step in canary if step.startswith("start")} == {"start a.1.2", "start b.1.2"}
+    assert sorted(canary + rest) == sorted(whole)
+    assert short(make(host, intents, cleans=set()).steps(rollout=True)) == rest
+    assert make(host, intents).stale == 4
 
 
 def test_without_the_rollout_running_nodes_are_left_and_all_else_is_done() -> None:
@@ -186,8 +221,10 @@ def fleets(draw: st.DrawFn) -> FakeHost:
 def declarations(draw: st.DrawFn, states: Sequence[str] = ("started", "started", "started", "stopped", "absent"),
                  ) -> list[plan.Intent]:
     chosen = draw(st.lists(st.sampled_from(GROUPS), unique=True, max_size=3))
+    order = draw(st.sampled_from(["stop-first", "start-first"]))
+    waits = order == "stop-first" or draw(st.booleans())
     return [intent(group, draw(st.integers(0, 5)), draw(st.sampled_from(["g1", "g2"])),
-                   state=draw(st.sampled_from(states)), version=draw(st.sampled_from(["v1", "v2"])))
+                   state=draw(st.sampled_from(states)), version=draw(st.sampled_from(["v1", "v2"])), order=order, waits=waits)
             for group in chosen]
 
 
@@ -204,7 +241,10 @@ def tasks(host: FakeHost, by_slot: dict[tuple[str, int], int]) -> dict[Name, int
 def test_every_host_comes_to_rest_as_declared(
     host: FakeHost, intents: list[plan.Intent], width: int | str, by_slot: dict[tuple[str, int], int]
 ) -> None:
-    converge(host, intents, lambda now: make(now, intents, width=width, running=tasks(now, by_slot)))
+    for _ in range(2):  # what drained in the background, the next run removes
+        converge(host, intents, lambda now: make(now, intents, width=width, running=tasks(now, by_slot)))
+        host.settle()
+    converge(host, intents, lambda now: make(now, intents, width=width))
     for one in intents:
         mine = [node for name, node in host.nodes.items() if name.group == one.group]
         assert len(mine) == (0 if one.state == "absent" else one.nodes)
@@ -217,12 +257,14 @@ def test_every_host_comes_to_rest_as_declared(
 
 
 @SOME
-@given(fleets(), declarations(), WIDTHS, TASKS)
+@given(fleets(), declarations(), WIDTHS, TASKS, st.data())
 def test_what_is_done_is_what_was_foretold(
-    host: FakeHost, intents: list[plan.Intent], width: int | str, by_slot: dict[tuple[str, int], int]
+    host: FakeHost, intents: list[plan.Intent], width: int | str, by_slot: dict[tuple[str, int], int], data: st.DataObject
 ) -> None:
     foretold = make(host, intents, width=width, running=tasks(host, by_slot)).steps(rollout=True)
-    converge(host, intents, lambda now: make(now, intents, width=width, running=tasks(now, by_slot)))
+    drained = {name for name, node in host.nodes.items() if node.is_drained}
+    converge(host, intents, lambda now: make(now, intents, width=width, running=tasks(now, by_slot), cleans=drained),
+             meanwhile=lambda: data.draw(st.booleans(), label="what drains has gone"))
     assert host.done == foretold
 
 
@@ -235,13 +277,18 @@ def test_a_run_that_was_killed_anywhere_is_finished_by_the_next(
     def again(now: FakeHost) -> plan.Plan:
         return make(now, intents, width=width, running=tasks(now, by_slot))
 
+    def to_the_end(now: FakeHost) -> None:
+        converge(now, intents, again)
+        now.settle()
+        converge(now, intents, again)
+
     steps = again(host).steps(rollout=True)
     whole = host.copy()
-    converge(whole, intents, again)
+    to_the_end(whole)
     host.apply(steps[:data.draw(st.integers(0, len(steps)), label="killed after")], intents)
     if data.draw(st.booleans(), label="what drained has gone meanwhile"):
         host.settle()
-    converge(host, intents, again)
+    to_the_end(host)
     assert host.state() == whole.state()
     assert by_unit(host.done) == by_unit(whole.done)
     if width == 1:
@@ -271,10 +318,12 @@ def test_a_rollout_has_never_more_nodes_of_a_group_down_than_allowed(
     if gone:
         host.settle()
     converge(host, intents, lambda now: make(now, intents, width=width))
-    kept = {(name.group, name.slot) for name in host.nodes}  # the others were taken by a scale-down
+    # The others were taken by a scale-down.
+    kept = {(name.group, name.slot) for name, node in host.nodes.items() if not (node.is_leaving or node.is_drained)}
     for one in intents:
         worst = max((sum(slot in kept and slot[0] == one.group for slot in down) for down in host.down), default=0)
-        assert worst <= Rollout(parallelism=width).batch(one.nodes), short(host.done)
+        allowed = Rollout(parallelism=width).batch(one.nodes) if one.order == "stop-first" else 0
+        assert worst <= allowed, short(host.done)
 
 
 @SOME
@@ -282,9 +331,13 @@ def test_a_rollout_has_never_more_nodes_of_a_group_down_than_allowed(
 def test_a_batch_is_of_one_group_and_starts_what_it_stops(
     host: FakeHost, intents: list[plan.Intent], width: int | str
 ) -> None:
-    for phase in make(host, intents, width=width).rollout:
-        stopped = Counter(item.group for item in phase.steps if item.action == "stop")
-        started = Counter(item.group for item in phase.steps if item.action == "start")
+    phases = iter(make(host, intents, width=width).rollout)
+    for phase in phases:
+        batch = list(phase.steps)
+        if not any(item.action == "stop" for item in batch):
+            batch += next(phases).steps
+        stopped = Counter(item.group for item in batch if item.action == "stop")
+        started = Counter(item.group for item in batch if item.action == "start")
         assert stopped == started and len(stopped) == 1
         for one in intents:
             assert stopped[one.group] <= Rollout(parallelism=width).batch(one.nodes)

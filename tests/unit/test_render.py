@@ -161,3 +161,23 @@ def test_no_text_of_an_inventory_is_taken_for_a_token() -> None:
     group, renderer = rendered(command=["echo", "@slot@", "<generation>", "{{ node }}"])
     assert '"@slot@" "<generation>" "{{ node }}"' in group["unit_text"]
     assert all(re.fullmatch(r"@[0-9a-f]{12}\.[a-z]+@", token) for token in renderer.tokens.values())
+
+
+def test_where_logs_go_is_part_of_the_generation_and_their_size_is_not() -> None:
+    def sent(**log: Any) -> dict[str, Any]:
+        declared = spec.parse({"host": "h1", "app": {"name": "shop", "has_release": False}, "log": log,
+                               "groups": [{"name": "a", "engine": "process", "command": ["sleep", "1"]}]})
+        renderer = Renderer(declared)
+        renderer.tokens = {word: f"<{word}>" for word in renderer.tokens}
+        return renderer.payload()
+
+    journal, file, larger = sent(), sent(to="file"), sent(to="file", max_bytes=9, backups=8)
+    assert journal["groups"][0]["values"] != file["groups"][0]["values"] == larger["groups"][0]["values"]
+    lines = unit_lines(file["groups"][0]["unit_text"])
+    assert lines["X-Workfleet-Log"] == "/opt/shop/log/workfleet.shop.a.<slot>.<incarnation>.log"
+    launch = unescaped(lines["ExecStart"])
+    assert launch[launch.index("--log") + 1] == lines["X-Workfleet-Log"] and launch.index("--log") < launch.index("--")
+    assert journal["manager_texts"] == {}
+    service, = larger["manager_texts"].values()
+    assert unescaped(unit_lines(service)["ExecStart"])[2:] == [
+        "/opt/shop/workfleet/workfleet_logs.py", "--max-bytes=9", "--backups=8", "/opt/shop/log", "shop"]

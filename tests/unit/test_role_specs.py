@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.module_utils.workfleet import engines, spec
+from plugins.module_utils.workfleet import engines, scaling, spec
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir())
@@ -60,9 +60,10 @@ def test_names_begin_with_their_role_and_secrets_are_marked(role: str) -> None:
 
 
 def test_the_keys_of_a_group_are_those_that_are_parsed() -> None:
-    assert set(group_options()) == set(spec.GROUP_KEYS) - {"autoscale"}
+    assert set(group_options()) == set(spec.GROUP_KEYS)
     assert set(group_options()["limits"]["options"]) == set(spec.LIMITS)
     assert group_options()["engine"]["choices"] == sorted(engines.ENGINES)
+    assert set(group_options()["autoscale"]["options"]) == set(spec.AUTOSCALE_KEYS)
     assert set(options("worker")["worker_rollout"]["options"]) == set(spec.ROLLOUT_KEYS)
     assert set(options("worker")["worker_scheduler"]["options"]) == set(spec.SCHEDULER_KEYS)
     assert set(options("worker")["worker_dashboard"]["options"]) == set(spec.DASHBOARD_KEYS)
@@ -75,3 +76,6 @@ def test_defaults_inside_entries_are_those_of_the_parser() -> None:
             if "default" in option:
                 own = getattr(value, name)
                 assert option["default"] == (list(own) if isinstance(own, tuple) else own), f"{variable}: {name}"
+    for name, option in group_options()["autoscale"]["options"].items():
+        if "default" in option:
+            assert option["default"] == getattr(scaling.Policy(max=1, backlog_per_node=1), name), f"autoscale: {name}"

@@ -133,6 +133,12 @@ def test_two_schedulers_of_one_app_are_refused_with_their_hosts(tmp_path: Path) 
     assert validated(tmp_path, groups).returncode == 0
 
 
+def test_two_schedulers_were_not_told_of_beside_another_mistake(tmp_path: Path) -> None:
+    done = validated(tmp_path, {"workers": ["w1"], "scheduler": ["s1", "s2"]},
+                     worker_scheduler={"app": "a"}, worker_dashboard={"app": "a", "address": "0.0.0.0"})
+    assert "The inventory has 2 mistakes" in done.stdout and "2 schedulers, on s1, s2" in done.stdout
+
+
 def test_a_scheduler_without_a_host_is_warned_of_and_a_name_of_any_host_can_be_chosen(tmp_path: Path) -> None:
     done = validated(tmp_path, {"workers": ["w1"], "dashboard": ["d1"]}, "-e", "worker_only=a,dashboard",
                      worker_scheduler={"app": "a"}, worker_dashboard={"app": "a"})

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet import spec
+from plugins.module_utils.workfleet.scaling import Policy
 
 PROCESS = {"name": "a", "engine": "process", "command": ["sleep", "1"]}
 CELERY = {"name": "a", "app": "app.celery_app"}
@@ -103,7 +104,8 @@ TOPS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no parallelism": (declaration(rollout={"parallelism": 0}), ["worker_rollout: parallelism = 0", "a count of 1 or more"]),
     "too much parallelism": (declaration(rollout={"parallelism": "120%"}), ["parallelism = '120%'", "up to 100%"]),
     "time that runs backwards": (declaration(rollout={"delay_seconds": -1}), ["delay_seconds = -1", "0 or more"]),
-    "an order that is not there yet": (declaration(rollout={"order": "start-first"}), ["order = 'start-first'", "stop-first"]),
+    "an order that is none": (declaration(rollout={"order": "both"}), ["order = 'both'", "start-first, stop-first"]),
+    "a wish that is neither yes nor no": (declaration(rollout={"wait_for_drain": "often"}), ["wait_for_drain = 'often'", "true or false"]),
     "a log that is a text": (declaration(log="journal"), ["worker_log: must be a mapping"]),
     "a limit that supervisor cannot keep": (
         declaration({**PROCESS, "limits": {"memory_max": "1G"}}, manager="supervisor"),
@@ -130,6 +132,44 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_a_refused_key_is_not_called_missing_too() -> None:
     assert len(problems(declaration({**PROCESS, "command": "sleep 1"}))) == 1
+
+
+POLICY = {"max": 4, "backlog_per_node": 10}
+SCALED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "an unknown key": ({"autoscale": {**POLICY, "maximum": 4}}, ["(a): autoscale: maximum", "did you mean max?"]),
+    "no max": ({"autoscale": {"backlog_per_node": 1}}, ["(a): autoscale: max: is required"]),
+    "no backlog": ({"autoscale": {"max": 4}}, ["(a): autoscale: backlog_per_node: is required"]),
+    "min above max": ({"autoscale": {**POLICY, "min": 5}}, ["(a): autoscale: min = 5", "must not be above max, which is 4"]),
+    "min below zero": ({"autoscale": {**POLICY, "min": -1}}, ["autoscale: min = -1", "0 or more"]),
+    "max zero": ({"autoscale": {**POLICY, "min": 0, "max": 0}}, ["autoscale: max = 0", "1 or more"]),
+    "no task a node": ({"autoscale": {**POLICY, "backlog_per_node": 0}}, ["autoscale: backlog_per_node = 0", "1 or more"]),
+    "a window below zero": ({"autoscale": {**POLICY, "scale_up_after_seconds": -1}}, ["scale_up_after_seconds = -1", "0 or more"]),
+    "an age of nothing": ({"autoscale": {**POLICY, "oldest_age_seconds": 0}}, ["oldest_age_seconds = 0", "above 0"]),
+    "paused by a word": ({"autoscale": {**POLICY, "paused": "yes"}}, ["autoscale: paused = 'yes'", "true or false"]),
+    "a number": ({"autoscale": 4}, ["(a): autoscale: must be a mapping"]),
+    "without queues": ({"autoscale": POLICY, "queues": []}, ["(a): autoscale: needs the names of the queues"]),
+    "for a plain command": ({**PROCESS, "app": None, "queues": [], "autoscale": POLICY}, ["(a): autoscale: engine process has no queues"]),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), SCALED.values(), ids=SCALED.keys())
+def test_a_mistake_in_a_policy_is_named(changes: dict[str, Any], words: list[str]) -> None:
+    found = problems(declaration({**CELERY, "queues": ["q"], **changes}, app={"name": "shop", "broker_url": "redis://h"}))
+    assert len(found) == 1, found
+    assert [word for word in words if word not in found[0]] == [], found[0]
+
+
+def test_a_policy_needs_the_broker() -> None:
+    assert problems(declaration({**CELERY, "queues": ["q"], "autoscale": POLICY})) == [
+        "worker_groups[0] (a): autoscale: needs app_broker_url, where the backlog is"]
+
+
+def test_a_policy_is_parsed_with_its_defaults() -> None:
+    app = {"name": "shop", "broker_url": "redis://h"}
+    given = {**CELERY, "queues": ["q"], "autoscale": {**POLICY, "scale_up_after_seconds": "5", "paused": True}}
+    assert spec.parse(declaration(given, app=app)).groups[0].autoscale == Policy(
+        min=1, max=4, backlog_per_node=10, scale_up_after_seconds=5, scale_down_after_seconds=300, oldest_age_seconds=None, paused=True)
+    assert spec.parse(declaration({**given, "autoscale": {}}, app=app)).groups[0].autoscale is None
 
 
 def test_groups_that_are_not_there_cannot_be_chosen() -> None:
@@ -181,3 +221,30 @@ def test_no_warning_repeats_what_may_be_secret(values: dict[str, str], url: str)
         {**CELERY, "env": {"CELERY_BROKER": url}, "secrets": values},
         app={"name": "shop", "secrets": {**values, "CELERY_LOADER": url}, "broker_url": f"redis://:{url}@h"}))
     assert declared.warnings and "GEHEIM" not in str(declared.warnings)
+
+
+FORMATS = {
+    "celery": ({"engine": "celery", "app": "a", "settings": {"worker_task_log_format": "own"}},
+               {"worker_log_format": "%(message)s", "worker_task_log_format": "own"}, {}),
+    "arq": ({"engine": "arq", "app": "a.B"}, {}, {"log_format": "%(message)s"}),
+    "chicory": ({"engine": "chicory", "app": "a:b"}, {}, {"log_format": "%(message)s"}),
+}
+
+
+@pytest.mark.parametrize(("group", "settings", "more"), FORMATS.values(), ids=FORMATS.keys())
+def test_a_log_format_reaches_the_group_as_its_engine_takes_it(
+    group: dict[str, Any], settings: dict[str, Any], more: dict[str, Any]
+) -> None:
+    found, = spec.parse({"app": {"name": "shop"}, "groups": [{"name": "a", **group}], "log": {"format": "%(message)s"}}).groups
+    assert (dict(found.settings), dict(found.more)) == (settings, more)
+
+
+@pytest.mark.parametrize(("log", "said"), [
+    ({"format": "%(nosuch)s"}, "worker_log: format = '%(nosuch)s': must be a format of Python's logging"),
+    ({"format": "%(message"}, "must be a format of Python's logging"),
+    ({"format": "a\n%(message)s"}, "must be a format of Python's logging"),
+    ({"to": "syslog"}, "worker_log: to = 'syslog': "),
+    ({"format": "%(message)s"}, "worker_log: format: cannot be that of a: engine process sets its own"),
+])
+def test_a_log_that_cannot_be_is_refused(log: dict[str, Any], said: str) -> None:
+    assert any(said in text for text in problems(declaration(PROCESS, log=log)))

@@ -21,7 +21,8 @@ def node(slot: int = 1, state: str = "ready", **changes: Any) -> dict[str, Any]:
 
 def told(*nodes: dict[str, Any], problems: list[str] | None = None) -> dict[str, Any]:
     queue = {"queue": "reports", "engine": "celery", "waiting": 3}
-    return {"manager": "systemd", "release": "r1", "nodes": list(nodes), "problems": problems or [], "queues": [queue]}
+    return {"manager": "systemd", "release": "r1", "nodes": list(nodes), "problems": problems or [], "queues": [queue],
+            "scaled": {}}
 
 
 def painted(text: str, colour: str) -> str:
@@ -108,7 +109,7 @@ def test_hosts_that_cannot_be_read_stay_in_the_status_with_a_problem() -> None:
         "web2": {"unreachable": True, "msg": "Connection timed out\n"}, "web3": {"failed": True, "msg": "no sudo"}, "web4": {},
     })
     assert list(found["hosts"]) == ["web1", "web2", "web3", "web4"]
-    assert found["hosts"]["web2"] == {"manager": None, "release": None, "nodes": [], "scheduler": None, "dashboard": None}
+    assert found["hosts"]["web2"] == {"manager": None, "release": None, "nodes": [], "scheduler": None, "dashboard": None, "scaled": {}}
     assert found["problems"] == ["web1: reports 2: failed: exit-code", "web2: unreachable: Connection timed out",
                                  "web3: cannot be read: no sudo", "web4: cannot be read: it was not asked"]
     assert lines(found, 80)[0] == "shop: 1 node on 4 hosts: 1 ready"
@@ -123,3 +124,10 @@ def test_a_queue_is_told_once_by_a_host_that_knows() -> None:
 
 def test_nothing_at_all_is_a_status_too() -> None:
     assert lines(status.combine("shop", {}), 60) == ["shop: 0 nodes on 0 hosts: nothing runs", ""]
+
+
+def test_a_count_that_was_set_in_place_of_the_inventorys_is_told() -> None:
+    set_by_hand = {"reports": {"nodes": 5, "declared": 2, "by": "ops on control"}}
+    found = status.combine("revrx", {"web1": {**told(), "scaled": set_by_hand}})
+    assert found["hosts"]["web1"]["scaled"] == set_by_hand
+    assert "web1: reports: 5 nodes, set by ops on control; the inventory has 2" in "\n".join(lines(found, 100))

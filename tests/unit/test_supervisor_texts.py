@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers import supervisor
+from plugins.module_utils.workfleet.managers import logfiles, supervisor
 
 HARD = ["", " ", "a b", "'", '"', "''", "%", "%%", "%(here)s", "%(ENV_HOME)s", "$HOME", "\\", "\\n", ";", " ; x",
         "#", " # x", "x;y", "é ü 漢", "-", "--", "=", "[x]",
@@ -70,10 +70,10 @@ def test_a_socket_path_that_the_kernel_cannot_hold_is_refused_with_a_way_out() -
 def test_the_end_of_a_log_is_whole_lines(tmp_path: Path) -> None:
     path = f"{tmp_path}/log"
     Path(path).write_text("".join(f"line {number}\n" for number in range(1000)))
-    assert supervisor.tail(path, 2) == ["line 998", "line 999"]
-    assert supervisor.tail(path, 50, most_bytes=20) == ["line 998", "line 999"]
-    assert supervisor.tail(path, 0) == []
-    assert supervisor.tail(f"{path}.none", 5) == []
+    assert logfiles.tail(path, 2) == ["line 998", "line 999"]
+    assert logfiles.tail(path, 50, most_bytes=20) == ["line 998", "line 999"]
+    assert logfiles.tail(path, 0) == []
+    assert logfiles.tail(f"{path}.none", 5) == []
 
 
 def test_a_service_below_run_gets_its_directory_from_systemd() -> None:

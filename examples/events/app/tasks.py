@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import time
 
 from chicory import BackendType, BrokerType, Chicory, DeliveryMode, RetryBackoff, RetryPolicy, TaskContext
+from redis.asyncio import Redis
 
 app = Chicory(broker=BrokerType.REDIS, backend=BackendType.REDIS)
 AGAIN_SOON = RetryPolicy(max_retries=3, retry_delay=0.2, backoff=RetryBackoff.FIXED, jitter=False)
@@ -69,3 +71,32 @@ async def flaky(context: TaskContext, failures: int, event: str = "event") -> st
     if context.retries < failures:
         raise EventError(f"attempt {context.retries + 1} failed")
     return f"{event} delivered at attempt {context.retries + 1}"
+
+
+@app.task()
+async def record(name: str, seconds: float, last: bool = False) -> None:
+    """Wait so long, with ``last`` from the moment on in which the worker is told to stop; its begin and end are written down."""
+    async with Redis.from_url(os.environ.get("EXECUTIONS_URL") or app.broker.dsn) as redis:
+        await mark(redis, "begin", name)
+        while last and not is_told():
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(seconds)
+        await mark(redis, "end", name)
+
+
+async def mark(redis: Redis, what: str, name: str) -> None:
+    """Put a begin or an end behind the others, with the time and, where Workfleet has started it, the node.
+
+    ``EXECUTIONS_URL`` names a Redis for them beside the broker, so that what happens to that is written down too.
+    """
+    node = os.path.basename(os.environ.get("WORKFLEET_RECORD", "")).removesuffix(".json")
+    await redis.rpush("executions", json.dumps({"task": name, "what": what, "at": time.time(), "node": node}))
+
+
+def is_told() -> bool:
+    """Whether this worker has been told to stop: its run record says so, where Workfleet has started it."""
+    try:
+        with open(os.environ.get("WORKFLEET_RECORD", ""), encoding="utf-8") as file:
+            return "stopping" in json.load(file)
+    except (OSError, ValueError):
+        return False

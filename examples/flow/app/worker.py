@@ -14,7 +14,7 @@ REDIS = RedisSettings.from_dsn(os.environ.get("REDIS_URL", "redis://localhost:63
 class WorkerSettings:
     """What arq reads: these attributes, and nothing else."""
 
-    functions = [tasks.run_flow, tasks.fail, tasks.flaky, tasks.where]  # noqa: RUF012 - as arq's own documentation has it
+    functions = [tasks.run_flow, tasks.fail, tasks.flaky, tasks.where, tasks.record]  # noqa: RUF012 - as arq's own documentation has it
     redis_settings = REDIS
     max_jobs = 10
     job_timeout = 3600

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import time
 from typing import Any
 
 from celery import chord
 from celery.exceptions import SoftTimeLimitExceeded
+from redis import Redis
 
 from app.celery_app import celery_app
 
@@ -59,3 +62,33 @@ def build_report(self: Any, below: int, parts: int = 4) -> None:
     """Count primes in parallel: this task is replaced by a chord, parts first and then their sum."""
     edges = [below * part // parts for part in range(parts + 1)]
     raise self.replace(chord([count_primes.s(end, start) for start, end in zip(edges, edges[1:])], merge.s()))
+
+
+@celery_app.task
+def record(name: str, seconds: float, last: bool = False) -> None:
+    """Wait so long, with ``last`` from the moment on in which the worker is told to stop; its begin and end are written down."""
+    mark("begin", name)
+    while last and not is_told():
+        time.sleep(0.05)
+    time.sleep(seconds)
+    mark("end", name)
+
+
+def mark(what: str, name: str) -> None:
+    """Put a begin or an end behind the others, with the time and, where Workfleet has started it, the node.
+
+    ``EXECUTIONS_URL`` names a Redis for them beside the broker, so that what happens to that is written down too.
+    """
+    url = os.environ.get("EXECUTIONS_URL")
+    client = Redis.from_url(url) if url else celery_app.backend.client
+    node = os.path.basename(os.environ.get("WORKFLEET_RECORD", "")).removesuffix(".json")
+    client.rpush("executions", json.dumps({"task": name, "what": what, "at": time.time(), "node": node}))
+
+
+def is_told() -> bool:
+    """Whether this worker has been told to stop: its run record says so, where Workfleet has started it."""
+    try:
+        with open(os.environ.get("WORKFLEET_RECORD", ""), encoding="utf-8") as file:
+            return "stopping" in json.load(file)
+    except (OSError, ValueError):
+        return False

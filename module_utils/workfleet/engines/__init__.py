@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from . import arq, beat, celery, chicory, flower, process
-from .base import Engine
+from .base import Engine, Held
 
+__all__ = ["ENGINES", "SINGLES", "Engine", "Held", "named"]
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, arq.ENGINE, chicory.ENGINE, process.ENGINE)}
 
 #: Engines of the scheduler and the dashboard, which no worker group can have.

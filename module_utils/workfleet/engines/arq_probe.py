@@ -93,9 +93,9 @@ class _Flight:
             if isinstance(reply, resp.RespError):
                 self._prove(queue, False, f"the key of that name is no queue of arq's: {reply}")
 
-    def _prove(self, queue: str, ok: bool | None, reason: str | None = None) -> None:
+    def _prove(self, queue: str, ok: bool | None, reason: str | None = None, *, begun: bool = True) -> None:
         state = {True: "ok", False: "failed", None: "not proved"}[ok]
-        self.proved[queue] = Proof(queue, ok, state, round(time.monotonic() - self.sent, 3), reason)
+        self.proved[queue] = Proof(queue, ok, state, round(time.monotonic() - self.sent, 3), reason, begun)
 
     def _pending(self) -> dict[str, str]:
         return {queue: job_id for queue, job_id in self.jobs.items() if queue not in self.proved}
@@ -146,7 +146,7 @@ class _Flight:
                 why = f"not taken by a worker {within}; {jobs} other jobs are in the queue: is a node running, are its places all taken?"
             else:
                 why = f"begun by a worker, but {self.task} has not ended {within}"
-            self._prove(queue, False, why)
+            self._prove(queue, False, why, begun=queue not in waiting)
         running = pending.keys() - waiting.keys()
         ended = [job_id for queue, job_id in self.jobs.items() if queue not in running]
         if ended:

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
+from ..errors import WorkfleetError
 from .probe import Proof, Request, not_proved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..spec import App, Group
+    from .backlog import Backlog
+    from .controls import Argument
+    from .queues import Figures, Question
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Report:
-    """What one node tells about itself over the broker. A figure that it cannot tell is ``None``, never 0."""
+    """What one node tells about itself over the broker. A figure that it cannot tell is ``None``, never 0.
+
+    ``doubt`` says why an answer may be another's.
+    """
 
     pid: int | None = None
     concurrency: int | None = None
@@ -47,6 +54,17 @@ class Report:
     processed: int | None = None
     failed: int | None = None
     queues: Sequence[str] | None = None
+    doubt: str | None = None
+    #: The running tasks by queue, for an engine whose nodes consume several.
+    busy: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the engine says that a node holds: tasks as ``runners/workfleet_tell.py`` has them, and the queues it consumes."""
+
+    tasks: Sequence[Mapping[str, Any]]
+    queues: Sequence[str] = ()
 
 
 class Engine:
@@ -62,6 +80,20 @@ class Engine:
     awaited = "up, not yet consuming"
     #: Whether nodes can be asked over the broker.
     speaks = False
+    #: Whether nodes hold tasks whose time has not come, so that these are among the unacknowledged.
+    holds_scheduled = False
+    #: Whether a worker can be asked that a command of the user's own has started.
+    knows_strangers = False
+    #: Whether the old and the new node of a slot may run side by side. What holds a port or a lock cannot.
+    overlaps = False
+    #: Whether a node that heeds no mark, one of a command of the user's own, can be told over the broker to take no new tasks.
+    quiesces_commands = False
+    #: Whether ``held`` tells anything; without it the runner's own word that its node is idle is the proof.
+    tells_held = False
+    #: Controls of running nodes by their names, with what each takes.
+    controls: Mapping[str, Sequence[Argument]] = {}
+    #: Those of them that have no effect, whatever a node answers, unless our runner is in it.
+    runner_controls: Sequence[str] = ()
 
     def notifies(self, group: Group) -> bool:
         """Whether a runner inside the worker tells when it consumes."""
@@ -98,6 +130,18 @@ class Engine:
         """
         return []
 
+    def ask(self, command: Sequence[str], runners: str) -> list[str]:
+        """Return the argv that has a release tell what tasks the worker of a command would register, where there is one.
+
+        It prints one line of JSON behind ``workfleet-tasks:`` with ``tasks``, and what else the engine knows. ``runners`` is the
+        directory of the toolkit's own on the host.
+        """
+        return []
+
+    def with_log_format(self, group: Group, text: str) -> Group:
+        """Return the group as one that writes its log in this format of Python's logging; raises where its worker takes none."""
+        raise WorkfleetError(f"engine {self.name} sets its own; leave format out of worker_log")
+
     def environment(self, group: Group, place: Place) -> dict[str, str]:
         """Return what the engine itself needs in a node's environment."""
         return {}
@@ -111,8 +155,38 @@ class Engine:
         """Ask nodes over the broker; those that did not answer within ``timeout`` seconds are left out."""
         return {}
 
+    def strangers(
+        self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float, result_url: str = ""
+    ) -> dict[str, Report]:
+        """Ask the workers of nodes whose command gave them other names on the broker, found by their processes on this host."""
+        return {}
+
+    def held(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Held]:
+        """Return what the broker, or the nodes over it, say that these hold; those of which nothing is known are left out."""
+        return {}
+
+    def quiesce(self, url: str, queues: Mapping[str, Sequence[str]], options: Mapping[str, Any], timeout: float) -> None:
+        """Have nodes that heed no mark take no new tasks, each from these queues."""
+
+    def resume(self, url: str, queues: Mapping[str, Sequence[str]], options: Mapping[str, Any], timeout: float) -> None:
+        """Have nodes that heed no mark take tasks again, each from these queues."""
+
+    def control(
+        self, url: str, nodes: Sequence[str], name: str, arguments: Mapping[str, Any], options: Mapping[str, Any], timeout: float
+    ) -> dict[str, str | None]:
+        """Carry out one of ``controls`` on running nodes; return the error of each that answered, or None for done."""
+        return {}
+
     def waiting(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
         """Return how many tasks wait in each queue."""
+        return {}
+
+    def figures(self, question: Question) -> list[Figures]:
+        """Return the figures of queues, each look from one consistent read; raise where the broker cannot be asked."""
+        return []
+
+    def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
+        """Return by queue how many tasks of each name wait; of a long queue the first thousands are read."""
         return {}
 
     def probe(self, request: Request) -> list[Proof]:

@@ -5,6 +5,7 @@ Facts about Celery in this file were observed on celery 5.7; docs/scheduler.md t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import celery_options, celery_settings
@@ -56,6 +57,10 @@ class Beat(Engine):
     def warnings(self, group: Group, app: App) -> list[str]:
         """Warn of environment names that Celery's command line reads."""
         return celery_options.check_environment({**app.env, **app.secrets, **group.env, **group.secrets})
+
+    def with_log_format(self, group: Group, text: str) -> Group:
+        """Beat writes in the workers' format."""
+        return replace(group, settings={"worker_log_format": text, **group.settings})
 
     def command(self, group: Group, place: Place) -> list[str]:
         """Return the runner's argv; what follows ``--`` is that of ``celery``. An empty pidfile is none, for older Celery makes one."""

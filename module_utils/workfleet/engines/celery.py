@@ -5,18 +5,24 @@ Facts about Celery in this file were observed on celery 5.7 and kombu 5.7; see d
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import celery_options, celery_probe, celery_settings, celery_wire
-from .base import Engine, Place, Report
+from ..errors import WorkfleetError
+from . import celery_backlog, celery_control, celery_options, celery_probe, celery_queues, celery_settings, celery_wire
+from .base import Engine, Held, Place, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..spec import App, Group
+    from .backlog import Backlog
     from .probe import Proof, Request
+    from .queues import Figures, Question
 
 DEFAULT_QUEUE = "celery"
+TELLER = "workfleet_celery_tasks.py"
 
 
 class Celery(Engine):
@@ -26,6 +32,13 @@ class Celery(Engine):
     broker_env = ("CELERY_BROKER_URL",)
     result_env = ("CELERY_RESULT_BACKEND",)
     speaks = True
+    holds_scheduled = True
+    knows_strangers = True
+    overlaps = True
+    tells_held = True
+    quiesces_commands = True
+    controls = celery_control.CONTROLS
+    runner_controls = ("time_limit",)
 
     def notifies(self, group: Group) -> bool:
         """Our plug-in is loaded by ``-I``; a command of the user's own does not load it."""
@@ -37,17 +50,21 @@ class Celery(Engine):
 
     def answers_while_busy(self, group: Group) -> bool:
         """A solo pool runs tasks in the very process that would answer."""
-        return group.options.get("pool") != "solo"
+        words = " ".join(group.command)
+        return group.options.get("pool") != "solo" and not re.search(r"(-P ?|--pool[ =])solo\b", words)
 
     def queues(self, group: Group) -> tuple[str, ...]:
-        """Without ``queues`` a worker consumes the app's default queue, named ``celery`` unless the app says otherwise."""
-        return group.queues or (DEFAULT_QUEUE,)
+        """Without ``queues`` a worker consumes the app's default queue, named ``celery`` unless the app says otherwise.
+
+        What a command of the user's own consumes stands in it or in the app, and is known here only where ``queues`` says it.
+        """
+        return group.queues or (() if group.command else (DEFAULT_QUEUE,))
 
     def problems(self, group: Group) -> list[str]:
         """Check the options and settings by Celery's own rules."""
         found = [] if group.app else ["app: is required for engine celery: the value of celery's -A, such as app.celery_app"]
-        if group.command and (group.options or group.settings or group.queues or group.concurrency):
-            found.append("command: replaces the engine's command line; say options, settings, queues and concurrency in it")
+        if group.command and (group.options or group.settings or group.concurrency):
+            found.append("command: replaces the engine's command line; say options, settings and concurrency in it")
         return found + celery_options.check(group.options) + celery_settings.check(group.settings)
 
     def warnings(self, group: Group, app: App) -> list[str]:
@@ -77,21 +94,68 @@ class Celery(Engine):
         settings = celery_settings.render(group.settings)
         return [*words, "--", *settings] if settings else words
 
+    def with_log_format(self, group: Group, text: str) -> Group:
+        """Celery has two settings for it, one for what tasks write; what the group sets itself stays."""
+        if group.command:
+            raise WorkfleetError("it is started by a command of its own; say worker_log_format in the app, and leave format out of "
+                                 "worker_log")
+        return replace(group, settings={**dict.fromkeys(("worker_log_format", "worker_task_log_format"), text), **group.settings})
+
     def trial(self, command: Sequence[str]) -> list[str]:
         """Import the app as the worker would."""
         return [command[0], "-m", "celery", "-A", command[4], "report"] if command[1:4] == ["-m", "celery", "-A"] else []
 
+    def ask(self, command: Sequence[str], runners: str) -> list[str]:
+        """Import the app, and what the worker includes, with the worker's settings."""
+        if list(command[1:4]) != ["-m", "celery", "-A"]:
+            return []
+        include = ["--include", command[command.index("-I") + 1]] if "-I" in command else []
+        settings = list(command[command.index("--"):]) if "--" in command else []
+        return [command[0], f"{runners}/{TELLER}", *include, command[4], *settings]
+
     def environment(self, group: Group, place: Place) -> dict[str, str]:
-        """Let the worker find our plug-in."""
-        return {"PYTHONPATH": place.runners} if self.notifies(group) else {}
+        """Let the worker find our plug-in; give one that a command starts its node's name, as ``celery worker`` reads it from there."""
+        return {"CELERY_WORKER_HOSTNAME": place.node} if group.command else {"PYTHONPATH": place.runners}
 
     def inspect(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Report]:
         """Ask over pidbox; ends as soon as all have answered."""
         return celery_wire.reports(url, nodes, options, timeout)
 
+    def strangers(
+        self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float, result_url: str = ""
+    ) -> dict[str, Report]:
+        """Ask all that listen who they are."""
+        return celery_wire.strangers(url, nodes, options, timeout)
+
+    def held(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Held]:
+        """Ask over pidbox: running, reserved and scheduled tasks."""
+        return celery_control.held(url, nodes, options, timeout)
+
+    def quiesce(self, url: str, queues: Mapping[str, Sequence[str]], options: Mapping[str, Any], timeout: float) -> None:
+        """Cancel the consumer of each queue."""
+        celery_control.each_queue(url, "cancel_consumer", queues, options, timeout)
+
+    def resume(self, url: str, queues: Mapping[str, Sequence[str]], options: Mapping[str, Any], timeout: float) -> None:
+        """Add the consumers again."""
+        celery_control.each_queue(url, "add_consumer", queues, options, timeout)
+
+    def control(
+        self, url: str, nodes: Sequence[str], name: str, arguments: Mapping[str, Any], options: Mapping[str, Any], timeout: float
+    ) -> dict[str, str | None]:
+        """Send it over pidbox."""
+        return celery_control.control(url, nodes, name, arguments, options, timeout)
+
     def waiting(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
         """Sum over the lists of all priorities."""
         return celery_wire.waiting(url, queues, options)
+
+    def figures(self, question: Question) -> list[Figures]:
+        """Read everything about the queues that Redis and the nodes tell."""
+        return celery_queues.figures(question)
+
+    def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
+        """Read the lists of all priorities, and what workers hold."""
+        return celery_backlog.read(url, queues, options)
 
     def probe(self, request: Request) -> list[Proof]:
         """Send ``celery.accumulate``, which every app has."""

@@ -141,7 +141,7 @@ class _Flight:
         for canary, was_waiting, is_held in zip(pending, removed, held):
             if canary.queue not in self.proved:
                 why = self._why(was_waiting, is_held, consumers.get(canary.queue, []), depths[canary.queue])
-                late.append(Proof(canary.queue, False, "failed", self._seconds(), why))
+                late.append(Proof(canary.queue, False, "failed", self._seconds(), why, begun=not (was_waiting or is_held)))
         return late
 
     def _why(self, removed: int, held: int, consumers: Sequence[str], depth: int) -> str:

@@ -11,12 +11,14 @@ import contextlib
 import json
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
 from ..errors import WorkfleetError
+from . import local
 from .base import Report
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ METHODS = ("stats", "active", "reserved", "active_queues")
 
 #: Transport options of kombu and settings of celery that change where things stand in Redis.
 WIRE_OPTIONS = ("global_keyprefix", "sep", "priority_steps", "fanout_prefix", "control_exchange", "unacked_key",
-                "result_global_keyprefix")
+                "result_global_keyprefix", "deadletter_queue")
 #: Known, and of no consequence to what is asked here.
 _OTHER_OPTIONS = ("visibility_timeout", "queue_order_strategy", "unacked_index_key", "unacked_mutex_key",
                   "fanout_patterns", "socket_timeout", "socket_connect_timeout", "socket_keepalive", "max_connections",
@@ -54,6 +56,8 @@ class Wire:
     control_exchange: str = "celery"
     unacked_key: str = "unacked"
     result_global_keyprefix: str = ""
+    #: Where kombu puts what has no queue to go to; an app may put there what it rejects.
+    deadletter_queue: str = ""
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Wire:
@@ -108,6 +112,33 @@ def reports(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout:
     return {node: report(answers) for node, answers in told.items() if answers}
 
 
+def strangers(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float = 1.0) -> dict[str, Report]:
+    """Ask the workers that ``nodes`` started under names of their own, as a command of the user's may.
+
+    All that listen are asked who they are; those that prove to be a process of one of the nodes count. Of a name that
+    two workers have, only the process is told: each figure may be the other's.
+    """
+    wire = Wire.parse(options)
+    before = local.processes(nodes)
+    if not before:
+        return {}
+    with resp.connect(url) as client:
+        heard = _Inspection(client, None, ("stats",), timeout, wire).hear()
+        stats = [(name, answer) for name, _, answer in heard if isinstance(answer, dict) and answer.get("pid") in before]
+        after = local.processes(nodes, [answer["pid"] for _, answer in stats])
+        mine = [(before[answer["pid"]].node, name, answer) for name, answer in stats
+                if local.is_same(before[answer["pid"]], answer.get("rusage") or {}, after.get(answer["pid"]))]
+        names = [name for name, _, _ in heard]
+        told = inspect(client, [name for _, name, _ in mine if names.count(name) == 1], timeout=timeout, wire=wire)
+    found = {}
+    for node, name, answer in mine:
+        found[node] = report(told.get(name) or {"stats": answer})
+        if names.count(name) > 1:
+            found[node] = Report(pid=answer["pid"], doubt=f"the broker knows another worker by the name {name}, and neither can be asked "
+                                                          "alone: have the command give each worker a name of its own")
+    return found
+
+
 def waiting(url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
     """How many tasks wait in each queue, over the lists of all priorities."""
     wire = Wire.parse(options)
@@ -116,10 +147,10 @@ def waiting(url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict
 
 
 def inspect(
-    client: resp.Client, nodes: Sequence[str] | None, methods: Sequence[str] = METHODS, timeout: float = 1.0,
-    wire: Wire | None = None,
+    client: resp.Client, nodes: Sequence[str] | None, methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = METHODS,
+    timeout: float = 1.0, wire: Wire | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Ask nodes each of celery's inspect ``methods`` and return ``{node: {method: answer}}``.
+    """Ask nodes each of celery's inspect or control ``methods``, a mapping gives their arguments; return ``{node: {method: answer}}``.
 
     Ends as soon as every node that listens has answered every question; else after ``timeout``
     seconds, with what there is: a node that is silent has ``{}``, as a busy one of the solo pool is. An answer is what
@@ -131,27 +162,44 @@ def inspect(
     return _Inspection(client, nodes, methods, timeout, wire or Wire()).answers()
 
 
+def inspect_all(
+    client: resp.Client, methods: Mapping[str, Mapping[str, Any]], timeout: float, wire: Wire,
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Ask all that listen, as :func:`inspect` does; return also how many connections the questions went to, one a worker."""
+    inspection = _Inspection(client, None, methods, timeout, wire)
+    return inspection.answers(), inspection.listening
+
+
 class _Inspection:
     """One round of questions, and the address for their answers."""
 
     def __init__(
-        self, client: resp.Client, nodes: Sequence[str] | None, methods: Sequence[str], timeout: float, wire: Wire
+        self, client: resp.Client, nodes: Sequence[str] | None, methods: Sequence[str] | Mapping[str, Mapping[str, Any]],
+        timeout: float, wire: Wire,
     ) -> None:
+        self.arguments = dict(methods) if isinstance(methods, dict) else {}
         self.client, self.nodes, self.methods, self.wire, self.timeout = client, nodes, methods, wire, timeout
         self.deadline = time.monotonic() + timeout
         self.oid = uuid.uuid4().hex
         self.replies = wire.key(f"{self.oid}.{_REPLY_EXCHANGE}")
         self.bindings = wire.key(f"_kombu.binding.{_REPLY_EXCHANGE}")
         self.member = wire.sep.join([self.oid, "", f"{self.oid}.{_REPLY_EXCHANGE}"])
+        self.heard: list[tuple[str, str, Any]] = []
         self.told: dict[str, dict[str, Any]] = {node: {} for node in nodes or ()}
+        self.listening = 0
 
     def answers(self) -> dict[str, dict[str, Any]]:
-        """Ask, collect, and leave nothing behind."""
+        """Return what was heard, by node."""
+        self.hear()
+        return self.told
+
+    def hear(self) -> list[tuple[str, str, Any]]:
+        """Ask, collect, and leave nothing behind. Return ``(node, method, answer)`` of every worker: two may have one name."""
         complete = False
         try:
             bound, listening = self._ask()
             complete = self._collect(bound, listening)
-            return self.told
+            return self.heard
         finally:
             # Unbound first: what comes later has no address and is dropped by the worker that sends it. Where an answer
             # may be on its way this very moment, the list is left to its time to live: a push would make one without.
@@ -170,12 +218,13 @@ class _Inspection:
             ("SMEMBERS", self.wire.key(f"_kombu.binding.{pidbox}")),
             *(("PUBLISH", channel, self._question(method)) for method in self.methods),
         ])[4:]
+        self.listening = max(listening, default=0)
         bound = {resp.text(member).rpartition(self.wire.sep)[2] for member in queues}
         return {node for node in self.told if f"{node}.{pidbox}" in bound}, min(listening, default=0)
 
     def _question(self, method: str) -> str:
         body = {
-            "method": method, "arguments": {}, "pattern": None, "matcher": None,
+            "method": method, "arguments": self.arguments.get(method, {}), "pattern": None, "matcher": None,
             "destination": None if self.nodes is None else list(self.nodes),
             # The ticket comes back beside the answer: it tells which question this was.
             "ticket": method, "reply_to": {"exchange": _REPLY_EXCHANGE, "routing_key": self.oid},
@@ -186,8 +235,8 @@ class _Inspection:
         """Gather answers until there can be no more of them or the time is over; return whether all are there."""
         expected = listening if self.nodes is None else min(listening, len(self.told))
         seen, pause, only_unbound_left = 0, _SHORTEST_WAIT, self.nodes is None
-        while len(done := self._done()) < expected:
-            if not only_unbound_left and bound <= done:
+        while not self._is_complete(expected):
+            if not only_unbound_left and bound <= self._done():
                 only_unbound_left = True
                 self.deadline = min(self.deadline, time.monotonic() + _WAIT_FOR_UNBOUND)
             left = self.deadline - time.monotonic()
@@ -200,8 +249,14 @@ class _Inspection:
             seen += len(found)
             for node, method, answer in (triple for reply in found for triple in _answers(reply)):
                 if self.nodes is None or node in self.told:
+                    self.heard.append((node, method, answer))
                     self.told.setdefault(node, {})[method] = answer
         return True
+
+    def _is_complete(self, expected: int) -> bool:
+        if self.nodes is None:
+            return len(self.heard) >= expected * len(self.methods)
+        return len(self._done()) >= expected
 
     def _done(self) -> set[str]:
         return {node for node, told in self.told.items() if len(told) >= len(self.methods)}
@@ -246,7 +301,18 @@ def report(answers: Mapping[str, Any]) -> Report:
         reserved=_count(answers.get("reserved")),
         processed=sum(stats["total"].values()) if isinstance(stats.get("total"), dict) else None,
         queues=tuple(queue["name"] for queue in queues) if isinstance(queues, list) else None,
+        busy=_busy(answers.get("active")),
     )
+
+
+def _busy(active: Any) -> dict[str, int] | None:
+    """How many tasks run, by the routing key they came by, which is their queue unless the app routes otherwise."""
+    if not isinstance(active, list):
+        return None
+    try:
+        return dict(Counter(task["delivery_info"]["routing_key"] for task in active))
+    except (KeyError, TypeError):
+        return None
 
 
 def _count(answer: Any) -> int | None:

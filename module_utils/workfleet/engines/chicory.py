@@ -9,56 +9,41 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
-from . import chicory_options, chicory_probe, chicory_wire
-from .base import Engine, Place, Report
+from . import chicory_backlog, chicory_options, chicory_probe, chicory_queues, chicory_wire, local
+from .base import Held
+from .one_queue import OneQueue, log_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..spec import App, Group
+    from .backlog import Backlog
+    from .base import Place, Report
     from .probe import Proof, Request
+    from .queues import Figures, Question
 
-RUNNER = "workfleet_chicory.py"
-DEFAULT_QUEUE = "default"
-_APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*\Z")
 _OWN_COMMAND = ("Chicory's own command cancels running tasks when it is told to stop, acknowledges only on the queue default, takes all "
                 "of a queue into memory, runs a task again that takes longer than broker_redis_claim_min_idle_ms, and with redis 8 dies "
                 "after 5 idle seconds; leave it out, and the toolkit's runner does none of this")
 
 
-class Chicory(Engine):
+class Chicory(OneQueue):
     """Chicory workers; each node is one process with an event loop and threads for tasks that are not async."""
 
     name = "chicory"
     broker_env = ("CHICORY_BROKER_REDIS_URL",)
     result_env = ("CHICORY_BACKEND_REDIS_URL",)
-    speaks = True
-
-    def notifies(self, group: Group) -> bool:
-        """The runner does; a command of the user's own is not run by it."""
-        return not group.command
-
-    def answers_while_busy(self, group: Group) -> bool:
-        """The runner's figures come from the event loop, beside the tasks; a command of the user's own need not tell any."""
-        return not group.command
-
-    def queues(self, group: Group) -> tuple[str, ...]:
-        """A worker has one queue; Chicory's own default has this name."""
-        return group.queues or (DEFAULT_QUEUE,)
+    knows_strangers = True
+    runner = "workfleet_chicory.py"
+    default_queue = "default"
+    worker = "a Chicory worker"
+    app_pattern = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*\Z")
+    app_words = "module:app, such as app.tasks:app"
+    tells_held = True
 
     def problems(self, group: Group) -> list[str]:
         """Check the entry by what Chicory can do."""
-        found = []
-        if not group.app and not group.command:
-            found.append("app: is required for engine chicory: module:app, such as app.tasks:app")
-        elif group.app and not _APP.match(group.app):
-            found.append(f"app = {group.app!r}: must be module:app, such as app.tasks:app")
-        if len(group.queues) > 1:
-            found.append(f"queues: a Chicory worker consumes one queue, given are {len(group.queues)}; declare a worker group for each")
-        if group.queues and not group.queues[0]:
-            found.append("queues: a queue without a name is none")
-        if group.command and (group.options or group.concurrency):
-            found.append("command: replaces the runner that sets options and concurrency; say them in it")
+        found = super().problems(group)
         timeout = group.options.get("shutdown_timeout")
         if isinstance(timeout, (int, float)) and timeout > group.drain_seconds:
             found.append(f"options.shutdown_timeout = {timeout}: is above drain_seconds = {group.drain_seconds}, after which the process "
@@ -85,12 +70,8 @@ class Chicory(Engine):
         if group.command:
             return list(group.command)
         concurrency = [] if group.concurrency is None else [f"--concurrency={group.concurrency}"]
-        return [place.python, f"{place.runners}/{RUNNER}", f"--node={place.node}", f"--queue={self.queues(group)[0]}",
-                *concurrency, *chicory_options.render(group.options), group.app]
-
-    def trial(self, command: Sequence[str]) -> list[str]:
-        """Have the runner import the app and make its configuration."""
-        return [*command, "--check"] if command[1:] and command[1].endswith(f"/{RUNNER}") else []
+        return [place.python, f"{place.runners}/{self.runner}", f"--node={place.node}", f"--queue={self.queues(group)[0]}",
+                *log_format(group), *concurrency, *chicory_options.render(group.options), group.app]
 
     def environment(self, group: Group, place: Place) -> dict[str, str]:
         """Chicory reads its settings from there."""
@@ -101,12 +82,34 @@ class Chicory(Engine):
         with resp.connect(url, timeout=max(timeout, 1.0)) as client:
             return chicory_wire.reports(client, nodes)
 
+    def strangers(
+        self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float, result_url: str = ""
+    ) -> dict[str, Report]:
+        """Read the heartbeats of this host's workers, which tell their processes; Chicory itself keeps them with the results."""
+        with resp.connect(result_url if result_url.startswith(("redis", "unix")) else url, timeout=max(timeout, 1.0)) as client:
+            named = ((local.node_of(report.pid or 0, nodes), report) for report in chicory_wire.strangers(client))
+            return {node: report for node, report in named if node}
+
+    def held(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Held]:
+        """Return the messages that Redis knows to be taken by a node and not acknowledged; a consumer has its node's name."""
+        with resp.connect(url, timeout=max(timeout, 1.0)) as client:
+            pending = chicory_wire.pending(client, nodes, chicory_wire.consumer_group(options))
+        return {node: Held([{"id": tag, "task": None, "since": None, "acked": False} for tag in tags]) for node, tags in pending.items()}
+
     def waiting(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
         """The messages that no worker has taken; delayed ones, such as retries, are not among them."""
         group = chicory_wire.consumer_group(options)
         with resp.connect(url) as client:
             counted = {queue: chicory_wire.waiting(client, queue, chicory_wire.look(client, queue, group)) for queue in queues}
         return {queue: number for queue, number in counted.items() if number is not None}
+
+    def figures(self, question: Question) -> list[Figures]:
+        """Read everything about the queues that Redis and the nodes tell."""
+        return chicory_queues.figures(question)
+
+    def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
+        """Read the instructions of the pickles, and carry none of them out."""
+        return chicory_backlog.read(url, queues, options)
 
     def probe(self, request: Request) -> list[Proof]:
         """Send ``workfleet.probe``, which the runner registers."""

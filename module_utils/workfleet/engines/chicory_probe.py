@@ -84,9 +84,9 @@ class _Flight:
         self.tags[queue] = resp.text(self.broker.call("XADD", wire.STREAM + queue, "*", "data", data, "task_id", self.tasks[queue]))
         return None
 
-    def _prove(self, queue: str, ok: bool | None, reason: str | None = None) -> None:
+    def _prove(self, queue: str, ok: bool | None, reason: str | None = None, *, begun: bool = True) -> None:
         state = {True: "ok", False: "failed", None: "not proved"}[ok]
-        self.proved[queue] = Proof(queue, ok, state, round(time.monotonic() - self.sent, 3), reason)
+        self.proved[queue] = Proof(queue, ok, state, round(time.monotonic() - self.sent, 3), reason, begun)
 
     def _pending(self) -> list[str]:
         return [queue for queue in self.tasks if queue not in self.proved]
@@ -134,7 +134,7 @@ class _Flight:
                 self.broker.call("XDEL", wire.STREAM + queue, self.tags[queue])
                 others = "many" if waiting is None else waiting - 1
                 self._prove(queue, False, f"not taken by a worker {within}; {others} other tasks wait: "
-                                          "is a node running, are its places all taken?")
+                                          "is a node running, are its places all taken?", begun=False)
             elif self._is_held(queue):
                 self._prove(queue, False, f"taken by a worker, but {self.task} has not ended {within}")
             else:

@@ -6,7 +6,6 @@ Observed on Chicory 0.1.0 with Redis 7.0. ``XLEN`` is no depth: an acknowledged 
 from __future__ import annotations
 
 import json
-import os
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,17 +23,6 @@ CONSUMER_GROUP = "chicory-workers"
 #: Without the server's own count, no more than this are counted.
 MOST_COUNTED = 10_000
 _PAGE = 1000
-
-
-@dataclass(frozen=True)
-class Depth:
-    """A queue: what waits, is held by workers, waits for its time, is dead; and since when the oldest one waits."""
-
-    waiting: int | None
-    unacknowledged: int
-    scheduled: int
-    dead: int
-    oldest_age_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -89,55 +77,29 @@ def waiting(client: resp.Client, queue: str, place: ConsumerGroup) -> int | None
     return None
 
 
-def depth(client: resp.Client, queue: str, options: Mapping[str, Any]) -> Depth:
-    """Return all figures of a queue."""
-    place = look(client, queue, consumer_group(options))
-    scheduled, dead = client.pipeline([("ZCARD", DELAYED + queue), ("XLEN", DEAD + queue)], raise_errors=False)
-    refused(queue, scheduled, DELAYED)
-    refused(queue, dead, DEAD)
-    first, clock = client.pipeline([("XRANGE", STREAM + queue, f"({place.last}", "+", "COUNT", 1), ("TIME",)])
-    age = None if not first else max(0.0, int(clock[0]) + int(clock[1]) / 1e6 - int(resp.text(first[0][0]).split("-")[0]) / 1000)
-    return Depth(waiting(client, queue, place), place.pending, scheduled, dead, age)
-
-
 def reports(client: resp.Client, nodes: Sequence[str]) -> dict[str, Report]:
-    """Return what nodes tell. The toolkit's runner gives a worker its node's name; others are known by their process."""
-    if not nodes:
-        return {}
-    beats = client.call("MGET", *(HEARTBEAT + node for node in nodes))
-    found = {node: report for node, beat in zip(nodes, beats) for report in parsed(beat)}
-    missing = {node.rpartition("@")[0]: node for node in nodes if node not in found}
-    if missing:
-        found.update({missing[name]: report for name, report in strangers(client) if name in missing})
-    return found
+    """Return what nodes tell that have their node's name, as the toolkit's runner gives it to them."""
+    beats = client.call("MGET", *(HEARTBEAT + node for node in nodes)) if nodes else []
+    return {node: report for node, beat in zip(nodes, beats) for report in parsed(beat)}
 
 
-def strangers(client: resp.Client) -> Iterator[tuple[str, Report]]:
-    """Yield the workers of this host that tell of themselves under Chicory's own names, with their unit's name.
+def pending(client: resp.Client, nodes: Sequence[str], group: str) -> dict[str, list[str]]:
+    """Return the messages of its queue that each node has taken and not acknowledged; none for a node that is silent."""
+    told = reports(client, nodes)
+    asked = [(node, queue) for node, report in told.items() for queue in report.queues or ()]
+    answers = client.pipeline([("XPENDING", STREAM + queue, group, "-", "+", str(_PAGE), node) for node, queue in asked])
+    return {node: [resp.text(entry[0]) for entry in answer] for (node, _), answer in zip(asked, answers)}
 
-    The launcher's run record is named after the unit, and a worker below it has that name in its environment.
-    """
+
+def strangers(client: resp.Client) -> Iterator[Report]:
+    """Yield the workers of this host that tell of themselves under Chicory's own names."""
     cursor = b"0"
     while True:
         cursor, keys = client.call("SCAN", cursor, "MATCH", f"{HEARTBEAT}{socket.gethostname()}-*", "COUNT", _PAGE)
         for beat in client.call("MGET", *keys) if keys else []:
-            for report in parsed(beat):
-                unit = unit_of(report.pid or 0)
-                if unit.startswith("workfleet."):
-                    yield unit[len("workfleet."):], report
+            yield from parsed(beat)
         if cursor == b"0":
             return
-
-
-def unit_of(pid: int) -> str:
-    """Return the unit that a process belongs to, or nothing."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environment = dict(line.split(b"=", 1) for line in file.read().split(b"\0") if b"=" in line)
-    except OSError:
-        return ""
-    name, kind = os.path.splitext(os.path.basename(environment.get(b"WORKFLEET_RECORD", b"").decode(errors="replace")))
-    return name if kind == ".json" else ""
 
 
 def parsed(beat: bytes | None) -> list[Report]:

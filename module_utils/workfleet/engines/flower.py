@@ -105,6 +105,10 @@ class Flower(Engine):
             found.append("environment FLOWER_UNAUTHENTICATED_API: every user of the host can stop workers and send tasks")
         return found
 
+    def with_log_format(self, group: Group, text: str) -> Group:
+        """Flower has a format of its own, and no tasks to tell of."""
+        return group
+
     def command(self, group: Group, place: Place) -> list[str]:
         """Return the runner's argv; what follows ``--`` is that of ``celery``. Flower takes an option's value behind ``=`` only."""
         more, options = group.more, dict(group.options)

@@ -35,13 +35,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of a queue's canary. ``ok`` is ``None`` where it can neither be proved nor denied."""
+    """What became of a queue's canary. ``ok`` is ``None`` where it can neither be proved nor denied.
+
+    One that was not ``begun`` in time tells that the workers are busy, or that there is none.
+    """
 
     queue: str
     ok: bool | None
     state: str
     seconds: float | None = None
     reason: str | None = None
+    begun: bool = True
 
 
 def not_proved(queues: Sequence[str], reason: str) -> list[Proof]:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .. import host
+from .. import host, logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,7 @@ UNIT = re.compile(
 )
 OWNER_LINE = "X-Workfleet-App="
 GENERATION_LINE = "X-Workfleet-Generation="
+LOG_LINE = "X-Workfleet-Log="
 
 
 @dataclass(frozen=True, order=True)
@@ -51,13 +52,18 @@ class Record:
     """A run record: what the launcher wrote when it started the process that is alive now.
 
     ``ready`` and ``stopping`` are Unix times written by a runner inside the worker, or ``None``. ``starts`` counts
-    the starts of this unit since it was last started on purpose.
+    the starts of this unit since it was last started on purpose. ``quiesced`` is since when it takes no new tasks, by the
+    order of ``drain.yml``, and ``holds`` what it tells of those that it still has; see ``runners/workfleet_tell.py``.
+    ``mark`` is the file that it heeds; an older launcher named none.
     """
 
     generation: str
     starts: int = 1
     ready: float | None = None
     stopping: float | None = None
+    quiesced: float | None = None
+    holds: dict[str, Any] | None = field(default=None, hash=False)
+    mark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,10 @@ class Manager(ABC):
     def log(self, name: Name, lines: int) -> list[str]:
         """Return the last lines that a node wrote, oldest first; empty where it wrote none."""
 
+    @abstractmethod
+    def streams(self, name: Name, wish: logs.Wish) -> list[logs.Stream]:
+        """Return what a node wrote and what was said about it, at least as far back as is wanted or as is kept."""
+
     def prepare(self, wanted: Wanted) -> list[str]:
         """Return what of the manager's own service is missing or differs (reasons for people); see ``install``."""
         return []
@@ -181,6 +191,12 @@ class Manager(ABC):
     def record_path(self, name: Name) -> str:
         """Return where the launcher of a node writes its run record."""
         return os.path.join(self.run_directory, f"{name}.json")
+
+    def mark_path(self, name: Name) -> str:
+        """Return the file that tells a node to take no new tasks. It stands beside the environment file, where the node
+        may read it, and outlives process and boot.
+        """
+        return os.path.join(self.root, "env", f"{name}.quiesced")
 
     def identify(self, name: Name, pid: int) -> tuple[str | None, Record | None]:
         """Return the generation that process ``pid`` runs and its record, as far as they can be told.
@@ -223,7 +239,8 @@ def read_record(path: str, pid: int) -> Record | None:
         data: dict[str, Any] = json.loads(host.read(path) or "null") or {}
         if data.get("pid") != pid or data.get("starttime") != start_time(pid):
             return None
-        return Record(data["generation"], data.get("starts", 1), data.get("ready"), data.get("stopping"))
+        return Record(data["generation"], data.get("starts", 1), data.get("ready"), data.get("stopping"),
+                      data.get("quiesced"), data.get("holds"), data.get("mark"))
     except (OSError, ValueError, KeyError, AttributeError):
         return None
 

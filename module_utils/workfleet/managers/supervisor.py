@@ -47,8 +47,9 @@ import time
 from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault
 
-from .. import host
+from .. import host, logs
 from ..errors import WorkfleetError
+from . import logfiles
 from .base import OWNER_LINE, Manager, Name, Present, line_value, start_time
 from .processes import Processes
 from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, STILL_RUNNING, Down, Server
@@ -205,11 +206,12 @@ class Supervisor(Manager):
     def log(self, name: Name, lines: int) -> list[str]:
         """Return the last lines of a node's log file and, where that was rotated just now, of the one before."""
         path = self._log_path(name)
-        found: list[str] = []
-        for file in (path, f"{path}.1") if path else ():
-            if len(found) < lines:
-                found = tail(file, lines - len(found)) + found
-        return found
+        return logfiles.tail(path, lines) if path else []
+
+    def streams(self, name: Name, wish: logs.Wish) -> list[logs.Stream]:
+        """Return what stands in a node's log files."""
+        path = self._log_path(name)
+        return [logfiles.stream(path, wish)] if path else []
 
     def _loaded(self) -> dict[Name, dict[str, Any]]:
         infos: list[dict[str, Any]] = self.server.call("supervisor.getAllProcessInfo")
@@ -369,19 +371,8 @@ class Supervisor(Manager):
                 ("supervisor.removeProcessGroup", (unit,)),
             ], {NOT_RUNNING, STILL_RUNNING, BAD_NAME})
         for name, log in logs.items():
-            self._remove_logs(name, log)
-
-    def _remove_logs(self, name: Name, path: str | None) -> None:
-        """Remove the logs of older incarnations of a slot, and a node's own where no newer one is there."""
-        if path is None or not os.path.basename(path).startswith(str(name)):
-            return
-        newest = max((other.incarnation for other in self._texts() if (other.group, other.slot) == (name.group, name.slot)), default=0)
-        for file in glob.glob(f"{glob.escape(os.path.dirname(path))}/*.log*"):
-            other = Name.parse(os.path.basename(file).partition(".log")[0])
-            if other is None or (other.app, other.group, other.slot) != (name.app, name.group, name.slot):
-                continue
-            if other.incarnation < name.incarnation or (other == name and newest < name.incarnation):
-                host.remove(file)
+            if log is not None:
+                logfiles.remove(name, log, self._texts())
 
     def _switch(self, names: Sequence[Name], on: bool) -> None:
         for name in names:
@@ -572,7 +563,7 @@ class Supervisor(Manager):
         deadline = time.monotonic() + UP_SECONDS
         while not self._is_up():
             if time.monotonic() > deadline:
-                said = "\n".join(tail(os.path.join(self._log_directory(), "supervisord.log"), 10))
+                said = "\n".join(logfiles.tail(os.path.join(self._log_directory(), "supervisord.log"), 10))
                 raise WorkfleetError(f"supervisord of {self.app} did not come up within {UP_SECONDS:g} s. "
                                      f"Its log ends with:\n{said or '(nothing)'}", log=said)
             time.sleep(0.05)
@@ -614,20 +605,3 @@ def usable_python(user: str) -> str:
             if host.run([python, "-c", "import ensurepip, venv"], user=user, cwd="/", check=False).rc == 0:
                 return python
     raise WorkfleetError(f"no Python with venv and pip that {user} may run: install python3-venv")
-
-
-def tail(path: str, lines: int, most_bytes: int = 1 << 20) -> list[str]:
-    """Return the last ``lines`` lines of a file, looking at no more than its last ``most_bytes``."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            begin = max(0, size - most_bytes)
-            file.seek(begin)
-            found = file.read().decode(errors="replace").split("\n")
-    except OSError:
-        return []
-    if found[-1] == "":
-        found.pop()
-    if begin:
-        found = found[1:]  # a line cut in two
-    return found[-lines:] if lines > 0 else []

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .. import host
+from .. import host, logs
 from ..errors import WorkfleetError
-from .base import OWNER_LINE, Manager, Name, Present, line_value, process_usage
+from . import logfiles
+from .base import LOG_LINE, OWNER_LINE, Manager, Name, Present, line_value, process_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from .base import Wanted
+
+#: No more lines of a unit's journal are read than these, where a filter chooses among them.
+FILTERED_LINES = 20_000
 UNITS = "/etc/systemd/system"
 WANTS = f"{UNITS}/multi-user.target.wants"
 PROPERTIES = (
@@ -140,16 +146,104 @@ class Systemd(Manager):
         systemctl("stop", "--no-block", "--", *units(names))
 
     def remove(self, names: Sequence[Name]) -> None:
-        """Remove unit files, links and records, and forget failures."""
+        """Remove unit files, links, records and logs, and forget failures."""
+        logs = {name: line_value(host.read(self.path(name)), LOG_LINE) for name in names}
         for name in names:
             for path in (f"{WANTS}/{name}.service", self.path(name), self.record_path(name)):
                 host.remove(path)
         systemctl("reset-failed", "--", *units(names), check=False)
+        for name, log in logs.items():
+            if log is not None:
+                logfiles.remove(name, log, self.declared_here())
 
     def log(self, name: Name, lines: int) -> list[str]:
-        """Return the unit's last journal lines."""
+        """Return the last lines of the unit's log file, or of the journal where it has none or came to write nothing there."""
+        path = line_value(host.read(self.path(name)), LOG_LINE)
+        found = logfiles.tail(path, lines) if path else []
+        if found:
+            return found
         said = host.run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={name}.service"], check=False)
         return said.out.splitlines()
+
+    def streams(self, name: Name, wish: logs.Wish) -> list[logs.Stream]:
+        """Return what the journal has of a unit and its processes, and what stands in its log files where it has some."""
+        lines = FILTERED_LINES if wish.is_filter else max(1000, 20 * (wish.lines or 0))
+        since = [] if wish.since is None else [f"--since=@{wish.since:.0f}"]
+        said = host.run(["journalctl", "--no-pager", "--output=json", "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER",
+                         f"--lines={lines}", *since, f"--unit={name}.service"], check=False)
+        found = [logs.Stream([journal_line(json.loads(text)) for text in said.out.splitlines() if text.startswith("{")], time.time())]
+        path = line_value(host.read(self.path(name)), LOG_LINE)
+        return [*found, logfiles.stream(path, wish)] if path else found
+
+    # The service that keeps log files at a size, where nodes write files
+
+    def prepare(self, wanted: Wanted) -> list[str]:
+        """Return what differs of the service for log files. Changes nothing."""
+        path = log_service_path(self.app)
+        text, present = wanted.texts.get(path), host.read(path)
+        if text is None:
+            return [] if present is None else [f"{path} is not wanted: nodes write to the journal"]
+        reasons = [] if present == text else [f"{path} {'is not there' if present is None else 'differs'}"]
+        shown = host.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload", os.path.basename(path)]).out
+        state = dict(line.partition("=")[::2] for line in shown.splitlines())
+        if state.get("ActiveState") not in ("active", "activating"):
+            reasons.append("the service that keeps log files at a size is not running")
+        if state.get("UnitFileState") != "enabled":
+            reasons.append("the service that keeps log files at a size is not started at boot")
+        if state.get("NeedDaemonReload") == "yes":
+            reasons.append(f"systemd has not read {path} as it is now")
+        return reasons
+
+    def install(self, wanted: Wanted) -> None:
+        """Make the service as it should be; killed at any point it can be started again."""
+        path = log_service_path(self.app)
+        unit, text = os.path.basename(path), wanted.texts.get(path)
+        if text is None:
+            systemctl("disable", "--now", "--", unit, check=False)
+            host.remove(path)
+            systemctl("daemon-reload")
+            return
+        self.check_log_directory(wanted.user)
+        host.write(path, text)
+        systemctl("daemon-reload")
+        systemctl("enable", "--", unit)
+        systemctl("restart", "--", unit)
+
+    def check_log_directory(self, user: str) -> None:
+        """Refuse a directory whose file system cannot cut files."""
+        directory = os.path.join(self.root, "log")
+        tried = host.run(log_program(self.root, "--check", directory), user=user, cwd="/", check=False)
+        if tried.rc:
+            raise WorkfleetError(f"log files in {directory} cannot be kept at a size: {tried.err.strip()[-300:]}; worker_log.to: file "
+                                 "needs a file system that can cut a file's beginning off (ext4, XFS, f2fs): mount one or use journal")
+
+
+def journal_line(entry: dict[str, Any]) -> logs.Line:
+    """Return a line of the journal; what systemd itself says of a unit has the level of its priority."""
+    said = entry.get("MESSAGE") or ""
+    text = said if isinstance(said, str) else bytes(said).decode(errors="replace")  # not UTF-8: a list of bytes
+    at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+    if entry.get("SYSLOG_IDENTIFIER") != "systemd":
+        return logs.Line(text, at)
+    priority = int(entry.get("PRIORITY", "6"))
+    return logs.Line(text, at, "error" if priority <= 3 else "warning" if priority == 4 else "info")
+
+
+def log_service_path(app: str) -> str:
+    """Return the unit file of the service for log files."""
+    return f"{UNITS}/workfleet.{app}.logs.service"
+
+
+def log_service_values(app: str, root: str, user: str, group: str, max_bytes: int, backups: int) -> dict[str, Any]:
+    """Return what the template of that service sees, as ``service``."""
+    directory = os.path.join(root, "log")
+    start = log_program(root, f"--max-bytes={max_bytes}", f"--backups={backups}", directory, app)
+    return {"app": app, "user": user, "user_group": group, "directory": directory, "start": start}
+
+
+def log_program(root: str, *words: str) -> list[str]:
+    """Return the command that keeps log files at a size; Debian's own Python is on each host."""
+    return ["/usr/bin/python3", "-I", os.path.join(root, "workfleet", "workfleet_logs.py"), *words]
 
 
 def systemctl(*words: str, check: bool = True) -> None:

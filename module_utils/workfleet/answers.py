@@ -1,0 +1,67 @@
+"""What the nodes of this host answer over the broker, each by its node's name or, where it has another, by its process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import engines
+from .engines.base import Report
+from .errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .managers.base import Name, Present
+    from .reconcile import GroupRequest, Reconciler
+
+
+class Answers(dict["Name", Report]):
+    """The nodes' answers; and which nodes were asked at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[Name] = set()
+
+    def reached(self, name: Name) -> bool:
+        """Whether a node was asked over a broker that works."""
+        return name in self.asked
+
+
+def ask(reconciler: Reconciler, nodes: Iterable[Present], timeout: float, problems: list[str]) -> Answers:
+    """Ask the live nodes of each engine over the broker; a broker that cannot be asked is a problem, not a failure."""
+    request = reconciler.request
+    told = Answers()
+    up = [node.name for node in nodes if node.is_up and node.name.group in reconciler.groups]
+    for engine in engines.ENGINES.values():
+        names = {node_name(reconciler, name): name for name in up if reconciler.groups[name.group].engine == engine.name}
+        if not (engine.speaks and request.broker_url and names):
+            continue
+        try:
+            answers = engine.inspect(request.broker_url, list(names), request.broker_options, timeout)
+            silent = [node for node, name in names.items() if node not in answers and not reconciler.groups[name.group].notifies]
+            if silent:
+                answers = {**answers, **engine.strangers(request.broker_url, silent, request.broker_options, timeout, request.result_url)}
+        except WorkfleetError as error:
+            problems.append(f"the broker cannot be asked: {error}")
+            continue
+        told.asked.update(names.values())
+        told.update({names[node]: answer for node, answer in answers.items() if node in names})
+    return told
+
+
+def node_name(reconciler: Reconciler, name: Name) -> str:
+    """Return a node's name on the broker."""
+    return reconciler.filled(reconciler.groups[name.group].node_name, name, "")
+
+
+def wrapper(node: Present, answer: Report | None) -> str | None:
+    """Say what is wrong where a node's main process is not its worker: it would take the stop signal, and keep it."""
+    if answer is None or answer.pid is None or node.pid is None or answer.pid == node.pid:
+        return None
+    return (f"wrapper: the worker is process {answer.pid}, but the unit's main process is {node.pid}, and a stop would kill its tasks or "
+            "leave it running alone: have the command `exec` the worker, or leave `command` out")
+
+
+def is_missed(group: GroupRequest, answer: Report | None) -> bool:
+    """Whether a node that only its answer can tell to be ready, for its command loads no runner, has not given it."""
+    return answer is None and not group.notifies and group.answers_while_busy and engines.named(group.engine).knows_strangers

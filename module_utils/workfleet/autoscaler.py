@@ -1,0 +1,170 @@
+"""The timer that evaluates policies from a control host: its files, its units, and whether it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import build, changes, host
+from .changes import Change, Rights
+from .errors import WorkfleetError
+from .steps import Step, text_diff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+UNITS = "/etc/systemd/system"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the host is to have. ``files`` are those of the account's own directories, ``path below root → text``, and may hold
+    secrets; ``public`` are others below the root; ``service`` and ``timer`` are the texts of the units."""
+
+    app: str
+    name: str
+    user: str
+    root: str
+    state: str
+    files: dict[str, str]
+    executable: list[str]
+    public: dict[str, str]
+    service: str
+    timer: str
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Request:
+        """Return the request in a decoded payload."""
+        return cls(**raw)
+
+    def units(self) -> dict[str, str]:
+        """Return the units' texts by path."""
+        return {os.path.join(UNITS, f"{self.name}.{kind}"): text for kind, text in (("service", self.service), ("timer", self.timer))}
+
+    def under(self, *parts: str) -> str:
+        """Return a path below the root."""
+        return os.path.join(self.root, *parts)
+
+
+#: Directories below the root that belong to the account alone. What is in the first two and not asked for is removed.
+CLEANED = ("inventory", "private")
+PRIVATE = (*CLEANED, "home")
+
+
+def plan(request: Request) -> list[Change]:
+    """Return all that is to be done, in order."""
+    check_owner(request)
+    return list(absent(request) if request.state == "absent" else present(request))
+
+
+def check_owner(request: Request) -> None:
+    """Refuse to change the units of another app, or somebody's own."""
+    for path in request.units():
+        text = host.read(path)
+        if text is not None and f"\nX-Workfleet-App={request.app}\n" not in text:
+            raise WorkfleetError(f"{path} is there and not of the app {request.app}: choose another autoscaler_name")
+
+
+def present(request: Request) -> Iterator[Change]:
+    """Yield what is missing of the timer."""
+    if shutil.which("ssh") is None:
+        yield Change(Step("write", "package openssh-client", "the hosts are reached by it"),
+                     lambda: build.install_package("openssh-client"))
+    own = Rights(0o700, request.user, request.user)
+    folders = {os.path.dirname(path) for path in request.files}
+    parents = {os.path.join(*folder.split("/")[:count + 1]) for folder in folders for count in range(folder.count("/") + 1)}
+    for folder in sorted({*PRIVATE, *parents}):
+        yield from changes.directory(request.under(folder), own)
+    for path, text in sorted(request.files.items()):
+        rights = Rights(0o700 if path in request.executable else 0o600, request.user, request.user)
+        yield from changes.file(request.under(path), text, rights, shown=hidden(request.under(path)))
+    yield from leftovers(request, request.files)
+    for path, text in sorted(request.public.items()):
+        yield from changes.file(request.under(path), text, Rights(0o644, "root", "root"))
+    yield from collection(request)
+    yield from service(request)
+
+
+def hidden(path: str) -> Callable[[str | None], dict[str, str]]:
+    """Return what makes the diff of a file that may hold secrets: it tells only that it changes."""
+
+    def shown(before: str | None) -> dict[str, str]:
+        return text_diff(path, None if before is None else "<content>\n", "<other content>\n")
+
+    return shown
+
+
+def leftovers(request: Request, wanted: Mapping[str, str]) -> Iterator[Change]:
+    """Yield the removal of files that are not asked for any more."""
+    keep = {request.under(path) for path in wanted}
+    for folder in CLEANED:
+        for above, _, names in os.walk(request.under(folder)):
+            for path in sorted(os.path.join(above, name) for name in names):
+                if path not in keep:
+                    yield Change(Step("remove", f"file {path}", "it is not asked for"), lambda path=path: host.remove(path))  # type: ignore[misc]
+
+
+def collection(request: Request) -> Iterator[Change]:
+    """Yield what lets Ansible find the toolkit under its name as a collection."""
+    link, target = request.under("collections", "ansible_collections", "workfleet", "core"), request.under("current", "src")
+    yield from changes.directory(os.path.dirname(link), Rights(0o755, "root", "root"))
+    if not os.path.islink(link) or os.readlink(link) != target:
+        yield Change(Step("write", f"link {link}", "missing"), lambda: host.link(target, link))
+
+
+def service(request: Request) -> Iterator[Change]:
+    """Yield what brings the units, and whether they run, in line."""
+    written = [change for path, text in request.units().items() for change in changes.file(path, text, Rights(0o644, "root", "root"))]
+    yield from written
+    timer = f"{request.name}.timer"
+    shown = state(timer)
+    if written or shown.get("NeedDaemonReload") == "yes":
+        yield Change(Step("reload", None, "files were written"), lambda: systemctl("daemon-reload"))
+    runs = request.state == "started"
+    if (shown.get("UnitFileState") == "enabled") != runs:
+        word = "enable" if runs else "disable"
+        yield Change(Step(word, timer, "it should start at boot" if runs else "it is declared stopped"), lambda: systemctl(word, timer))
+    is_up = shown.get("ActiveState") == "active"
+    if is_up != runs:
+        action = "start" if runs else "stop"
+        yield Change(Step(action, timer, "it is not running" if runs else "it is declared stopped"), lambda: systemctl(action, timer))
+    elif is_up and any(change.step.unit == f"file {path}" for change in written for path in request.units() if path.endswith(".timer")):
+        yield Change(Step("restart", timer, "it has changed"), lambda: systemctl("restart", timer))
+
+
+def absent(request: Request) -> Iterator[Change]:
+    """Yield what ends the timer and takes its secrets away; the toolkit's own files stay."""
+    timer = f"{request.name}.timer"
+    if any(os.path.exists(path) for path in request.units()):
+        shown = state(timer)
+        if shown.get("UnitFileState") == "enabled":
+            yield Change(Step("disable", timer, "it is declared absent"), lambda: systemctl("disable", timer))
+        if shown.get("ActiveState") == "active":
+            yield Change(Step("stop", timer, "it is declared absent"), lambda: systemctl("stop", timer))
+        for path in request.units():
+            if os.path.exists(path):
+                yield Change(Step("remove", f"file {path}", "it is declared absent"), lambda path=path: end(path))  # type: ignore[misc]
+        yield Change(Step("reload", None, "files were removed"), lambda: systemctl("daemon-reload"))
+    yield from leftovers(request, {})
+
+
+def end(path: str) -> None:
+    """Remove a unit; an evaluation that happens to run ends first."""
+    systemctl("stop", os.path.basename(path))
+    host.remove(path)
+
+
+def state(unit: str) -> dict[str, str]:
+    """Return what systemd says of a unit; nothing where there is no systemd, which the first change would tell."""
+    with contextlib.suppress(WorkfleetError):
+        told = host.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload", unit]).out
+        return dict(line.partition("=")[::2] for line in told.splitlines())
+    return {}
+
+
+def systemctl(*words: str) -> None:
+    """Have systemd do something; an evaluation that runs is waited for when it is stopped."""
+    host.run(["systemctl", *words], timeout=120)

@@ -1,0 +1,389 @@
+"""Nodes that take no new tasks and stay up: told so, watched until they are proved idle, told to take tasks again.
+
+A node is told by its mark (``Manager.mark_path``), which its runner heeds, and which holds for whatever process runs
+under that name until it is taken away. A Celery node without our plug-in is told over the broker too.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import engines, host
+from .errors import WorkfleetError
+from .managers.base import Record, read_record
+from .reconcile import Lock
+from .steps import Step, report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .managers.base import Name, Present
+    from .reconcile import GroupRequest, Reconciler
+
+POLL_SECONDS = 0.1
+ASK_SECONDS = 1.0
+#: A busy node of a pool that cannot be asked while it works is silent; one that is idle has heeded its mark by then.
+SILENT_SECONDS = 1.0
+DRAIN, RESUME = "it is told to take no new tasks", "it is told to take tasks again"
+SHOWN_NODES, SHOWN_TASKS = 8, 3
+
+
+@dataclass
+class Order:
+    """What is asked for. ``patience`` is how many seconds each group may take; ``since`` and ``known`` go from call to call."""
+
+    resume: bool = False
+    wait: bool = True
+    patience: Mapping[str, float] = field(default_factory=dict)
+    since: float | None = None
+    known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass
+class Watched:
+    """A node that drains, as far as it is known. ``tasks`` are those that it held when it was last looked at.
+
+    ``before`` (running at first), ``held`` (all that it had at first) and what follows are None until it has told.
+    """
+
+    since: float
+    pid: int | None = None
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    before: int | None = None
+    held: int | None = None
+    returned: int = 0
+    lost: int = 0
+    again: int = 0
+    idle: float | None = None
+    is_silent: bool = False
+    has_died: bool = False
+    state: str = "asked"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self.state in ("idle", "down")
+
+    def die(self) -> None:
+        """Account for what the process held when it was last seen: the broker keeps what is not acknowledged."""
+        for task in self.tasks:
+            begun = task["since"] is not None
+            self.lost += task["acked"]
+            self.returned += not task["acked"]
+            self.again += begun and not task["acked"]
+        self.held = None if self.held is None else self.held - len(self.tasks)
+        self.tasks, self.has_died, self.pid = [], True, None
+
+    def told(self, tasks: Sequence[Mapping[str, Any]], holds: Mapping[str, Any]) -> None:
+        """Take what it tells. What a process says that took the place of a dead one is no news."""
+        self.tasks = [dict(task) for task in tasks]
+        if not self.has_died:
+            if self.held is None:
+                self.before = holds.get("before", sum(task["since"] is not None for task in tasks))
+                self.held = holds.get("held", len(tasks))
+            self.returned = holds.get("returned", 0)
+        self.state = "draining"
+
+    def ledger(self, node: str) -> dict[str, Any]:
+        """Return the node's line. A node that could not tell what it ran has null there."""
+        finished = None if self.held is None else max(0, self.held - len(self.tasks))
+        hidden = self.is_silent or self.held is None
+        end = self.idle or time.time()
+        return {"node": node, "running_before": None if hidden else self.before, "finished": None if hidden else finished,
+                "returned": self.returned, "lost": self.lost, "duplicates": self.again, "seconds": round(max(0.0, end - self.since), 2),
+                "state": "died" if self.has_died else self.state}
+
+
+class Drain:
+    """One call on one host."""
+
+    def __init__(self, reconciler: Reconciler, order: Order, *, check: bool) -> None:
+        self.reconciler, self.request, self.manager = reconciler, reconciler.request, reconciler.manager
+        self.order, self.check = order, check
+        self.since = order.since or time.time()
+        self.deadline = time.monotonic() + self.request.deadline_seconds
+        self.notes: list[str] = []
+        self.proofs: dict[Name, str] = {}
+        self.watched: dict[Name, Watched] = {}
+
+    def call(self) -> dict[str, Any]:
+        """Tell the nodes, look at them until all is as asked or the deadline is near; return the module's result."""
+        nodes = self.nodes()
+        steps = self.resume(nodes) if self.order.resume else self.quiesce(nodes)
+        if self.check:
+            return self.result(steps, more=False)
+        watch = self.consuming if self.order.resume else self.idle
+        is_done = not self.order.wait or watch(nodes)
+        return self.result(steps, more=not is_done and not self.is_over())
+
+    def nodes(self) -> list[Present]:
+        """Return the nodes that can be told. Raises, before any is, where one of them cannot."""
+        found, refused = [], []
+        for node in self.manager.present():
+            group = self.reconciler.groups.get(node.name.group)
+            if group is None or (self.request.only is not None and group.name not in self.request.only):
+                continue
+            if not engines.named(group.engine).speaks:
+                self.notes.append(f"{node.name.group} {node.name.slot}: engine {group.engine} takes no tasks; it is left alone")
+            elif node.activity in ("running", "starting", "failed"):
+                found.append(node)
+                refused += self.refusals(node, group)
+            elif node.activity == "stopping":
+                self.notes.append(f"{node.name.group} {node.name.slot}: it stops already, when its tasks are done")
+        if refused:
+            raise WorkfleetError("no node was told: " + "; ".join(dict.fromkeys(refused)))
+        return found
+
+    def refusals(self, node: Present, group: GroupRequest) -> list[str]:
+        """Say why a node cannot be told."""
+        engine = engines.named(group.engine)
+        if not group.notifies and not engine.quiesces_commands:
+            return [f"group {group.name}: a worker of engine {engine.name} that a command of your own starts can only be stopped "
+                    "(stop.yml); name the others in -e worker_only"]
+        if not group.notifies and not self.request.broker_url:
+            return [f"group {group.name}: a worker that a command of your own starts is told over the broker; set app_broker_url"]
+        if group.notifies and node.is_up and node.record is not None and node.record.mark is None:
+            return [f"{node.name.group} {node.name.slot} was started by an older release of the toolkit and cannot be told; "
+                    "restart.yml replaces it"]
+        return []
+
+    # -- telling --------------------------------------------------------------------------------------------------------
+
+    def quiesce(self, nodes: Iterable[Present]) -> list[Step]:
+        """Mark the nodes that are not; return the steps."""
+        fresh = [node for node in nodes if host.read(self.manager.mark_path(node.name)) is None or self.forgot(node)]
+        if fresh and not self.check:
+            with Lock(self.request):
+                for names, engine in self.commands(node for node in fresh if node.is_up):
+                    self.quiesce_commands(names, engine)
+                for node in fresh:
+                    if host.read(self.manager.mark_path(node.name)) is None:
+                        self.mark(node.name, [])
+        return [self.step("drain", node.name, DRAIN) for node in fresh]
+
+    def forgot(self, node: Present) -> bool:
+        """Whether a marked node that heeds no mark was started again since it was told, or the telling was cut short."""
+        quiet = node.record is not None and node.record.quiesced is not None
+        return node.is_up and not quiet and not self.reconciler.groups[node.name.group].notifies
+
+    def quiesce_commands(self, names: Mapping[str, Name], engine: engines.Engine) -> None:
+        """Tell nodes that heed no mark. It is written first: were we killed then, it says what they are to consume again."""
+        where = (self.request.broker_options, ASK_SECONDS)
+        queues = {node: list(found.queues) for node, found in engine.held(self.request.broker_url, list(names), *where).items()}
+        silent = sorted(set(names) - set(queues))
+        if silent:
+            raise WorkfleetError(f"{', '.join(silent)} did not answer within {ASK_SECONDS:g} s. No worker that a command of your own "
+                                 "starts was told: is this its name on the broker (-n)? A solo pool that is busy cannot be told")
+        for node, name in names.items():
+            self.mark(name, [*{**dict.fromkeys(self.read_mark(name).get("queues", [])), **dict.fromkeys(queues[node])}])
+        engine.quiesce(self.request.broker_url, queues, *where)
+        for name in names.values():
+            self.note(name, time.time())
+
+    def resume(self, nodes: Iterable[Present]) -> list[Step]:
+        """Take the marks away; return the steps."""
+        marked = [node for node in nodes if host.read(self.manager.mark_path(node.name)) is not None]
+        if marked and not self.check:
+            with Lock(self.request):
+                for names, engine in self.commands(node for node in marked if node.is_up):
+                    queues = {node: list(self.read_mark(name).get("queues", [])) for node, name in names.items()}
+                    engine.resume(self.request.broker_url, queues, self.request.broker_options, ASK_SECONDS)
+                    for name in names.values():
+                        self.note(name, None)
+                for node in marked:
+                    host.remove(self.manager.mark_path(node.name))
+        return [self.step("live", node.name, RESUME) for node in marked]
+
+    def commands(self, nodes: Iterable[Present]) -> list[tuple[dict[str, Name], engines.Engine]]:
+        """Return the nodes that heed no mark by their names on the broker, with their engine."""
+        found: dict[str, dict[str, Name]] = defaultdict(dict)
+        for node in nodes:
+            group = self.reconciler.groups[node.name.group]
+            if not group.notifies:
+                found[group.engine][self.broker_name(node.name)] = node.name
+        return [(names, engines.named(engine)) for engine, names in sorted(found.items())]
+
+    def mark(self, name: Name, queues: Sequence[str]) -> None:
+        """Write a node's mark."""
+        host.write(self.manager.mark_path(name), json.dumps({"since": time.time(), "queues": list(queues)}) + "\n")
+
+    def read_mark(self, name: Name) -> dict[str, Any]:
+        """Return what stands in a mark; a person may have made an empty one."""
+        try:
+            return dict(json.loads(host.read(self.manager.mark_path(name)) or "{}"))
+        except ValueError:
+            return {}
+
+    def note(self, name: Name, since: float | None) -> None:
+        """Put into the run record of a node that tells nothing itself since when it takes no new tasks."""
+        path = self.manager.record_path(name)
+        data = {**json.loads(host.read(path) or "{}"), "quiesced": since}
+        text = json.dumps({key: value for key, value in data.items() if value is not None})
+        host.write(path, text, owner=self.request.user, group=self.request.group)
+
+    # -- watching -------------------------------------------------------------------------------------------------------
+
+    def idle(self, nodes: Sequence[Present]) -> bool:
+        """Wait until every marked node is proved idle, or is down; return False at the deadline."""
+        for node in nodes:
+            since = float(self.read_mark(node.name).get("since", self.since))
+            known = self.order.known.get(str(node.name))
+            self.watched[node.name] = Watched(**known) if known else Watched(since)
+        while True:
+            for name, watched in self.watched.items():
+                self.look(name, watched)
+            self.prove()
+            if all(watched.is_done for watched in self.watched.values()):
+                return True
+            if time.monotonic() > self.deadline or self.is_over():
+                return False
+            time.sleep(POLL_SECONDS)
+
+    def look(self, name: Name, watched: Watched) -> None:
+        """See what a node holds now."""
+        pid, record = self.record(name)
+        if watched.pid not in (None, pid):
+            watched.die()
+        if pid is None:
+            watched.state, watched.idle = "down", watched.idle or time.time()
+            return
+        watched.pid = pid
+        if watched.state == "idle":
+            return  # it was proved, and it has its mark
+        watched.state = "asked"
+        if record is None or record.quiesced is None:
+            group = self.reconciler.groups[name.group]
+            watched.is_silent |= not group.answers_while_busy and time.time() - watched.since > SILENT_SECONDS
+        elif record.holds is not None:
+            watched.told(record.holds["tasks"], record.holds)
+            watched.idle = record.holds.get("idle")
+
+    def record(self, name: Name) -> tuple[int | None, Record | None]:
+        """Return the live process of a node and its record, by the record alone: this is asked ten times a second."""
+        try:
+            pid = json.loads(host.read(self.manager.record_path(name)) or "{}").get("pid")
+        except (ValueError, AttributeError):
+            pid = None
+        record = read_record(self.manager.record_path(name), pid) if pid else None
+        return (None, None) if record is None else (pid, record)
+
+    def prove(self) -> None:
+        """Ask the engine about nodes that say that they are idle, and about those that say nothing themselves."""
+        self.proofs = {}
+        asked: dict[str, dict[str, Name]] = defaultdict(dict)
+        for name, watched in self.watched.items():
+            group = self.reconciler.groups[name.group]
+            says_idle = watched.state == "draining" and not watched.tasks
+            if watched.state != "down" and (says_idle or not group.notifies):
+                if engines.named(group.engine).tells_held and self.request.broker_url:
+                    asked[group.engine][self.broker_name(name)] = name
+                elif says_idle:
+                    watched.state = "idle"
+        for engine, names in asked.items():
+            try:
+                told = engines.named(engine).held(self.request.broker_url, list(names), self.request.broker_options, ASK_SECONDS)
+            except WorkfleetError as error:
+                self.proofs.update(dict.fromkeys(names.values(), f"not proved idle, for the broker cannot be asked: {error}"))
+                continue
+            for node, name in names.items():
+                self.judge(name, told.get(node))
+
+    def judge(self, name: Name, held: engines.Held | None) -> None:
+        """Take the engine's word on a node."""
+        watched = self.watched[name]
+        if held is None:
+            self.proofs[name] = "not proved idle: it does not answer over the broker"
+            return
+        if not self.reconciler.groups[name.group].notifies:
+            watched.told(held.tasks, {})
+            watched.idle = None if held.tasks else watched.idle or time.time()
+        if held.queues:
+            self.proofs[name] = f"it consumes {', '.join(held.queues)} again, though it was told not to"
+        elif held.tasks:
+            self.proofs[name] = f"it holds {len(held.tasks)} tasks by the broker's word"
+        else:
+            watched.state = "idle"
+
+    def consuming(self, nodes: Sequence[Present]) -> bool:
+        """Wait until every node proves that it takes tasks again; return False at the deadline."""
+        while True:
+            left = [node.name for node in nodes if node.is_up and not self.is_consuming(node.name)]
+            left += self.unproved([node.name for node in nodes if node.is_up and node.name not in left])
+            self.proofs = dict.fromkeys(left, "does not take tasks yet")
+            if not left:
+                return True
+            if time.monotonic() > self.deadline or self.is_over():
+                return False
+            time.sleep(POLL_SECONDS)
+
+    def is_consuming(self, name: Name) -> bool:
+        """Whether a node's record says so, or there is no process that could."""
+        pid, record = self.record(name)
+        return pid is None or record is None or record.quiesced is None
+
+    def unproved(self, names: Iterable[Name]) -> list[Name]:
+        """Return the nodes that do not say over the broker that they consume, where they can say it."""
+        found = []
+        asked: dict[str, dict[str, Name]] = defaultdict(dict)
+        for name in names:
+            group = self.reconciler.groups[name.group]
+            if self.request.broker_url and group.answers_while_busy:
+                asked[group.engine][self.broker_name(name)] = name
+        for engine, nodes in asked.items():
+            told = engines.named(engine).inspect(self.request.broker_url, list(nodes), self.request.broker_options, ASK_SECONDS)
+            for node, name in nodes.items():
+                if node not in told or not told[node].queues:
+                    found.append(name)
+        return found
+
+    # -- telling people -------------------------------------------------------------------------------------------------
+
+    def is_over(self) -> bool:
+        """Whether all that is not done has had its time."""
+        left = [name for name, watched in self.watched.items() if not watched.is_done] or list(self.proofs)
+        waited = time.time() - self.since
+        return bool(left) and all(waited > self.order.patience.get(name.group, 0) for name in left)
+
+    def result(self, steps: Sequence[Step], *, more: bool) -> dict[str, Any]:
+        """Return the module's result."""
+        progress = [] if self.check or not self.order.wait else self.progress()
+        return {
+            "changed": bool(steps), "steps": report(steps, None), "more": more, "notes": self.notes, "since": self.since,
+            "progress": progress, "unfinished": [] if more else progress,
+            "ledger": [watched.ledger(self.broker_name(name)) for name, watched in sorted(self.watched.items())],
+            "known": {str(name): asdict(watched) for name, watched in self.watched.items()},
+        }
+
+    def progress(self) -> list[str]:
+        """Say of each node that is not done what it still does, and for how long."""
+        if self.order.resume:
+            return [f"{name.group} {name.slot}: {why}" for name, why in sorted(self.proofs.items())]
+        left = [(name, watched) for name, watched in sorted(self.watched.items()) if not watched.is_done]
+        return [f"{name.group} {name.slot}: {self.proofs.get(name) or doing(watched)}" for name, watched in left]
+
+    def step(self, action: str, name: Name, reason: str) -> Step:
+        """Return a step about a node."""
+        return Step(action, str(name), reason, name.group, name.slot, name.incarnation)
+
+    def broker_name(self, name: Name) -> str:
+        """Return a node's name on the broker."""
+        return self.reconciler.filled(self.reconciler.groups[name.group].node_name, name, "")
+
+
+def doing(watched: Watched) -> str:
+    """Say what a node still does."""
+    if watched.state == "asked":
+        return "busy or silent: this pool does not answer while it runs a task" if watched.is_silent else "has not heeded its mark yet"
+    now = time.time()
+    begun = sorted((task for task in watched.tasks if task["since"] is not None), key=lambda task: float(task["since"]))
+    words = [f"{task['task'] or 'a task'} for {now - task['since']:.0f} s" for task in begun[:SHOWN_TASKS]]
+    if len(begun) > SHOWN_TASKS:
+        words.append(f"{len(begun) - SHOWN_TASKS} more running")
+    waiting = len(watched.tasks) - len(begun)
+    if waiting:
+        words.append(f"{waiting} taken and not begun")
+    return ", ".join(words) or "nothing any more; being proved"

@@ -1,0 +1,31 @@
+"""The names of the functions that wait in arq's queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import resp
+from .arq_probe import IN_PROGRESS, JOB
+from .backlog import MOST, PAGE, Backlog, pickled_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def read(url: str, queues: Sequence[str]) -> dict[str, Backlog]:
+    """Return what waits in each queue, jobs whose time has not come too. Those that run stay in the queue, and do not count."""
+    with resp.connect(url) as client:
+        return {queue: read_queue(client, queue) for queue in queues}
+
+
+def read_queue(client: resp.Client, queue: str) -> Backlog:
+    """Count one queue, the next jobs first. A job whose data has expired is no task for anybody."""
+    backlog = Backlog()
+    for start in range(0, MOST, PAGE):
+        jobs = client.call("ZRANGE", queue, str(start), str(start + PAGE - 1))
+        looks = client.pipeline([words for job in jobs for words in (("EXISTS", IN_PROGRESS.encode() + job), ("GET", JOB.encode() + job))])
+        backlog.take(pickled_text(data, "f") for runs, data in zip(looks[::2], looks[1::2]) if data is not None and not runs)
+        if len(jobs) < PAGE:
+            return backlog
+    backlog.is_cut = client.call("ZCARD", queue) > MOST
+    return backlog

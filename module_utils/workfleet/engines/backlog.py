@@ -1,0 +1,62 @@
+"""What waits in queues, by the names of the tasks; read in bounded amounts and never unpickled."""
+
+from __future__ import annotations
+
+import pickletools
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Messages read of one list, set or stream; what lies behind them is said to be there, and not looked at.
+MOST = 2000
+#: Read in one go: messages can be large, and replies are held whole.
+PAGE = 200
+#: A message that is larger is counted as unreadable.
+LARGEST = 4 * 1024 * 1024
+_TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "SHORT_BINSTRING", "BINSTRING")
+_BESIDE = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
+
+
+@dataclass
+class Backlog:
+    """One queue: how many tasks of each name wait, how many could not be read, and whether there are more than were read."""
+
+    names: Counter[str] = field(default_factory=Counter)
+    unreadable: int = 0
+    is_cut: bool = False
+
+    def add(self, name: str | None) -> None:
+        """Count one message."""
+        if name is None:
+            self.unreadable += 1
+        else:
+            self.names[name] += 1
+
+    def take(self, names: Iterable[str | None]) -> None:
+        """Count messages."""
+        for name in names:
+            self.add(name)
+
+
+def pickled_text(data: bytes | None, key: str) -> str | None:
+    """Return the text that stands behind the first text ``key`` in a pickle; ``None`` where there is no such thing.
+
+    The pickle's instructions are read, none is carried out: whoever can write to the broker decides what they do.
+    """
+    if data is None or len(data) > LARGEST:
+        return None
+    is_next = False
+    try:
+        for instruction, argument, _ in pickletools.genops(data):
+            if instruction.name in _BESIDE:
+                continue
+            is_text = instruction.name in _TEXTS
+            if is_next:
+                return str(argument) if is_text else None
+            is_next = is_text and argument == key
+    except Exception:
+        return None
+    return None

@@ -1,0 +1,142 @@
+"""Celery's queues emptied and filled: each list of a priority is a place, its oldest message at the right end.
+
+A whole list is taken by renaming it, so a worker gets a message or the dump does, and it takes no time. Of a part of a
+queue the others come back when the dump is safe, behind nothing that was sent later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import resp
+from ..errors import WorkfleetError
+from .celery_queues import task_of
+from .celery_wire import Wire
+from .stash import DONE, MOST_BYTES, MOST_RECORDS, Stash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# Both in one step with what is noted in the hash KEYS[1]. KEYS[2…]: pairs of lists.
+_TAKE = """
+for i = 2, #KEYS, 2 do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= 'none' and kind ~= 'list' then return KEYS[i] end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+for i = 2, #KEYS, 2 do
+  if redis.call('EXISTS', KEYS[i]) == 1 then redis.call('RENAME', KEYS[i], KEYS[i + 1]) end
+end
+return ''
+"""
+# Puts older messages to the right of what is there; the shorter of two lists is moved, one by one.
+_JOIN = """
+for i = 3, #KEYS, 2 do
+  local older, queue = KEYS[i], KEYS[i + 1]
+  if redis.call('EXISTS', older) == 1 then
+    if redis.call('EXISTS', queue) == 0 then
+      redis.call('RENAME', older, queue)
+    elseif redis.call('LLEN', older) <= redis.call('LLEN', queue) then
+      while redis.call('LMOVE', older, queue, 'LEFT', 'RIGHT') do end
+    else
+      while redis.call('LMOVE', queue, older, 'RIGHT', 'LEFT') do end
+      redis.call('RENAME', older, queue)
+    end
+  end
+end
+if ARGV[1] ~= '' then redis.call('HDEL', KEYS[1], ARGV[1]) end
+if ARGV[2] ~= '' then redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]) end
+for i = 4, #ARGV do redis.call('UNLINK', ARGV[i]) end
+"""
+
+
+class CeleryStash(Stash):
+    """A Celery queue; a dead-letter queue is one too."""
+
+    engine = "celery"
+
+    @property
+    def wire(self) -> Wire:
+        """Where things stand in Redis."""
+        return Wire.parse(self.options)
+
+    @property
+    def lists(self) -> dict[str, str]:
+        """The lists of the chosen priorities, by place."""
+        found = {str(step): key for step, key in zip(self.wire.priority_steps, self.wire.lists(self.choice.queue))}
+        return found if self.choice.priority is None else {str(self.choice.priority): found[str(self.choice.priority)]}
+
+    def check(self) -> None:
+        """Celery's messages have no time of their own, and its lists only some priorities."""
+        steps = self.wire.priority_steps
+        if self.choice.priority is not None and self.choice.priority not in steps:
+            raise WorkfleetError(f"priority = {self.choice.priority}: there are lists for {', '.join(map(str, steps))}; "
+                                 "what is between two of them waits in the lower one")
+        if self.choice.older_than is not None:
+            raise WorkfleetError("older_than: Celery's messages do not say when they were sent; use priority or task_name, or leave it out")
+
+    def take(self) -> None:
+        """Rename the lists."""
+        pairs = [key for place, queue in self.lists.items() for key in (queue, self.own(place))]
+        _, purges, identity, said = self.note("taken")
+        wrong = self.script(_TAKE, [str(purges), *pairs], identity, said)
+        if wrong:
+            raise WorkfleetError(f"queue {self.choice.queue}: the key {resp.text(wrong)!r} in Redis is no queue of Celery's (a list); "
+                                 "nothing was touched")
+
+    def taken(self) -> Iterator[tuple[str, list[bytes]]]:
+        """Read from the right."""
+        for place in self.lists:
+            for block in self._read(place):
+                yield place, [message for message in block if not self._is_part or self._is_meant(message)]
+
+    def _read(self, place: str) -> Iterator[list[bytes]]:
+        done, step = 0, MOST_RECORDS // 10
+        while True:
+            block = self.client.call("LRANGE", self.own(place), -done - step, -done - 1, timeout=60.0)
+            if not block:
+                return
+            yield block[::-1]
+            done += len(block)
+            step = max(1, min(MOST_RECORDS, MOST_BYTES * len(block) // (sum(map(len, block)) + 1)))
+
+    def _is_meant(self, message: bytes) -> bool:
+        name, identity = task_of(message)
+        return self.choice.task_name in (None, name) and (not self.choice.ids or identity in self.choice.ids)
+
+    @property
+    def _is_part(self) -> bool:
+        return self.choice.task_name is not None or bool(self.choice.ids)
+
+    def drop(self) -> None:
+        """Delete what was taken; where that was more than was meant, the rest comes back."""
+        rest = []
+        if self._is_part:
+            for place, queue in self.lists.items():
+                kept = self.own(f"{place}:kept")
+                self.client.call("UNLINK", kept)
+                for block in self._read(place):
+                    others = [message for message in block if not self._is_meant(message)]
+                    if others:
+                        self.client.call("LPUSH", kept, *others, timeout=60.0)
+                rest += [kept, queue]
+        self._join(rest, forget=self.id, mark="", unlink=[self.own(place) for place in self.lists])
+
+    def put_back(self) -> None:
+        """Join what was taken to what has come since."""
+        pairs = [key for place, queue in self.lists.items() for key in (self.own(place), queue)]
+        self._join(pairs, forget=self.id, mark=self.id, unlink=[self.own(f"{place}:kept") for place in self.lists])
+
+    def _join(self, pairs: Sequence[str], forget: str, mark: str, unlink: Sequence[str] = ()) -> None:
+        self.script(_JOIN, [self.key("purges"), self.key("restored"), *pairs], forget, mark, DONE, *unlink)
+
+    def add(self, place: str, records: Sequence[bytes], note: Sequence[resp.Argument]) -> None:
+        """Gather them beside the queue, or workers would begin with the wrong end."""
+        self.together(("LPUSH", self._staged(place), *records), note)
+
+    def _staged(self, place: str) -> str:
+        return self.key(f"restore:{self.id}:{place}")
+
+    def added(self, note: Sequence[resp.Argument]) -> None:
+        """Join what was gathered to the queue."""
+        self._join([key for place, queue in self.lists.items() for key in (self._staged(place), queue)], forget="", mark=self.id)

@@ -1,0 +1,208 @@
+"""Chicory's queues emptied and filled: messages that no worker was given, delayed tasks; and dead letters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import resp
+from ..dump import fields, unfields
+from ..errors import WorkfleetError
+from . import queues
+from .chicory_wire import DEAD, DELAYED, STREAM, consumer_group
+from .stash import DONE, MOST_BYTES, MOST_RECORDS, Stash, chunks, named, refuse_priority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+WAITING, LATER, LETTERS = "waiting", "delayed", "dead"
+_PAGE = 500
+
+# ARGV: the group, then the messages. One that a worker has been given meanwhile stays.
+_TAKE = """
+local function place(id)
+  local ms, seq = string.match(id, '(%d+)-(%d+)')
+  return tonumber(ms), tonumber(seq)
+end
+local last = '0-0'
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = {}
+  for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
+  if group['name'] == ARGV[1] then last = group['last-delivered-id'] end
+end
+local ms, seq = place(last)
+for i = 2, #ARGV do
+  local a, b = place(ARGV[i])
+  if a > ms or (a == ms and b > seq) then
+    local found = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])
+    if found[1] then
+      redis.call('XADD', KEYS[2], ARGV[i], unpack(found[1][2]))
+      redis.call('XDEL', KEYS[1], ARGV[i])
+    end
+  end
+end
+"""
+# Where nothing is left ahead of the workers they are told so, or the server would count what was taken as waiting.
+_SETTLE = """
+local stream = {}
+local flat = redis.call('XINFO', 'STREAM', KEYS[1])
+for i = 1, #flat, 2 do stream[flat[i]] = flat[i + 1] end
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = {}
+  for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
+  if group['name'] == ARGV[1] and #redis.call('XRANGE', KEYS[1], '(' .. group['last-delivered-id'], '+', 'COUNT', 1) == 0 then
+    if stream['entries-added'] then
+      redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], stream['last-generated-id'], 'ENTRIESREAD', stream['entries-added'])
+    else
+      redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], stream['last-generated-id'])
+    end
+  end
+end
+"""
+_TAKE_LATER = """
+for _, data in ipairs(ARGV) do
+  local due = redis.call('ZSCORE', KEYS[1], data)
+  if due then
+    redis.call('ZREM', KEYS[1], data)
+    redis.call('ZADD', KEYS[2], due, data)
+  end
+end
+"""
+_TAKE_LETTERS = """
+for _, id in ipairs(ARGV) do
+  local found = redis.call('XRANGE', KEYS[1], id, id)
+  if found[1] then
+    redis.call('XADD', KEYS[2], id, unpack(found[1][2]))
+    redis.call('XDEL', KEYS[1], id)
+  end
+end
+"""
+_PUT_BACK = """
+local some = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 500)
+for _, entry in ipairs(some) do
+  redis.call('XADD', KEYS[2], '*', unpack(entry[2]))
+  redis.call('XDEL', KEYS[1], entry[1])
+end
+return #some
+"""
+_PUT_BACK_LATER = """
+local some = redis.call('ZRANGE', KEYS[1], 0, 499, 'WITHSCORES')
+for i = 1, #some, 2 do
+  redis.call('ZADD', KEYS[2], some[i + 1], some[i])
+  redis.call('ZREM', KEYS[1], some[i])
+end
+return #some
+"""
+
+
+class ChicoryStash(Stash):
+    """A Chicory queue, or its dead letters."""
+
+    engine = "chicory"
+
+    @property
+    def group(self) -> str:
+        """The workers of the queue."""
+        return consumer_group(self.options)
+
+    def source(self, place: str) -> str:
+        """Where a place's tasks are while they wait."""
+        return {WAITING: STREAM, LATER: DELAYED, LETTERS: DEAD}[place] + self.choice.queue
+
+    def check(self) -> None:
+        """There are no priorities; keys of another kind are left alone."""
+        refuse_priority(self.choice, "chicory")
+        for place, kind in ((WAITING, b"stream"), (LATER, b"zset"), (LETTERS, b"stream")):
+            found = self.client.call("TYPE", self.source(place))
+            if found not in (kind, b"none"):
+                raise WorkfleetError(f"queue {self.choice.queue}: the key {self.source(place)} in Redis is not of Chicory's kind; "
+                                     "nothing was touched")
+
+    def take(self) -> None:
+        """Move messages page by page, those that no worker has been given."""
+        self.client.call(*self.note("taken"))
+        if self.choice.dead:
+            self._take_letters()
+            return
+        if self.client.call("EXISTS", self.source(WAITING)):
+            self._take_waiting()
+            self.script(_SETTLE, [self.source(WAITING)], self.group)
+        if self.choice.older_than is None:  # a delayed task tells when it is due, not when it was sent
+            self._take_later()
+
+    def _take_waiting(self) -> None:
+        last, now = self._delivered(), queues.seconds(self.client.call("TIME"))
+        while page := self.client.call("XRANGE", self.source(WAITING), f"({last}", "+", "COUNT", _PAGE, timeout=60.0):
+            last = resp.text(page[-1][0])
+            meant = [tag for tag, told in page if self._is_meant(told) and self._is_old(tag, now)]
+            if meant:
+                self.script(_TAKE, [self.source(WAITING), self.own(WAITING)], self.group, *meant)
+
+    def _delivered(self) -> str:
+        for flat in self.client.call("XINFO", "GROUPS", self.source(WAITING)):
+            told = {resp.text(name): value for name, value in zip(flat[::2], flat[1::2])}
+            if resp.text(told["name"]) == self.group:
+                return resp.text(told["last-delivered-id"])
+        return "0-0"
+
+    def _is_meant(self, told: Sequence[bytes]) -> bool:
+        return self.choice.task_name is None or named(dict(zip(told[::2], told[1::2])).get(b"data", b""), "name") == self.choice.task_name
+
+    def _is_old(self, tag: bytes, now: float) -> bool:
+        return self.choice.older_than is None or now - int(tag.partition(b"-")[0]) / 1000 >= self.choice.older_than
+
+    def _take_later(self) -> None:
+        offset = 0
+        while page := self.client.call("ZRANGE", self.source(LATER), offset, offset + _PAGE - 1, timeout=60.0):
+            meant = [data for data in page if self.choice.task_name is None or named(data, "name") == self.choice.task_name]
+            if meant:
+                self.script(_TAKE_LATER, [self.source(LATER), self.own(LATER)], *meant)
+            offset += len(page) - len(meant)
+
+    def _take_letters(self) -> None:
+        for start in range(0, len(self.choice.ids), _PAGE):
+            self.script(_TAKE_LETTERS, [self.source(LETTERS), self.own(LETTERS)], *sorted(self.choice.ids[start:start + _PAGE], key=_order))
+
+    def taken(self) -> Iterator[tuple[str, list[bytes]]]:
+        """Read each place from its oldest."""
+        for place in (LETTERS,) if self.choice.dead else (WAITING, LATER):
+            records = self._delayed() if place == LATER else self._entries(place)
+            yield from ((place, block) for block in chunks(records))
+
+    def _entries(self, place: str) -> Iterator[bytes]:
+        last, step = "-", MOST_RECORDS // 10
+        while page := self.client.call("XRANGE", self.own(place), last, "+", "COUNT", step, timeout=60.0):
+            last, size = f"({resp.text(page[-1][0])}", 1
+            for tag, told in page:
+                size += sum(map(len, told))
+                yield fields(tag, *told)
+            step = max(1, min(MOST_RECORDS, MOST_BYTES * len(page) // size))
+
+    def _delayed(self) -> Iterator[bytes]:
+        offset = 0
+        while page := self.client.call("ZRANGE", self.own(LATER), offset, offset + 99, "WITHSCORES", timeout=60.0):
+            yield from (fields(due, data) for data, due in zip(page[::2], page[1::2]))
+            offset += 100
+
+    def drop(self) -> None:
+        """Delete what was taken."""
+        self.together(("UNLINK", *map(self.own, (WAITING, LATER, LETTERS))), self.forget)
+
+    def put_back(self) -> None:
+        """Return the messages; they get new numbers, behind those that came since."""
+        for place, text in ((WAITING, _PUT_BACK), (LETTERS, _PUT_BACK), (LATER, _PUT_BACK_LATER)):
+            while self.script(text, [self.own(place), self.source(place)]):
+                pass
+        self.together(("UNLINK", *map(self.own, (WAITING, LATER, LETTERS))), self.progress(DONE), self.forget)
+
+    def add(self, place: str, records: Sequence[bytes], note: Sequence[resp.Argument]) -> None:
+        """Messages get new numbers, in their order."""
+        told = [unfields(record) for record in records]
+        commands: list[Sequence[resp.Argument]] = [("XADD", self.source(place), "*", *content) for _, *content in told]
+        if place == LATER:
+            commands = [("ZADD", self.source(LATER), due, data) for due, data in told]
+        self.together(*commands, note)
+
+
+def _order(tag: str) -> tuple[int, int]:
+    milliseconds, _, number = tag.partition("-")
+    return int(milliseconds), int(number or 0)

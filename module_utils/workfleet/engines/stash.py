@@ -1,0 +1,169 @@
+"""How tasks are taken out of a queue and put into one, whatever the engine.
+
+Purging: what is to go is moved to keys of our own, where no worker finds it; is read from there into a dump; and is
+deleted when the dump is safe. Each step may be killed: the list of purges in Redis says how far it came, and the next
+run puts back what is not known to be in a dump, and ends the deletion of what is.
+
+Restoring: block by block, each in one step with the note of how many are there, so that a second run goes on where the
+first was killed and does nothing when that was done.
+"""
+
+from __future__ import annotations
+
+import json
+import pickletools
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import resp
+from ..errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+#: No more records, nor bytes if that can be helped, are held at once.
+MOST_RECORDS, MOST_BYTES = 1000, 4 << 20
+DONE = b"done"
+_LOOKED_AT = 400
+#: Steps that move a whole queue may take a second or two of the server.
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to go. ``older_than`` is in seconds; ``dead`` are the queue's dead letters, ``ids`` some of them."""
+
+    queue: str
+    priority: int | None = None
+    task_name: str | None = None
+    older_than: float | None = None
+    dead: bool = False
+    ids: tuple[str, ...] = ()
+
+
+class Stash:
+    """One purge or one restore; ``id`` names it everywhere."""
+
+    engine = ""
+
+    def __init__(self, client: resp.Client, app: str, options: Mapping[str, Any], identity: str, choice: Choice) -> None:
+        self.client, self.app, self.options, self.id, self.choice = client, app, options, identity, choice
+
+    # -- what an engine says
+
+    def check(self) -> None:
+        """Raise where the choice makes no sense for this engine, or a key is of another kind."""
+
+    def take(self) -> None:
+        """Move what is chosen to keys of our own."""
+        raise NotImplementedError
+
+    def taken(self) -> Iterator[tuple[str, list[bytes]]]:
+        """Yield records of what was taken, by place, those first that came first."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """Delete what was taken; may be called again after it was killed."""
+        raise NotImplementedError
+
+    def put_back(self) -> None:
+        """Undo :meth:`take`; may be called again after it was killed."""
+        raise NotImplementedError
+
+    def add(self, place: str, records: Sequence[bytes], note: Sequence[resp.Argument]) -> None:
+        """Put records where they came from, in one step with the command ``note``."""
+        raise NotImplementedError
+
+    def added(self, note: Sequence[resp.Argument]) -> None:
+        """Make all that was added take effect, in one step with the command ``note``."""
+        self.client.call(*note)
+
+    # -- our own keys
+
+    def key(self, name: str) -> str:
+        """A key of the app's own below ``workfleet:``; where others may be under a prefix, ours are too."""
+        return f"{self.options.get('global_keyprefix') or ''}workfleet:{self.app}:{name}"
+
+    def own(self, place: str) -> str:
+        """Where a place's tasks lie while they belong to nobody."""
+        return self.key(f"purge:{self.id}:{place}")
+
+    def note(self, state: str) -> list[resp.Argument]:
+        """The command that says how far the purge is."""
+        return ["HSET", self.key("purges"), self.id, json.dumps(
+            {"state": state, "engine": self.engine, "choice": asdict(self.choice)})]
+
+    @property
+    def forget(self) -> list[resp.Argument]:
+        """The command that says that the purge is over."""
+        return ["HDEL", self.key("purges"), self.id]
+
+    def progress(self, count: int | bytes) -> list[resp.Argument]:
+        """The command that says how many blocks were restored."""
+        return ["HSET", self.key("restored"), self.id, count]
+
+    def restored(self) -> int | None:
+        """How many blocks of the dump were restored; ``None`` for all."""
+        told = self.client.call("HGET", self.key("restored"), self.id)
+        return None if told == DONE else int(told or 0)
+
+    def together(self, *commands: Sequence[resp.Argument]) -> list[resp.Reply]:
+        """Run commands as one step."""
+        replies = self.client.pipeline([("MULTI",), *commands, ("EXEC",)], timeout=PATIENCE)[-1]
+        for reply in replies:
+            if isinstance(reply, resp.RespError):
+                raise reply
+        return list(replies)
+
+    def script(self, text: str, keys: Sequence[str], *arguments: resp.Argument) -> resp.Reply:
+        """Run a script."""
+        return self.client.call("EVAL", text, len(keys), *keys, *arguments, timeout=PATIENCE)
+
+
+def leftovers(stash: Stash) -> dict[str, tuple[str, str, Choice]]:
+    """The purges of the app that were not ended, by id: their state, engine and what they took."""
+    told = stash.client.call("HGETALL", stash.key("purges"))
+    found = {}
+    for name, value in zip(told[::2], told[1::2]):
+        said = json.loads(value)
+        choice = said["choice"]
+        found[resp.text(name)] = (str(said["state"]), str(said["engine"]), Choice(**{**choice, "ids": tuple(choice["ids"])}))
+    return found
+
+
+def named(data: bytes, key: str) -> str | None:
+    """The text that stands behind a key in a pickled mapping, read from the pickle's opcodes: nothing is ever unpickled."""
+    behind = False
+    try:
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+            if isinstance(argument, str) and "UNICODE" in opcode.name:
+                if behind:
+                    return argument
+                behind = argument == key
+            elif behind and opcode.name not in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
+                behind = False
+            if number > _LOOKED_AT:
+                break
+    except (ValueError, IndexError, KeyError, OverflowError):
+        return None
+    return None
+
+
+def refuse_priority(choice: Choice, engine: str) -> None:
+    """Raise where priorities are asked of an engine that has none."""
+    if choice.priority is not None:
+        raise WorkfleetError(f"priority = {choice.priority}: engine {engine} has no priorities; leave it out")
+
+
+def chunks(records: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Yield records in blocks of a bounded size."""
+    block: list[bytes] = []
+    size = 0
+    for record in records:
+        block.append(record)
+        size += len(record)
+        if len(block) >= MOST_RECORDS or size >= MOST_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block

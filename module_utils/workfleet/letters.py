@@ -1,0 +1,255 @@
+"""Tasks that have failed for good: what each engine keeps of them, and how they are sent again.
+
+Chicory has a stream for them. Of arq's jobs the failed results are there for as long as arq keeps results. Celery keeps
+nothing on Redis; where the app itself has a queue for what it rejects, ``app_broker_options.deadletter_queue`` names it.
+"""
+
+from __future__ import annotations
+
+import json
+import pickletools
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from . import resp
+from .engines import arq_probe, queues
+from .engines.celery_wire import Wire
+from .engines.chicory_wire import DEAD, STREAM
+from .errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+#: No more are read of a queue.
+MOST = 10_000
+_PAGE = 200
+_JOB_LIVES_MS = 86_400_000  # arq's own for a job that is due now
+
+_REPLAY_CHICORY = """
+local sent = 0
+for i = 1, #ARGV, 2 do
+  local found = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
+  if found then
+    local told = {}
+    for f = 1, #found[2], 2 do told[found[2][f]] = found[2][f + 1] end
+    redis.call('XADD', KEYS[2], '*', 'data', ARGV[i + 1], 'task_id', told['task_id'] or '')
+    redis.call('XDEL', KEYS[1], ARGV[i])
+    sent = sent + 1
+  end
+end
+return sent
+"""
+# A result serves as a job: arq reads the same five names of it. ARGV: now, how long a job lives, then id and job each.
+_REPLAY_ARQ = """
+local sent = 0
+for i = 3, #ARGV, 2 do
+  local job = ARGV[i]
+  if redis.call('EXISTS', 'arq:result:' .. job) == 1 and redis.call('EXISTS', 'arq:job:' .. job) == 0 then
+    redis.call('SET', 'arq:job:' .. job, ARGV[i + 1], 'PX', ARGV[2])
+    redis.call('DEL', 'arq:result:' .. job, 'arq:retry:' .. job)
+    redis.call('ZADD', KEYS[1], ARGV[1], job)
+    sent = sent + 1
+  end
+end
+return sent
+"""
+# ARGV: the message that is there, and what is sent in its place.
+_REPLAY_CELERY = """
+local sent = 0
+for i = 1, #ARGV, 2 do
+  if redis.call('LREM', KEYS[1], 1, ARGV[i]) == 1 then
+    redis.call('LPUSH', KEYS[2], ARGV[i + 1])
+    sent = sent + 1
+  end
+end
+return sent
+"""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead task. ``failed_at`` is in seconds since 1970; what is not told is ``None``. ``place`` and ``data`` are for a replay."""
+
+    id: str
+    task_name: str | None
+    reason: str | None
+    failed_at: float | None
+    tries: int | None
+    place: str = ""
+    data: bytes = b""
+
+    def entry(self, now: float) -> dict[str, Any]:
+        """The letter as JSON-ready values."""
+        told = {name: value for name, value in asdict(self).items() if name not in ("place", "data")}
+        return {**told, "age_seconds": None if self.failed_at is None else round(max(0.0, now - self.failed_at), 1)}
+
+
+class Letters:
+    """The dead letters of one queue."""
+
+    def __init__(self, client: resp.Client, queue: str, options: Mapping[str, Any]) -> None:
+        self.client, self.queue, self.options = client, queue, options
+
+    def read(self) -> Iterator[Letter]:
+        """Yield them, those first that failed first."""
+        raise NotImplementedError
+
+    def replay(self, letters: Sequence[Letter]) -> int:
+        """Send them again; return how many were still there."""
+        raise NotImplementedError
+
+
+class ChicoryLetters(Letters):
+    """A stream."""
+
+    def read(self) -> Iterator[Letter]:
+        """Read the stream."""
+        last = "-"
+        while page := self.client.call("XRANGE", DEAD + self.queue, last, "+", "COUNT", _PAGE):
+            for tag, flat in page:
+                told = {resp.text(name): value for name, value in zip(flat[::2], flat[1::2])}
+                yield Letter(resp.text(tag), resp.text(told.get("task_name")) or None, resp.text(told.get("error")) or None,
+                             moment(resp.text(told.get("failed_at"))), number(told.get("retry_count")), data=told.get("data", b""))
+            last = f"({resp.text(page[-1][0])}"
+
+    def replay(self, letters: Sequence[Letter]) -> int:
+        """Put them into the queue as new ones, which have not been tried."""
+        words = [word for letter in letters for word in (letter.id, with_number(letter.data, "retries", 0))]
+        return int(self.client.call("EVAL", _REPLAY_CHICORY, 2, DEAD + self.queue, STREAM + self.queue, *words))
+
+
+class ArqLetters(Letters):
+    """Results of jobs that failed. They are read without running any code of theirs."""
+
+    def read(self) -> Iterator[Letter]:
+        """Look through all results of the database."""
+        names, _ = queues.keys(self.client, f"{arq_probe.RESULT}*")
+        found = []
+        for start in range(0, len(names), _PAGE):
+            for name, data in zip(names[start:], self.client.call("MGET", *names[start:start + _PAGE], timeout=30.0)):
+                found += self._letters(name[len(arq_probe.RESULT):], data or b"")
+        yield from sorted(found, key=lambda letter: (letter.failed_at or 0, letter.id))
+
+    def _letters(self, job: str, data: bytes) -> list[Letter]:
+        try:
+            told = arq_probe.read(data)
+            if told["s"] or told["q"] != self.queue:
+                return []
+            return [Letter(job, str(told["f"]), str(told["r"]), told["ft"] / 1000, int(told["t"]), data=data)]
+        except (ValueError, KeyError, TypeError):
+            return []  # no pickle: the app has a serializer of its own
+
+    def replay(self, letters: Sequence[Letter]) -> int:
+        """Enqueue them as due now, at their first try."""
+        words = [word for letter in letters for word in (letter.id, with_number(letter.data, "t", 1))]
+        return int(self.client.call("EVAL", _REPLAY_ARQ, 1, self.queue, int(time.time() * 1000), _JOB_LIVES_MS, *words))
+
+
+class CeleryLetters(Letters):
+    """Messages of the app's own dead-letter queue that came from this queue, or do not tell where they came from."""
+
+    @property
+    def wire(self) -> Wire:
+        """Where things stand in Redis."""
+        wire = Wire.parse(self.options)
+        if not wire.deadletter_queue:
+            raise WorkfleetError(f"queue {self.queue}: Celery keeps no dead letters on Redis. Where the app sends what it rejects "
+                                 "to a queue of its own, declare it: app_broker_options: {deadletter_queue: NAME}")
+        return wire
+
+    def read(self) -> Iterator[Letter]:
+        """Read its lists from their ends."""
+        for key in self.wire.lists(self.wire.deadletter_queue):
+            done = 0
+            while page := self.client.call("LRANGE", key, -done - _PAGE, -done - 1):
+                done += len(page)
+                for message in reversed(page):
+                    yield from self._letters(key, message)
+
+    def _letters(self, key: str, message: bytes) -> list[Letter]:
+        try:
+            told = json.loads(message)
+            headers, origin = told["headers"], told["properties"]["delivery_info"].get("routing_key")
+            if origin not in (self.queue, self.wire.deadletter_queue):
+                return []
+            reason = headers.get("reason")
+            return [Letter(str(headers["id"]), headers.get("task"), None if reason is None else str(reason),
+                           moment(headers.get("failed_at")), number(headers.get("retries")), key, message)]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return []
+
+    def replay(self, letters: Sequence[Letter]) -> int:
+        """Send them to this queue, at the priority they had."""
+        sent = 0
+        for dead, queue in zip(self.wire.lists(self.wire.deadletter_queue), self.wire.lists(self.queue)):
+            words = [word for letter in letters if letter.place == dead for word in (letter.data, self._addressed(letter.data))]
+            sent += int(self.client.call("EVAL", _REPLAY_CELERY, 2, dead, queue, *words)) if words else 0
+        return sent
+
+    def _addressed(self, message: bytes) -> str:
+        told = json.loads(message)
+        told["properties"]["delivery_info"]["routing_key"] = self.queue
+        return json.dumps(told)
+
+
+LETTERS: dict[str, type[Letters]] = {"celery": CeleryLetters, "arq": ArqLetters, "chicory": ChicoryLetters}
+
+
+def chosen(letters: Letters, task_name: str | None, identity: str | None) -> list[Letter]:
+    """Return the letters that are meant, of the first 10,000."""
+    found = []
+    for place, letter in enumerate(letters.read()):
+        if place >= MOST:
+            break
+        if task_name in (None, letter.task_name) and identity in (None, letter.id):
+            found.append(letter)
+    if identity is not None and not found:
+        raise WorkfleetError(f"queue {letters.queue}: there is no dead letter {identity}")
+    return found
+
+
+def work(letters: Letters, task_name: str | None, identity: str | None, *, replay: bool, check: bool) -> dict[str, Any]:
+    """List, and where that is asked for send again."""
+    try:
+        meant = chosen(letters, task_name, identity)
+        sent = 0
+        for start in range(0, len(meant) if replay and not check else 0, _PAGE):
+            sent += letters.replay(meant[start:start + _PAGE])
+    except resp.RespError as error:
+        if error.code != "WRONGTYPE":
+            raise
+        raise WorkfleetError(f"queue {letters.queue}: a key of its name in Redis is of another kind: {error}") from error
+    now = time.time()
+    return {"changed": bool(meant) if check and replay else sent > 0, "letters": [letter.entry(now) for letter in meant], "replayed": sent}
+
+
+def with_number(data: bytes, key: str, value: int) -> bytes:
+    """A pickled mapping with another small number behind a key, found by the pickle's opcodes: nothing is ever unpickled."""
+    behind = False
+    try:
+        for opcode, argument, place in pickletools.genops(data):
+            if behind and opcode.name == "BININT1" and place is not None:
+                return data[:place + 1] + bytes([value]) + data[place + 2:]
+            if opcode.name not in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
+                behind = argument == key and "UNICODE" in opcode.name
+    except (ValueError, IndexError, KeyError, OverflowError):
+        pass
+    return data
+
+
+def moment(said: Any) -> float | None:
+    """A time as seconds since 1970, where it is one."""
+    try:
+        return float(said) if isinstance(said, (int, float)) else datetime.fromisoformat(str(said)).timestamp()
+    except ValueError:
+        return None
+
+
+def number(said: Any) -> int | None:
+    """A number, where it is one."""
+    try:
+        return int(said)
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,288 @@
+"""What would make a deploy hurt, found before it does: looked at on every host, judged for the whole fleet."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import engines, host, resp
+from .errors import WorkfleetError
+from .layout import Layout
+from .reconcile import Request, fill
+from .release import MARGIN_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from .reconcile import GroupRequest
+
+ANSWER = "workfleet-tasks:"
+#: For an import of the app.
+ASK_SECONDS = 120.0
+#: Clocks that differ by more make tasks with a time, and canaries, come too early or too late.
+CLOCKS_WARN, CLOCKS_REFUSE = 2.0, 30.0
+#: Tasks at once of one node where nothing is declared; celery takes the number of processors.
+PLACES = {"arq": 10, "chicory": 32, "beat": 1, "flower": 1, "process": 1}
+_NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``what`` is wrong, ``where`` (hosts; empty for the fleet), what to do about it, and whether it refuses the deploy."""
+
+    what: str
+    where: tuple[str, ...]
+    todo: str
+    refuses: bool
+
+    def __str__(self) -> str:
+        place = f"{', '.join(self.where)}: " if self.where else ""
+        return f"{place}{self.what}. {self.todo}"
+
+
+# On a host
+
+
+def look(request: Request, *, release: str | None) -> dict[str, Any]:
+    """Return what this host tells. Without ``release`` of the host itself, with one of that release and of what waits."""
+    seen: dict[str, Any] = {"time": time.time(), "cpus": len(os.sched_getaffinity(0))}
+    if release is None:
+        seen.update(space(Layout(request.root)), broker=broker(request))
+        return seen
+    groups = [group for group in request.groups if group.state == "started" and group.nodes]
+    seen["groups"] = {group.name: ask(request, group, release) for group in groups}
+    seen["waiting"] = waiting(request, groups)
+    return seen
+
+
+def space(layout: Layout) -> dict[str, int]:
+    """Return how much is free, and how much one more release will probably take: as much as the newest one."""
+    place = layout.root
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    newest = os.path.realpath(layout.current)
+    size = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512
+               for folder, _, files in os.walk(newest) for name in files) if os.path.isdir(newest) else 0
+    return {"free_bytes": shutil.disk_usage(place).free, "needed_bytes": size + MARGIN_BYTES}
+
+
+def broker(request: Request) -> dict[str, Any]:
+    """Return whether the broker is reached, and what it does when its memory is full (``None`` where it does not say)."""
+    if request.broker_url.partition("://")[0] not in ("redis", "rediss", "unix"):
+        return {}
+    try:
+        with resp.connect(request.broker_url, timeout=3.0) as client:
+            replies = client.pipeline([("INFO", "memory")], raise_errors=False)
+    except WorkfleetError as error:
+        return {"error": str(error)}
+    told = dict(line.split(":", 1) for line in resp.text(replies[0]).splitlines() if ":" in line)
+    return {"policy": told.get("maxmemory_policy"), "maxmemory": int(told.get("maxmemory", 0))}
+
+
+def ask(request: Request, group: GroupRequest, release: str) -> dict[str, Any]:
+    """Return what a release tells of the tasks of a group; ``error`` where it cannot be imported, nothing where none is asked."""
+    seen: dict[str, Any] = {"engine": group.engine, "queues": list(group.queues)}
+    values = json.loads(fill(group.values, {request.tokens["release"]: release}))
+    command = values["command"]
+    argv = engines.named(group.engine).ask(command, Layout(request.root).workfleet)
+    if not argv or not os.path.exists(argv[0]):
+        return seen
+    limits = [float(word.partition("=")[2]) for word in command if word.startswith("--time-limit=")]
+    seen["time_limit"] = limits[0] if limits else None
+    try:
+        done = host.run(argv, check=False, env=values["environment"], cwd=values["directory"], user=values["user"], timeout=ASK_SECONDS)
+    except WorkfleetError as error:
+        return {**seen, "error": str(error)}
+    lines = [line for line in done.out.splitlines() if line.startswith(ANSWER)]
+    if done.rc or not lines:
+        return {**seen, "error": last_lines(done.err or done.out)}
+    told = json.loads(lines[-1][len(ANSWER):])
+    return {**seen, **told, "time_limit": seen["time_limit"] or told.get("time_limit")}
+
+
+def last_lines(text: str, lines: int = 6) -> str:
+    """Return the end of what a program said."""
+    return "\n".join([line for line in text.strip().splitlines() if line.strip()][-lines:])[-2000:]
+
+
+def waiting(request: Request, groups: Iterable[GroupRequest]) -> dict[str, Any]:
+    """Return by queue what tasks wait, or ``error`` where that cannot be read."""
+    queues: dict[str, list[str]] = {}
+    for group in groups:
+        queues.setdefault(group.engine, []).extend(group.queues)
+    found: dict[str, Any] = {}
+    if not request.broker_url:
+        return found
+    for engine, names in queues.items():
+        try:
+            told = engines.named(engine).waiting_tasks(request.broker_url, list(dict.fromkeys(names)), request.broker_options)
+        except WorkfleetError as error:
+            return {"error": str(error)}
+        found.update({queue: {"names": dict(backlog.names), "unreadable": backlog.unreadable, "cut": backlog.is_cut}
+                      for queue, backlog in told.items()})
+    return {"queues": found}
+
+
+# For the fleet: pure
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What hosts told, by name, and what of the inventory it is judged by.
+
+    ``clocks`` are the earliest and the latest that a host's clock can be ahead of the control node's, in seconds. ``nodes``
+    are engine, number and concurrency of the groups of each host.
+    """
+
+    seen: Mapping[str, Mapping[str, Any]]
+    clocks: Mapping[str, tuple[float, float]]
+    nodes: Mapping[str, Iterable[tuple[str, int, int | None]]]
+    database_connections: int | None = None
+    allow_unregistered: bool = False
+
+
+def before_build(fleet: Fleet) -> list[Finding]:
+    """Judge what is known before anything is built."""
+    return [*disks(fleet), *brokers(fleet), *clocks(fleet), *connections(fleet)]
+
+
+def after_build(fleet: Fleet) -> list[Finding]:
+    """Judge a release that is there by what it tells of itself."""
+    return [*imports(fleet), *unregistered(fleet), *timeouts(fleet), *orphans(fleet)]
+
+
+def disks(fleet: Fleet) -> Iterator[Finding]:
+    """Refuse where a release more would fill the disk."""
+    for name, seen in fleet.seen.items():
+        free, needed = seen.get("free_bytes"), seen.get("needed_bytes", 0)
+        if free is not None and free < needed:
+            yield Finding(f"{free // 1_000_000} MB are free, and one more release takes about {needed // 1_000_000} MB", (name,),
+                          "Make room below app_root, or lower app_releases_kept", refuses=True)
+
+
+def brokers(fleet: Fleet) -> Iterator[Finding]:
+    """Refuse where the broker is not reached; warn where it may throw tasks away."""
+    policies: dict[str, list[str]] = {}
+    for name, seen in fleet.seen.items():
+        told = seen.get("broker") or {}
+        if "error" in told:
+            yield Finding(f"the broker is not reached: {told['error']}", (name,), "New nodes could not become ready", refuses=True)
+        elif told.get("policy") not in (None, "noeviction"):
+            policies.setdefault(told["policy"], []).append(name)
+    for policy in policies:
+        yield Finding(f"the broker's maxmemory-policy is {policy}: when its memory is full, queues are thrown away", (),
+                      "Set redis_maxmemory_policy: noeviction", refuses=False)
+
+
+def clocks(fleet: Fleet) -> Iterator[Finding]:
+    """Compare the hosts' clocks; what the way there and back can explain is not held against them."""
+    if len(fleet.clocks) < 2:
+        return
+    slow = min(fleet.clocks, key=lambda name: fleet.clocks[name][1])
+    fast = max(fleet.clocks, key=lambda name: fleet.clocks[name][0])
+    apart = fleet.clocks[fast][0] - fleet.clocks[slow][1]
+    if apart > CLOCKS_WARN:
+        yield Finding(f"the clock of {fast} is at least {apart:.1f} s ahead of that of {slow}", (),
+                      "Tasks with a time or an expiry come too early or too late: see to chrony or systemd-timesyncd there",
+                      refuses=apart > CLOCKS_REFUSE)
+
+
+def connections(fleet: Fleet) -> Iterator[Finding]:
+    """Compare what all nodes can do at once with the connections that the database has for them."""
+    if fleet.database_connections is None:
+        return
+    total = sum(number * (concurrency or PLACES.get(engine) or int(fleet.seen[name].get("cpus", 1)))
+                for name, groups in fleet.nodes.items() for engine, number, concurrency in groups)
+    if total > fleet.database_connections:
+        most = fleet.database_connections
+        yield Finding(f"the nodes of all hosts can run {total} tasks at once, and app_database_connections is {most}", (),
+                      "Lower nodes or concurrency, or give the database more connections", refuses=True)
+
+
+def told_groups(fleet: Fleet) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield host, group and what the release told of it there."""
+    for name, seen in fleet.seen.items():
+        for group, told in (seen.get("groups") or {}).items():
+            yield name, group, told
+
+
+def imports(fleet: Fleet) -> Iterator[Finding]:
+    """Refuse a release that cannot be imported."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for name, group, told in told_groups(fleet):
+        if "error" in told:
+            said.setdefault((group, told["error"]), []).append(name)
+    for (group, error), names in said.items():
+        lines = "".join(f"\n  | {line}" for line in error.splitlines())
+        yield Finding(f"the release does not tell what tasks the group {group} would have:{lines}\n ", tuple(names),
+                      "A node would end in the same way: mend the release", refuses=True)
+
+
+def unregistered(fleet: Fleet) -> Iterator[Finding]:
+    """Refuse where tasks wait that a group which takes them would not know: a worker throws such a task away."""
+    consumers: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for _, group, told in told_groups(fleet):
+        for queue in told["queues"]:
+            if "tasks" in told:
+                consumers.setdefault(queue, []).append((group, told))
+    backlogs: dict[str, Mapping[str, Any]] = {}
+    for name, seen in fleet.seen.items():
+        told_waiting = seen.get("waiting") or {}
+        if "error" in told_waiting:
+            yield Finding(f"what waits in the queues cannot be read: {told_waiting['error']}", (name,),
+                          "Mend that, or pass -e allow_unregistered=true", refuses=not fleet.allow_unregistered)
+        backlogs.update(told_waiting.get("queues") or {})
+    for queue, backlog in backlogs.items():
+        for group in dict.fromkeys(group for group, _ in consumers.get(queue, [])):
+            lacks = {task: number for task, number in backlog["names"].items()
+                     if any(name == group and task not in told["tasks"] for name, told in consumers[queue])}
+            if lacks:
+                more = ", among those that were read" if backlog["cut"] else ""
+                yield Finding(f"queue {queue}: tasks wait that the new release does not register in the group {group}{more}: {some(lacks)}",
+                              (), "A worker throws such a task away. Let the old release finish them, keep the tasks' names in the new "
+                              "one, or pass -e allow_unregistered=true", refuses=not fleet.allow_unregistered)
+        if queue in consumers and backlog["unreadable"]:
+            yield Finding(f"queue {queue}: {backlog['unreadable']} messages do not tell the names of their tasks", (),
+                          "Whether the new release knows these is not known", refuses=False)
+
+
+def some(counts: Mapping[str, int]) -> str:
+    """Return names and counts, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    left = len(ordered) - _NAMES_SHOWN
+    return ", ".join(f"{name} ({number})" for name, number in ordered[:_NAMES_SHOWN]) + (f" and {left} more names" if left > 0 else "")
+
+
+def timeouts(fleet: Fleet) -> Iterator[Finding]:
+    """Warn where Redis gives a task to a second worker while the first may still run it."""
+    said = {}
+    for _, group, told in told_groups(fleet):
+        visible, limit = told.get("visibility_timeout"), told.get("time_limit")
+        if visible and limit and visible < limit:
+            said[group] = f"group {group}: visibility_timeout is {visible:g} s, shorter than the longest task limit of {limit:g} s"
+    for text in said.values():
+        yield Finding(text, (), "With late acknowledgement such a task is run a second time while it runs: raise visibility_timeout in "
+                      "broker_transport_options", refuses=False)
+
+
+def orphans(fleet: Fleet) -> Iterator[Finding]:
+    """Warn of queues that the app sends to and no group takes from."""
+    taken = {queue for _, _, told in told_groups(fleet) for queue in told["queues"]}
+    sent: dict[str, list[str]] = {}
+    for _, _, told in told_groups(fleet):
+        for queue, names in (told.get("queues_sent_to") or {}).items():
+            sent.setdefault(queue, names)
+    for queue in sorted(set(sent) - taken):
+        names = sent[queue]
+        what = f" ({', '.join(names[:4])}{' …' if len(names) > 4 else ''})" if names else ""
+        yield Finding(f"the app sends to the queue {queue}{what}, and no worker group consumes it", (),
+                      "Add it to the queues of a group, if no other app takes from it", refuses=False)
+
+
+def described(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Return findings for JSON."""
+    return [asdict(finding) for finding in findings]

@@ -1,0 +1,81 @@
+"""All queues of an app: where they are, what each engine tells of them, and what came and went within a few seconds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from . import engines
+from .engines.queues import Figures, Question
+from .errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+LONGEST_SAMPLE = 300
+
+
+@dataclass(frozen=True)
+class Source:
+    """One engine's queues on one broker; ``url`` is secret."""
+
+    engine: str
+    url: str
+    queues: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def question(self, app: str) -> Question:
+        """What a whole look asks."""
+        return Question(self.url, app, self.queues, self.options, all_of_it=True)
+
+
+def look(app: str, sources: Sequence[Source], sample_seconds: float = 0) -> dict[str, Any]:
+    """Return ``queues`` and ``problems``; with ``sample_seconds`` also what comes and goes a second.
+
+    A broker that cannot be asked is a problem, and its declared queues are told without figures.
+    """
+    if not 0 <= sample_seconds <= LONGEST_SAMPLE:
+        raise WorkfleetError(f"sample_seconds = {sample_seconds:g}: must be from 0 to {LONGEST_SAMPLE}")
+    problems: list[str] = []
+    asked = [(source, source.question(app)) for source in sources]
+    first = [ask(source, question, problems) for source, question in asked]
+    if sample_seconds:
+        time.sleep(sample_seconds)
+        again = [replace(question, before=before) for (_, question), before in zip(asked, first)]
+        second = [ask(source, question, problems) for source, question in zip(sources, again)]
+    else:
+        second = first
+    found = [{**figures.entry(source.engine), **rates(before, figures)}
+             for source, before, after in zip(sources, first, second) for figures in after]
+    problems += [figures.problem for after in second for figures in after if figures.problem]
+    problems += [f"queue {entry['queue']}: {entry['waiting']} tasks wait and no node consumes it" for entry in found
+                 if entry["waiting"] and entry["consumers"] == 0]
+    return {"queues": sorted(found, key=lambda entry: (not entry["declared"], entry["engine"], entry["queue"])),
+            "problems": list(dict.fromkeys(problems))}
+
+
+def ask(source: Source, question: Question, problems: list[str]) -> list[Figures]:
+    """Ask one engine."""
+    try:
+        return engines.named(source.engine).figures(question)
+    except WorkfleetError as error:
+        problems.append(f"the queues of engine {source.engine} cannot be read: {error}")
+        return unknown(source.queues)
+
+
+def unknown(queues: Sequence[str]) -> list[Figures]:
+    """The same ignorance of all queues."""
+    return [Figures(queue) for queue in queues]
+
+
+def rates(before: Sequence[Figures], after: Figures) -> dict[str, float | None]:
+    """Return what came and went a second, between two looks."""
+    begun = next((figures.at for figures in before if figures.queue == after.queue), after.at)
+    seconds = after.at - begun
+
+    def rate(count: int | None) -> float | None:
+        return None if count is None or seconds <= 0 else round(count / seconds, 2)
+
+    return {"in_per_second": rate(after.came), "out_per_second": rate(after.went)}

@@ -1,0 +1,209 @@
+"""Deploys of good releases and of bad ones, in the order in which a bad week brings them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from fleet import Fleet, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+APP = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "app" / "app"
+TASKS = (Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "examples/reports/app/tasks.py").read_text()
+#: What is done about the units of nodes that have drained.
+CLEANING = {"remove", "reload"}
+#: Code of a worker only: the release itself can be imported, as its migrations and clients do.
+IN_WORKER = "\nimport sys, os, threading, time\nif 'worker' in sys.argv:\n    "
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """The scenario's hosts. The app is as it was at the end."""
+    yield Fleet()
+    write("")
+
+
+def write(more: str, migration: str = "raise SystemExit(0)\n") -> None:
+    """Let the declaration give another release: the app with more code behind its tasks."""
+    (APP / "tasks.py").write_text(TASKS + more)
+    (APP / "migrate.py").write_text(migration)
+
+
+def current(fleet: Fleet) -> str:
+    """The current release, the same on all hosts."""
+    (found,) = {fleet.run(host, "readlink", f"/opt/{fleet.app}/current").strip().rpartition("/")[2] for host in fleet.workers}
+    return found
+
+
+def running(fleet: Fleet) -> dict[str, dict[str, int]]:
+    """The main processes by host."""
+    return {host: fleet.main_processes(host) for host in fleet.workers}
+
+
+def releases(fleet: Fleet) -> set[str]:
+    """What the nodes of all hosts run, as they tell it."""
+    status = fleet.status()
+    nodes = [node for host in status["hosts"].values() for node in host["nodes"]]
+    assert {node["state"] for node in nodes} <= {"ready", "draining"}, nodes
+    return {node["release"] for node in nodes if node["state"] == "ready"}
+
+
+def settled(fleet: Fleet) -> bool:
+    """Whether each host has its two nodes and no more: what drained has gone."""
+    return all(len(nodes) == 2 for nodes in running(fleet).values())
+
+
+def cleaned(fleet: Fleet) -> bool:
+    """Whether site.yml finds nothing to do but to remove the units of what has drained."""
+    return {action for action, _ in fleet.play("site").actions} <= CLEANING
+
+
+def is_held(fleet: Fleet) -> dict[str, str] | None:
+    """The hold, the same on all hosts."""
+    texts = {fleet.run(host, "sh", "-c", f"cat /opt/{fleet.app}/state/hold.json 2>/dev/null || true") for host in fleet.workers}
+    assert len(texts) == 1, texts
+    return dict(json.loads(text)) if (text := texts.pop()) else None
+
+
+def waiting(fleet: Fleet, queue: str) -> int:
+    return int(fleet.run(fleet.redis, "redis-cli", "-a", "geheim", "--no-auth-warning", "LLEN", queue))
+
+
+def test_a_deploy_is_foretold_done_and_current_on_every_host(fleet: Fleet) -> None:
+    before, old = running(fleet), current(fleet)
+    write("# good 1\n")
+    predicted = fleet.play("deploy", "--check")
+    assert (running(fleet), current(fleet)) == (before, old)
+    done = fleet.play("deploy")
+    assert done.steps == predicted.steps
+    wait(lambda: settled(fleet), 30)
+    assert current(fleet) != old
+    assert releases(fleet) == {current(fleet)}
+    # Nothing was replaced before everything was built, and nothing was current before everything was replaced.
+    actions = [step["unit"].split()[0] if step["action"] in ("write", "live") and not step["group"] else step["action"]
+               for step in done.steps if step["group"] or step["unit"].startswith("release")]
+    first, last = actions.index("start"), len(actions) - actions[::-1].index("start")
+    assert actions[:first].count("release") >= 2
+    assert actions[last:].count("release") >= 2
+    assert cleaned(fleet)
+
+
+@pytest.mark.parametrize(("code", "said"), [
+    ("raise RuntimeError('broken at import')\n", "RuntimeError: broken at import"),
+    (None, "release command 1 of 1"),
+], ids=["crashes at import", "migration fails"])
+def test_a_release_that_is_found_bad_in_time_touches_no_node(fleet: Fleet, code: str | None, said: str) -> None:
+    before, old = running(fleet), current(fleet)
+    write(code or "# migration\n", "raise SystemExit(0)\n" if code else "raise SystemExit('no such column')\n")
+    run = fleet.play("deploy", expect=2)
+    assert said in run.out
+    assert run.touched == set()
+    assert (running(fleet), current(fleet), is_held(fleet)) == (before, old, None)
+
+
+@pytest.mark.parametrize(("code", "said"), [
+    (f"{IN_WORKER}threading.Timer(3, lambda: (os.write(2, b'fell over'), os._exit(3))).start()\n", "fell over"),
+    (f"{IN_WORKER}time.sleep(600)\n", "did not become ready"),
+], ids=["crashes after 3 s", "hangs before ready"])
+def test_a_release_whose_canary_fails_is_taken_back_and_not_tried_again(fleet: Fleet, code: str, said: str) -> None:
+    old = current(fleet)
+    write(code)
+    run = fleet.play("deploy", expect=2)
+    assert said in run.out
+    assert "What ran before runs again" in run.out
+    wait(lambda: settled(fleet), 60)
+    assert (current(fleet), releases(fleet)) == (old, {old})
+    held = is_held(fleet)
+    assert held is not None
+    assert held["use"] == old
+    fleet.run(fleet.worker, "test", "-d", f"/opt/{fleet.app}/releases/{held['instead_of']}/venv")
+    # The second host was not touched.
+    assert not any(step["group"] for step in run.steps if step["host"] == fleet.workers[1])
+    again = fleet.play("site")
+    assert {action for action, _ in again.actions} <= CLEANING
+    assert f"release {old} is held" in again.out.replace("\n", " ")
+
+
+def test_a_release_that_lacks_a_waiting_task_is_refused_with_its_name_and_number(fleet: Fleet) -> None:
+    write("# good 2\n")
+    fleet.play("deploy")
+    assert is_held(fleet) is None
+    old = current(fleet)
+    write("\n\n@celery_app.task\ndef only_in_old() -> None:\n    time.sleep(20)\n")
+    fleet.play("deploy")
+    fleet.in_app("from app.tasks import only_in_old\nfor n in range(30): only_in_old.apply_async(queue='reports')")
+    wait(lambda: waiting(fleet, "reports") > 0, 10)
+    before = running(fleet)
+    write("# good 2\n")
+    run = fleet.play("deploy", expect=2)
+    assert "app.tasks.only_in_old (" in run.out
+    assert running(fleet) == before
+    fleet.run(fleet.redis, "redis-cli", "-a", "geheim", "--no-auth-warning", "DEL", "reports")
+    fleet.play("deploy", allow_unregistered=True)
+    wait(lambda: settled(fleet), 60)
+    assert current(fleet) == old
+
+
+def test_rollback_builds_nothing_and_site_stays_there(fleet: Fleet) -> None:
+    write("# good 3\n")
+    fleet.play("deploy")
+    new = current(fleet)
+    run = fleet.play("rollback")
+    wait(lambda: settled(fleet), 60)
+    old = current(fleet)
+    assert old != new
+    assert releases(fleet) == {old}
+    assert is_held(fleet) == {"instead_of": new, "use": old}
+    assert not any(step["action"] == "write" and step["unit"].startswith("release ") for step in run.steps)
+    assert cleaned(fleet)
+    back = fleet.play("site", release_hold=False)
+    assert ("live", f"release {new}") in back.actions
+    wait(lambda: settled(fleet), 60)
+    assert releases(fleet) == {new}
+
+
+@pytest.mark.parametrize("then", ["deploy", "rollback", "site"])
+def test_a_deploy_killed_in_the_middle_is_finished_or_undone_by_the_next_run(fleet: Fleet, then: str) -> None:
+    old, before = current(fleet), running(fleet)
+    write(f"# killed, then {then}\n")
+    fleet.play_and_kill("deploy", lambda: bool(set(fleet.main_processes()) - set(before[fleet.worker])))
+    assert current(fleet) == old
+    fleet.play(then, worker_lock_seconds=60)
+    wait(lambda: settled(fleet), 60)
+    assert releases(fleet) == {current(fleet)}
+    assert (current(fleet) == old) is (then == "rollback")
+    assert cleaned(fleet)
+
+
+def test_pause_stops_there_and_a_second_deploy_goes_on(fleet: Fleet) -> None:
+    old = current(fleet)
+    write(f"{IN_WORKER}os.path.exists('/run/broken') and sys.exit('broken here')\n")
+    fleet.run(fleet.workers[1], "touch", "/run/broken")
+    pause = {"worker_rollout": {**fleet.vars["worker_rollout"], "failure_action": "pause"}}
+    run = fleet.play("deploy", expect=2, **pause)
+    assert "broken here" in run.out
+    assert "deploy.yml again goes on, rollback.yml goes back" in run.out.replace("\n", " ")
+    assert (current(fleet), is_held(fleet)) == (old, None)
+    fleet.run(fleet.workers[1], "rm", "/run/broken")
+    fleet.play("deploy", **pause)
+    wait(lambda: settled(fleet), 60)
+    assert current(fleet) != old
+    assert releases(fleet) == {current(fleet)}
+
+
+def test_what_failed_on_the_second_host_is_undone_on_the_first_too(fleet: Fleet) -> None:
+    old = current(fleet)
+    write(f"{IN_WORKER}os.path.exists('/run/broken') and sys.exit('broken here, too')\n")
+    fleet.run(fleet.workers[1], "touch", "/run/broken")
+    run = fleet.play("deploy", expect=2)
+    fleet.run(fleet.workers[1], "rm", "/run/broken")
+    assert "broken here, too" in run.out
+    wait(lambda: settled(fleet), 60)
+    assert (current(fleet), releases(fleet)) == (old, {old})
+
+

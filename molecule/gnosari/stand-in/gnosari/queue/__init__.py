@@ -1,0 +1,1 @@
+"""The part of Gnosari that runs in workers; a stand-in."""

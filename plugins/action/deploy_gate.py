@@ -1,0 +1,47 @@
+"""Judge what all hosts told before a deploy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import preflight
+from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "register": {"type": "str", "required": True},
+    "built": {"type": "bool", "required": True},
+    "database_connections": {"type": "int"},
+    "allow_unregistered": {"type": "bool", "default": False},
+}
+UNTOUCHED = {False: "nothing was built and no node was touched", True: "the release is built, and no node was touched"}
+
+
+class ActionModule(ActionBase):
+    """Runs on the control node alone."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Warn of each finding; fail where one refuses."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, values = self.validate_argument_spec(ARGUMENTS)
+        everywhere = (task_vars or {})["hostvars"]
+        told = {host: bare(dict(everywhere[host].get(values["register"]) or {})) for host in values["hosts"]}
+        told = {host: looked for host, looked in told.items() if "seen" in looked}
+        fleet = preflight.Fleet(
+            seen={host: looked["seen"] for host, looked in told.items()},
+            clocks={host: (looked["clock"][0], looked["clock"][1]) for host, looked in told.items()},
+            nodes={host: looked["nodes"] for host, looked in told.items()},
+            database_connections=values["database_connections"], allow_unregistered=values["allow_unregistered"],
+        )
+        findings = (preflight.after_build if values["built"] else preflight.before_build)(fleet)
+        refusing = [finding for finding in findings if finding.refuses]
+        for finding in findings:
+            if not finding.refuses:
+                self._display.warning(str(finding))
+        result.update(changed=False, findings=preflight.described(findings))
+        if refusing:
+            count = "1 finding" if len(refusing) == 1 else f"{len(refusing)} findings"
+            lines = [f"- {finding}" for finding in refusing]
+            result.update(failed=True, msg="\n".join([f"The deploy is refused by {count}; {UNTOUCHED[values['built']]}.", *lines]))
+        return result

@@ -1,0 +1,72 @@
+"""Check on the control node, then call the module until all is done, showing who still runs what."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+
+#: One module call; short, since a killed control node leaves the call that runs to its end.
+CALL_SECONDS = 5
+LOCK_POLL_SECONDS = 1.0
+STATES = ("drained", "resumed")
+
+
+class ActionModule(ActionBase):
+    """The control node's half of ``worker_drain``."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the result of all calls as one."""
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        arguments = self._task.args
+        self.host = str(task_vars["inventory_hostname"])
+        state = arguments.get("state") or STATES[0]
+        if state not in STATES:
+            raise AnsibleActionFail(f"state = {state!r}: must be one of {', '.join(STATES)}")
+        declared = actions.declaration(arguments, self.host)
+        request = {
+            **actions.payload(declared), **actions.who(), "only": actions.only(arguments), "release": None,
+            "deadline_seconds": CALL_SECONDS,
+            "order": {"resume": state == "resumed", "wait": bool(arguments.get("wait", True)),
+                      "patience": {group.name: group.drain_seconds for group in declared.groups}},
+        }
+        until = time.monotonic() + int(arguments.get("lock_seconds", 30))
+        steps: list[dict[str, Any]] = []
+        said: list[str] = []
+        while True:
+            result: dict[str, Any] = self._execute_module(
+                module_name="workfleet.core.worker_drain", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+            if result.get("locked") and time.monotonic() < until:
+                said = self.say([f"waiting for {result['holder']}"], said)
+                time.sleep(LOCK_POLL_SECONDS)
+                continue
+            if result.get("failed") or "steps" not in result:
+                return result
+            steps += [{**step, "host": self.host} for step in result["steps"]]
+            if not result["more"]:
+                return self.ended({**result, "steps": steps, "changed": bool(steps)})
+            said = self.say(result["progress"], said)
+            request["order"].update(since=result["since"], known=result["known"])
+
+    def say(self, lines: list[str], said: list[str]) -> list[str]:
+        """Show lines that were not shown just before."""
+        for line in lines:
+            if line not in said:
+                self._display.display(f"  {self.host}: {line}")
+        return lines
+
+    def ended(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Fail where a node is not as asked, or a task is lost; what only served the calls is left out."""
+        lost = [line for line in result["ledger"] if line["lost"]]
+        died = [f"{line['node']} died while it drained: {line['lost']} tasks are lost, {line['duplicates']} had begun and will "
+                f"be run again, {line['returned']} go back into the queue" for line in result["ledger"] if line["state"] == "died"]
+        self.say([*result["notes"], *died], [])
+        if result["unfinished"] or lost:
+            result.update(failed=True, msg="; ".join([*result["unfinished"], *died])
+                          + (". Nothing was killed; run this again to wait on" if result["unfinished"] else ""))
+        return {name: value for name, value in result.items() if name not in ("known", "since", "progress")}

@@ -1,0 +1,96 @@
+"""Check on the control node what is wanted, read it on the host, and follow it where that is wanted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import logs, payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, logtext
+
+PAUSE_SECONDS = 1.0
+#: How far each look goes back before the one before it: a traceback may have been half written then.
+OVERLAP_SECONDS = 5.0
+
+
+class ActionModule(ActionBase):
+    """The control node's half of ``worker_logs``."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return what the module returns; with ``follow`` it does not end by itself."""
+        super().run(tmp, task_vars)
+        self.task_vars = task_vars or {}
+        self.host = str(self.task_vars["inventory_hostname"])
+        declared = actions.declaration(self._task.args, self.host)
+        self.request = {"manager": declared.manager, "app": declared.app.name, "root": declared.app.root,
+                        "run_directory": declared.run_directory, "only": actions.only(self._task.args)}
+        wish = self.wish()
+        if not self._task.args.get("follow"):
+            return self.look(wish)
+        self.refuse_blind_follow()
+        return self.follow(wish)
+
+    def wish(self) -> dict[str, Any]:
+        """Return the wanted entries, as :class:`logs.Wish` has them."""
+        level = str(self._task.args.get("level") or "").lower()
+        if level and level not in logs.LEVELS:
+            raise AnsibleActionFail(f"level = {level!r}: must be one of {', '.join(logs.LEVELS)}")
+        try:
+            lines = int(100 if self._task.args.get("lines") is None else self._task.args["lines"])
+            if lines < 0:
+                raise ValueError
+        except ValueError:
+            raise AnsibleActionFail(f"lines = {self._task.args['lines']!r}: must be a count of 0 or more") from None
+        try:
+            since = logs.parse_since(str(self._task.args.get("since") or ""), time.time())
+        except WorkfleetError as error:
+            raise AnsibleActionFail(str(error)) from error
+        return {"lines": lines or None, "level": level, "since": since}
+
+    def look(self, wish: dict[str, Any]) -> dict[str, Any]:
+        """Read once."""
+        result: dict[str, Any] = self._execute_module(
+            module_name="workfleet.core.worker_logs", module_args={"payload": payload.pack({**self.request, "wish": wish})},
+            task_vars=self.task_vars)
+        return result
+
+    def refuse_blind_follow(self) -> None:
+        """Refuse to follow where nobody sees it, and where hosts would wait for one that never ends."""
+        try:
+            output = os.readlink(f"/proc/{os.getppid()}/fd/1")  # we are forked from the process that has the terminal
+        except OSError:
+            output = "/dev/tty"  # not Linux: let it be
+        if not output.startswith(("/dev/pts/", "/dev/tty", "/dev/console")):
+            raise AnsibleActionFail("follow shows entries in a terminal until it is interrupted, and there is none: leave follow out")
+        hosts, forks = len(self.task_vars.get("ansible_play_hosts_all", ())), int(self.task_vars.get("ansible_forks", 5))
+        if hosts > forks:
+            raise AnsibleActionFail(f"follow keeps a fork for each host, and there are {forks} for {hosts} hosts: run with --forks {hosts}")
+
+    def follow(self, wish: dict[str, Any]) -> dict[str, Any]:
+        """Show entries as they come; each is known by its node, its text and how many of the kind there were."""
+        shown: Counter[tuple[str, str]] = Counter()
+        begins: dict[str, float] | None = None  # what is older than the last entry of the first look was left out on purpose
+        while True:
+            begun = time.time()
+            result = self.look(wish)
+            if result.get("failed") or result.get("unreachable"):
+                return result
+            seen: Counter[tuple[str, str]] = Counter()
+            for entry in result["entries"]:
+                if begins is not None and entry["at"] < begins.get(entry["unit"], 0.0):
+                    continue
+                key = (entry["unit"], entry["text"])
+                seen[key] += 1
+                if seen[key] > shown[key]:
+                    for text, colour in logtext.lines(self.host, entry):
+                        self._display.display(text, color=colour)
+            shown = seen
+            if begins is None:
+                begins = {entry["unit"]: entry["at"] for entry in result["entries"]}
+            wish = {**wish, "lines": None, "since": begun - OVERLAP_SECONDS}
+            time.sleep(PAUSE_SECONDS)

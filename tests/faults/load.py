@@ -1,0 +1,177 @@
+"""Numbered tasks at a steady rate, and the ledger of what became of each.
+
+A producer speaks the engines' own messages (the toolkit's canaries are made of the same), so that it needs none of their
+packages. Each execution of a task is written down by the task itself, in a Redis that no fault touches.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from plugins.module_utils.workfleet import resp
+from plugins.module_utils.workfleet.engines import arq_probe, celery_wire, chicory_probe, chicory_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXECUTIONS = "executions"
+#: Tasks a second of each pair, and how long they run: most of them shortly, few for long.
+RATE = 4.0
+SECONDS = [0.01] * 60 + [0.1] * 25 + [0.5] * 10 + [2.0] * 4 + [10.0]
+LONGEST = [20.0]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An engine in one way of running and acknowledging tasks; ``app`` is the example that it runs."""
+
+    name: str
+    app: str
+    engine: str
+    acknowledges: str
+    keys: dict[str, Any] = field(default_factory=dict)
+
+
+#: A message that nobody acknowledges is given to another worker after these seconds.
+VISIBLE_SECONDS = 40
+LATE = {"task_acks_late": True, "task_reject_on_worker_lost": True, "broker_transport_options": {"visibility_timeout": VISIBLE_SECONDS}}
+PAIRS = (
+    Pair("prefork", "reports", "celery", "early", {"options": {"pool": "prefork", "prefetch_multiplier": 1}}),
+    Pair("prefork-late", "reports", "celery", "late", {"options": {"pool": "prefork", "prefetch_multiplier": 1}, "settings": LATE}),
+    Pair("threads", "reports", "celery", "early", {"options": {"pool": "threads", "prefetch_multiplier": 1}}),
+    Pair("arq", "flow", "arq", "late"),
+    Pair("chicory", "events", "chicory", "late"),
+)
+
+
+def send_celery(client: resp.Client, queue: str, name: str, seconds: float) -> None:
+    """Put a task into a queue of celery's."""
+    message = celery_wire.task_message("app.tasks.record", queue, [name, seconds], ignore_result=True)
+    client.call("LPUSH", queue, message.text)
+
+
+def send_arq(client: resp.Client, queue: str, name: str, seconds: float) -> None:
+    """Put a job into a queue of arq's."""
+    now, job_id = int(time.time() * 1000), uuid.uuid4().hex
+    job = pickle.dumps({"t": None, "f": "record", "a": (name, seconds), "k": {}, "et": now}, protocol=4)
+    client.call("PSETEX", arq_probe.JOB + job_id, "86400000", job)
+    client.call("ZADD", queue, str(now), job_id)
+
+
+def send_chicory(client: resp.Client, queue: str, name: str, seconds: float) -> None:
+    """Put a message into a stream of Chicory's."""
+    task_id, data = chicory_probe.message("app.tasks.record", [name, seconds], {})
+    client.call("XADD", chicory_wire.STREAM + queue, "*", "data", data, "task_id", task_id)
+
+
+SEND = {"celery": send_celery, "arq": send_arq, "chicory": send_chicory}
+
+
+class Producer:
+    """Sends tasks of one pair until it is told to end; ``uncertain`` are those of which nobody knows whether they were sent."""
+
+    def __init__(self, pair: Pair, url: str, case: str, seconds: list[float], rate: float = RATE) -> None:
+        self.pair, self.url, self.rate = pair, url, rate
+        self.prefix = f"{case} {pair.name} {uuid.uuid4().hex[:6]}"
+        self.seconds = random.Random(7).choices(seconds, k=5000)
+        self.sent: list[str] = []
+        self.uncertain: set[str] = set()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        """Send at the rate; while the broker is away the tasks that are due wait here."""
+        numbers, due = itertools.count(), time.monotonic()
+        client: resp.Client | None = None
+        while not self.ended.is_set():
+            due += 1 / self.rate
+            self.ended.wait(max(0.0, due - time.monotonic()))
+            name, seconds = f"{self.prefix} {next(numbers)}", self.seconds[len(self.sent) % len(self.seconds)]
+            try:
+                client = client or resp.connect(self.url, timeout=3.0)
+                SEND[self.pair.engine](client, self.pair.name, name, seconds)
+                self.sent.append(name)
+            except (resp.RespConnectionError, resp.RespError):
+                if client is not None:
+                    self.uncertain.add(name)
+                    client.close()
+                client = None
+
+    def end(self) -> None:
+        """Send no more."""
+        self.ended.set()
+        self.thread.join()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What became of the tasks of one pair under one fault; ``seconds`` from the last one sent to the last one done."""
+
+    fault: str
+    pair: str
+    acknowledges: str
+    sent: int
+    once: int
+    repeated: int
+    lost: int
+    seconds: float
+
+
+class Load:
+    """Producers for some pairs, and the ledger of their tasks."""
+
+    def __init__(self, fault: str, pairs: tuple[Pair, ...], urls: dict[str, str], ledger_url: str, *, long: bool) -> None:
+        self.fault, self.ledger_url = fault, ledger_url
+        seconds = SECONDS + (LONGEST if long else [])
+        self.producers = [Producer(pair, urls[pair.app], fault, seconds) for pair in pairs]
+
+    def done(self, producer: Producer) -> Counter[str]:
+        """Return how often each task of a producer has come to its end."""
+        with resp.connect(self.ledger_url) as client:
+            told = [json.loads(entry) for entry in client.call("LRANGE", EXECUTIONS, "0", "-1")]
+        return Counter(entry["task"] for entry in told if entry["what"] == "end" and entry["task"].startswith(producer.prefix))
+
+    def await_work(self, seconds: float = 60) -> None:
+        """Wait until tasks of every pair are done: the fault is to meet a fleet at work."""
+        until(lambda: all(len(self.done(producer)) >= 5 for producer in self.producers), seconds, "tasks are done")
+
+    def settle(self, patience: float) -> list[Ledger]:
+        """End the producers; return the ledgers when all tasks are done, or when nothing has happened for so long."""
+        for producer in self.producers:
+            producer.end()
+        begun, found = time.monotonic(), []
+        last = {id(producer): 0.0 for producer in self.producers}
+        counts = {id(producer): Counter[str]() for producer in self.producers}
+        quiet = time.monotonic()
+        while time.monotonic() - quiet < patience and any(set(producer.sent) - set(counts[id(producer)]) for producer in self.producers):
+            for producer in self.producers:
+                now = self.done(producer)
+                if now != counts[id(producer)]:
+                    counts[id(producer)], last[id(producer)], quiet = now, time.monotonic() - begun, time.monotonic()
+            time.sleep(0.5)
+        for producer in self.producers:
+            count = self.done(producer)
+            sent = [name for name in producer.sent if name not in producer.uncertain]
+            found.append(Ledger(
+                self.fault, producer.pair.name, producer.pair.acknowledges, len(sent), sum(count[name] == 1 for name in sent),
+                sum(count[name] > 1 for name in sent), sum(count[name] == 0 for name in sent), round(last[id(producer)], 1)))
+        return found
+
+
+def until(holds: Callable[[], Any], seconds: float, what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.3)

@@ -1,0 +1,178 @@
+"""Going back to a release, staying there, and what the next run makes of it; on this machine, as in test_app_release."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plugins.module_utils.workfleet import release
+from plugins.module_utils.workfleet.errors import WorkfleetError
+from tests.integration.test_app_release import Site, site, units, wait_until_moved  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def version(site: Site, number: int) -> None:  # noqa: F811 - the fixture
+    """Let the declaration give another release; the same number gives the same one."""
+    (site.code / "tasks.py").write_text(f"one = {number}\n")
+
+
+def released(site: Site, *numbers: int, **raw: Any) -> list[str]:  # noqa: F811
+    """Make releases current one after the other; return their ids."""
+    made = []
+    for number in numbers:
+        version(site, number)
+        made.append(str(site.converge(**raw).release))
+    return made
+
+
+def current(site: Site) -> str:  # noqa: F811
+    return (site.root / "current").resolve().name
+
+
+def back(site: Site) -> release.Plan:  # noqa: F811
+    """Go back; what was predicted is what was done. Once more would go further back."""
+    declared, _ = site.declared(release="previous", hold="back")
+    predicted = release.plan(declared)
+    done = release.apply(declared, None)
+    assert [change.step for change in done.changes] == [change.step for change in predicted.changes]
+    return done
+
+
+def test_a_release_that_is_only_built_is_not_current_and_its_commands_were_not_run(site: Site) -> None:  # noqa: F811
+    (first,) = released(site, 1)
+    version(site, 2)
+    commands = [["sh", "-c", "echo ran >> $HOME/../ran-here || touch ran"]]
+    plan = site.converge(until="built", release_commands=commands)
+    assert (current(site), plan.previous, plan.commands_done) == (first, first, [release.digest(c) for c in commands])
+    assert site.releases() == {first, str(plan.release)}
+    assert not (site.root / "state" / "release-commands.json").exists()
+
+
+def test_ready_runs_the_commands_and_remembers_the_rollout_and_current_ends_it(site: Site) -> None:  # noqa: F811
+    (first,) = released(site, 1)
+    version(site, 2)
+    commands = [["touch", "ran"]]
+    plan = site.converge(until="ready", release_commands=commands)
+    second = str(plan.release)
+    assert (site.root / "releases" / second / "src" / "ran").exists()
+    assert current(site) == first
+    assert json.loads((site.root / "state" / "releases.json").read_text()) == {
+        "releases": [first], "rolling_out": second, "declared": second}
+    site.converge(release_commands=commands)
+    assert current(site) == second
+    assert json.loads((site.root / "state" / "releases.json").read_text())["rolling_out"] is None
+
+
+def test_no_host_makes_a_release_current_before_it_hears_that_its_commands_were_run(site: Site) -> None:  # noqa: F811
+    (first,) = released(site, 1)
+    version(site, 2)
+    commands = [["false"]]
+    plan = site.converge(release_commands=commands, run_commands=False)
+    assert current(site) == first
+    assert str(plan.release) in site.releases()
+    site.converge(release_commands=commands, run_commands=False, commands_done=[release.digest(commands[0])])
+    assert current(site) == plan.release
+
+
+def test_what_was_taken_back_is_not_used_again_until_the_declaration_changes(site: Site) -> None:  # noqa: F811
+    good, bad = released(site, 1, 2)
+    plan = back(site)
+    assert (plan.release, current(site)) == (good, good)
+    again = site.converge()
+    assert (again.release, again.changes) == (good, [])
+    assert f"release {good} is held: it is used in place of the declared {bad}" in again.notes[0]
+    version(site, 3)
+    fixed = site.converge()
+    assert current(site) == fixed.release not in (good, bad)
+    assert ("remove", f"file {site.root}/state/hold.json") in units(fixed)
+    assert site.converge().notes == []
+
+
+def test_a_hold_is_dropped_when_that_is_asked_for(site: Site) -> None:  # noqa: F811
+    _, bad = released(site, 1, 2)
+    back(site)
+    site.converge(hold="drop")
+    assert current(site) == bad
+    assert not (site.root / "state" / "hold.json").exists()
+
+
+def test_going_back_again_goes_further_back_and_ends_with_the_names_of_what_is_there(site: Site) -> None:  # noqa: F811
+    oldest, middle, newest = released(site, 1, 2, 3)
+    assert [back(site).release, back(site).release] == [middle, oldest]
+    assert json.loads((site.root / "state" / "hold.json").read_text()) == {"instead_of": newest, "use": oldest}
+    with pytest.raises(WorkfleetError) as error:
+        back(site)
+    assert {name for name in (middle, newest) if name in str(error.value)} == {middle, newest}
+    with pytest.raises(WorkfleetError, match=f"release 0123456789ab is not on this host; there are .*{oldest}"):
+        site.converge(release="0123456789ab", hold="back")
+
+
+def test_going_back_from_a_rollout_that_was_cut_short_returns_to_what_is_current(site: Site) -> None:  # noqa: F811
+    _, second = released(site, 1, 2)
+    version(site, 3)
+    third = site.converge(until="ready").release
+    assert back(site).release == second
+    assert site.converge().release == second
+    assert json.loads((site.root / "state" / "hold.json").read_text()) == {"instead_of": third, "use": second}
+
+
+def test_going_back_that_was_cut_short_goes_to_the_same_release_the_second_time(site: Site) -> None:  # noqa: F811
+    good, bad = released(site, 1, 2)
+    site.converge(release="previous", hold="back", until="built")
+    assert current(site) == bad
+    assert site.converge(until="built").release == good
+    assert back(site).release == good
+    assert current(site) == good
+
+
+def test_a_failed_rollout_stays_with_the_current_release_and_holds_it(site: Site) -> None:  # noqa: F811
+    (good,) = released(site, 1)
+    version(site, 2)
+    bad = site.converge(until="ready").release
+    site.converge(release="current", hold="stay")
+    assert (site.converge().release, site.releases()) == (good, {good, bad})
+    # A deployment of the same release disregards the hold until its end.
+    assert site.converge(until="ready", hold="drop").release == bad
+    assert site.converge(until="built").release == good
+    site.converge(hold="drop")
+    assert (current(site), (site.root / "state" / "hold.json").exists()) == (bad, False)
+
+
+def test_a_release_that_was_asked_for_stays_though_the_declaration_gives_another(site: Site) -> None:  # noqa: F811
+    old, new = released(site, 1, 2)
+    site.converge(release=old, until="ready", hold="stay")
+    site.converge(release=old, hold="stay")
+    assert (current(site), site.converge().release) == (old, old)
+    assert back(site).release == new
+    assert (site.converge().release, site.converge().notes) == (new, [])
+
+
+def test_a_held_release_that_is_gone_is_named(site: Site) -> None:  # noqa: F811
+    good, _ = released(site, 1, 2)
+    back(site)
+    (site.root / "releases" / good / "release.json").unlink()
+    with pytest.raises(WorkfleetError, match=f"release {good} is held .* no longer there: -e release_hold=false"):
+        release.plan(site.declared()[0])
+
+
+def removable(site: Site, names: Iterable[str]) -> set[str]:  # noqa: F811
+    return set(names) - site.releases()
+
+
+def test_neither_what_is_held_nor_what_was_taken_back_nor_what_runs_is_pruned(site: Site) -> None:  # noqa: F811
+    good, bad, third = released(site, 1, 2, 3, releases_kept=5)
+    site.converge(release=good, hold="back", releases_kept=1)
+    assert removable(site, (good, bad, third)) == {bad}
+    sleeper = subprocess.Popen([str(site.root / "bin" / "run"), "sleep", "60"])
+    try:
+        wait_until_moved(sleeper.pid, good)
+        last = released(site, 4, 5, 6, releases_kept=1)
+        assert site.releases() == {good, last[1], last[2]}
+    finally:
+        sleeper.kill()
+        sleeper.wait()

@@ -1,0 +1,158 @@
+"""Rollouts that start the new node first, and their undoing, with a real supervisord and real processes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import process
+
+from plugins.module_utils.workfleet import snapshot
+from plugins.module_utils.workfleet.errors import WorkfleetError
+from tests.integration.supervised import Group, Site, site, sleeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["site"]
+
+#: Takes its time to end, as a worker does that has a task.
+LINGER = ["sh", "-c", "trap 'sleep 3; exit' TERM; while :; do sleep 0.1; done"]
+BROKEN = ["sh", "-c", "echo no broker here; exit 3"]
+
+
+@pytest.fixture(autouse=True)
+def overlapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain commands stand in for workers, which may run side by side."""
+    monkeypatch.setattr(process.ENGINE, "overlaps", True)
+
+
+def lingerer(nodes: int = 1, **keys: Any) -> Group:
+    return sleeper(nodes=nodes, **{"command": LINGER, **keys})
+
+
+def alive(pid: int | None) -> bool:
+    return pid is not None and os.path.exists(f"/proc/{pid}")
+
+
+def wait(when: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not when():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+
+
+def test_the_new_node_runs_before_the_old_one_is_told_to_go_and_nobody_waits_for_its_end(site: Site) -> None:
+    site.converge([lingerer(2)])
+    old = site.pids()
+    done = site.converge([lingerer(2, env={"NEW": "1"})])
+    assert done.steps == [
+        "write a.1.2", "reload", "enable a.1.2", "start a.1.2", "disable a.1.1", "stop a.1.1",
+        "write a.2.2", "reload", "enable a.2.2", "start a.2.2", "disable a.2.1", "stop a.2.1"]
+    assert alive(old["a.2.1"]) and site.present()["a.2.1"].activity == "stopping"
+    wait(lambda: not any(map(alive, old.values())))
+    assert site.converge([lingerer(2, env={"NEW": "1"})]).steps == ["remove a.1.1", "remove a.2.1"]
+    assert sorted(site.present()) == ["a.1.2", "a.2.2"]
+    assert not site.env_file("a.1.1").exists()
+
+
+def test_a_run_that_is_to_wait_for_the_drain_waits_and_removes_what_is_left(site: Site) -> None:
+    site.converge([lingerer()])
+    old = site.pids()
+    done = site.converge([lingerer(env={"NEW": "1"})], rollout={"wait_for_drain": True})
+    assert done.steps[-3:] == ["disable a.1.1", "stop a.1.1", "remove a.1.1"]
+    assert not alive(old["a.1.1"])
+
+
+def test_a_node_too_many_drains_in_the_background(site: Site) -> None:
+    site.converge([lingerer(2)])
+    assert site.converge([lingerer()]).steps == ["disable a.2.1", "stop a.2.1"]
+    assert site.present()["a.2.1"].activity == "stopping"
+
+
+def fail(site: Site, groups: list[Group], **more: Any) -> WorkfleetError:
+    """Run into the failure of a node and return it."""
+    with pytest.raises(WorkfleetError) as caught:
+        site.work(groups, **{"rollout": {"monitor_seconds": 2}, **more})
+    return caught.value
+
+
+def test_a_rollout_that_fails_has_cost_no_node_and_is_undone_to_the_letter(site: Site) -> None:
+    before = [lingerer(3, env={"VERSION": "1"}), sleeper("gone")]
+    site.converge(before)
+    old = site.present()
+    # The first node comes up, the second does not: its file of flags is not there any more.
+    flag = Path(site.root, "flag")
+    flag.touch()
+    once = ["sh", "-c", f"[ -e {flag} ] || exit 3; rm {flag}; while :; do sleep 0.1; done"]
+    after = [lingerer(3, env={"VERSION": "2"}, command=once), sleeper("came")]
+    error = fail(site, after)
+    assert "workfleet.shop.a.2.2 does not stay up" in str(error)
+    assert all(alive(old[name].pid) for name in ("a.2.1", "a.3.1"))
+    remembered = snapshot.load(site.root)
+    assert remembered is not None and stat.S_IMODE(os.stat(snapshot.path(site.root)).st_mode) == 0o600
+    site.work(after, undo=True, cleans=[])
+    running = {name: node for name, node in site.present().items() if node.activity == "running"}
+    assert sorted(name.rpartition(".")[0] for name in running) == ["a.1", "a.2", "a.3", "gone.1"]
+    assert {running[name].pid for name in ("a.2.1", "a.3.1")} == {old[name].pid for name in ("a.2.1", "a.3.1")}
+    again = next(node for node in running.values() if (node.name.group, node.name.slot) == ("a", 1))
+    assert again.generation == old["a.1.1"].generation
+    assert b"VERSION=1" in Path(f"/proc/{again.pid}/environ").read_bytes().split(b"\0")
+    assert not os.path.exists(snapshot.path(site.root))
+    # Nobody told the inventory; with the old one all is well and as it was declared.
+    wait(lambda: "stopping" not in {node.activity for node in site.present().values()})
+    site.work(before)
+    assert site.pids().keys() == running.keys()
+    assert {name: site.pids()[name] for name in running} == {name: node.pid for name, node in running.items()}
+
+
+def test_an_undo_where_nothing_was_replaced_touches_nothing(site: Site) -> None:
+    site.converge([sleeper()])
+    site.converge([sleeper(env={"A": "1"})])  # ended well, so it is forgotten
+    pids = site.pids()
+    assert site.work([sleeper(env={"A": "1"})], undo=True).steps == []
+    assert site.pids() == pids
+
+
+def test_a_rollout_that_ended_well_here_can_be_undone_while_other_hosts_have_yet_to_follow(site: Site) -> None:
+    site.converge([sleeper(env={"A": "1"})])
+    site.work([sleeper(env={"A": "2"})], undoable=True)
+    assert site.work([sleeper(env={"A": "3"})], undo=True).steps == []  # another rollout's undo is not ours
+    site.work([sleeper(env={"A": "2"})], undo=True)
+    node, = (node for node in site.present().values() if node.is_up)
+    assert b"A=1" in Path(f"/proc/{node.pid}/environ").read_bytes().split(b"\0")
+
+
+def test_what_ran_before_a_rollout_that_was_cut_short_is_what_an_undo_of_the_next_brings_back(site: Site) -> None:
+    site.converge([sleeper(nodes=2, env={"A": "1"})])
+    fail(site, [sleeper(nodes=2, env={"A": "2"}, command=BROKEN)])
+    fail(site, [sleeper(nodes=2, env={"A": "3"}, command=BROKEN)])
+    site.work([sleeper(nodes=2, env={"A": "3"}, command=BROKEN)], undo=True)
+    up = [node for node in site.present().values() if node.is_up]
+    assert [node.activity for node in up] == ["running"] * 2
+    assert all(b"A=1" in Path(f"/proc/{node.pid}/environ").read_bytes().split(b"\0") for node in up)
+
+
+def test_a_successor_that_crashes_a_moment_after_its_start_does_not_cost_the_old_node_in_the_next_run_either(site: Site) -> None:
+    site.converge([sleeper()])
+    old = site.pids()["a.1.1"]
+    moment = sleeper(command=["sh", "-c", "sleep 2; exit 3"])
+    for _ in range(2):
+        assert "does not stay up" in str(fail(site, [moment], rollout={"monitor_seconds": 4, "failure_action": "pause"}))
+        assert alive(old)
+
+
+def test_a_canary_is_one_node_and_what_follows_replaces_the_others(site: Site) -> None:
+    site.converge([sleeper(nodes=3), sleeper("b")])
+    new = [sleeper(nodes=3, env={"A": "2"}), sleeper("b")]
+    foretold = [*site.work(new, check=True, canary="only").steps, *site.work(new, check=True, canary="done").steps]
+    first = site.work(new, canary="only", undoable=True)
+    assert first.stale == 2
+    assert [step for step in first.steps if step.startswith("start")] == ["start a.1.2"]
+    second = site.work(new, canary="done", cleans=[])
+    assert [*first.steps, *second.steps] == foretold
+    assert sorted(name for name, node in site.present().items() if node.is_up) == ["a.1.2", "a.2.2", "a.3.2", "b.1.1"]

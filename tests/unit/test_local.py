@@ -1,0 +1,71 @@
+"""Which node a process belongs to, and that counters prove a process where a number does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plugins.module_utils.workfleet.engines import local
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NODES = ["shop.a.1.1@h", "shop.a.2.1@h"]
+TELL = """
+import json, resource
+for _ in iter(input, "end"):
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({"minflt": usage.ru_minflt, "utime": usage.ru_utime}), flush=True)
+"""
+
+
+class Worker:
+    """A process that tells its counters when it is asked."""
+
+    def __init__(self, unit: str) -> None:
+        variables = {**os.environ, "WORKFLEET_RECORD": f"/run/workfleet/shop/{unit}.json"}
+        self.process = subprocess.Popen([sys.executable, "-c", TELL], env=variables, text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.pid = self.process.pid
+
+    def tell(self) -> dict[str, Any]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return dict(json.loads(self.process.stdout.readline()))
+
+
+@pytest.fixture
+def workers() -> Iterator[list[Worker]]:
+    started = [Worker("workfleet.shop.a.1.1"), Worker("workfleet.shop.a.2.1")]
+    for worker in started:
+        worker.tell()
+    yield started
+    for worker in started:
+        worker.process.communicate("end\n")
+
+
+def test_processes_are_found_by_what_the_launcher_left_in_their_environment(workers: list[Worker]) -> None:
+    found = local.processes(NODES)
+    assert {pid: found[pid].node for pid in found} == {worker.pid: node for worker, node in zip(workers, NODES)}
+    assert set(local.processes(NODES[1:])) == {workers[1].pid}
+
+
+def test_counters_tell_a_process_from_another_of_its_number(workers: list[Worker]) -> None:
+    one, other = workers
+    for _ in range(20):
+        before = local.processes(NODES)
+        told = one.tell()
+        after = local.processes(NODES, [one.pid, other.pid])
+        assert local.is_same(before[one.pid], told, after[one.pid])
+        assert not local.is_same(before[one.pid], {**told, "minflt": after[one.pid].faults + 1}, after[one.pid])
+        assert not local.is_same(before[one.pid], {**told, "utime": told["utime"] + 0.1}, after[one.pid])
+        assert not local.is_same(before[one.pid], told, replace(after[one.pid], started=after[one.pid].started + 1))
+    for usage in ({}, {"minflt": None, "utime": 0.0}, {"minflt": "x", "utime": 1}):
+        assert not local.is_same(before[one.pid], usage, after[one.pid])

@@ -1,0 +1,124 @@
+"""What a deploy is refused for, and what it only warns of."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from plugins.module_utils.workfleet import preflight
+from plugins.module_utils.workfleet.engines.backlog import pickled_text
+
+
+def fleet(seen: dict[str, Any], **keys: Any) -> preflight.Fleet:
+    return preflight.Fleet(seen=seen, **{"clocks": {}, "nodes": {}, **keys})
+
+
+def group(**told: Any) -> dict[str, Any]:
+    return {"engine": "celery", "queues": ["reports"], **told}
+
+
+def backlog(names: dict[str, int], *, cut: bool = False, unreadable: int = 0) -> dict[str, Any]:
+    return {"queues": {"reports": {"names": names, "cut": cut, "unreadable": unreadable}}}
+
+
+def said(findings: list[preflight.Finding]) -> list[tuple[bool, str]]:
+    return [(finding.refuses, str(finding)) for finding in findings]
+
+
+def test_a_waiting_task_that_the_release_lacks_refuses_with_its_name_and_number() -> None:
+    seen = {"web1": {"groups": {"r": group(tasks=["app.a"])}, "waiting": backlog({"app.a": 5, "app.gone": 3})}}
+    ((refuses, text),) = said(preflight.after_build(fleet(seen)))
+    assert refuses
+    assert "queue reports: tasks wait that the new release does not register in the group r: app.gone (3)." in text
+    assert "app.a" not in text
+    assert said(preflight.after_build(fleet(seen, allow_unregistered=True)))[0][0] is False
+
+
+def test_each_group_that_takes_from_a_queue_must_know_its_tasks() -> None:
+    seen = {"web1": {"groups": {"r": group(tasks=["app.a"]), "s": group(tasks=[])}, "waiting": backlog({"app.a": 5}, cut=True)}}
+    ((refuses, text),) = said(preflight.after_build(fleet(seen)))
+    assert refuses
+    assert "in the group s, among those that were read: app.a (5)" in text
+
+
+def test_a_queue_is_told_once_though_every_host_reads_it_and_unread_messages_only_warn() -> None:
+    told = {"groups": {"r": group(tasks=[])}, "waiting": backlog({"app.a": 5}, unreadable=2)}
+    found = said(preflight.after_build(fleet({"web1": told, "web2": told})))
+    assert [refuses for refuses, _ in found] == [True, False]
+    assert "2 messages do not tell the names" in found[1][1]
+
+
+def test_a_group_that_cannot_be_asked_is_not_judged_and_one_that_cannot_be_imported_refuses() -> None:
+    assert preflight.after_build(fleet({"web1": {"groups": {"r": group()}, "waiting": backlog({"app.a": 1})}})) == []
+    broken = {"groups": {"r": group(error="ImportError: no app")}, "waiting": {}}
+    ((refuses, text),) = said(preflight.after_build(fleet({"web1": broken, "web2": broken})))
+    assert refuses
+    assert text.startswith("web1, web2: ")
+    assert "| ImportError: no app" in text
+
+
+def test_what_cannot_be_read_refuses_unless_that_is_allowed() -> None:
+    seen = {"web1": {"groups": {}, "waiting": {"error": "cannot connect"}}}
+    assert [refuses for refuses, _ in said(preflight.after_build(fleet(seen)))] == [True]
+    assert [refuses for refuses, _ in said(preflight.after_build(fleet(seen, allow_unregistered=True)))] == [False]
+
+
+def test_a_short_visibility_timeout_and_an_orphaned_queue_warn() -> None:
+    told = group(tasks=["app.a"], visibility_timeout=60.0, time_limit=300.0, queues_sent_to={"reports": ["app.a"], "mail": ["app.b"]})
+    found = said(preflight.after_build(fleet({"web1": {"groups": {"r": told}}})))
+    assert [refuses for refuses, _ in found] == [False, False]
+    assert "visibility_timeout is 60 s, shorter than the longest task limit of 300 s" in found[0][1]
+    assert "the app sends to the queue mail (app.b), and no worker group consumes it" in found[1][1]
+    taken = {**told, "visibility_timeout": 300.0, "queues": ["reports", "mail"]}
+    assert preflight.after_build(fleet({"web1": {"groups": {"r": taken}}})) == []
+
+
+@pytest.mark.parametrize(("ahead", "refuses"), [(1.9, None), (2.5, False), (40.0, True)])
+def test_clocks_that_differ_warn_and_then_refuse(ahead: float, refuses: bool | None) -> None:
+    clocks = {"web1": (-0.2, 0.3), "web2": (0.3 + ahead, 0.9 + ahead)}
+    found = said(preflight.before_build(fleet({}, clocks=clocks)))
+    assert [each for each, _ in found] == ([] if refuses is None else [refuses])
+
+
+def test_a_slow_way_there_and_back_is_not_held_against_a_clock() -> None:
+    assert preflight.before_build(fleet({}, clocks={"web1": (-60.0, 0.1), "web2": (-0.1, 45.0)})) == []
+
+
+def test_places_of_all_hosts_are_compared_with_the_databases_connections() -> None:
+    seen = {"web1": {"cpus": 4}, "web2": {"cpus": 8}}
+    nodes = {"web1": [("celery", 2, None), ("arq", 1, None)], "web2": [("celery", 1, 3), ("celery", 0, 50)]}
+    assert preflight.before_build(fleet(seen, nodes=nodes, database_connections=21)) == []
+    ((refuses, text),) = said(preflight.before_build(fleet(seen, nodes=nodes, database_connections=20)))
+    assert refuses
+    assert "can run 21 tasks at once, and app_database_connections is 20" in text
+
+
+def test_disk_broker_and_eviction() -> None:
+    seen = {
+        "web1": {"free_bytes": 90_000_000, "needed_bytes": 300_000_000, "broker": {"policy": "allkeys-lru"}},
+        "web2": {"free_bytes": 900_000_000, "needed_bytes": 300_000_000, "broker": {"error": "cannot connect"}},
+        "web3": {"free_bytes": 900_000_000, "needed_bytes": 300_000_000, "broker": {"policy": "noeviction"}},
+    }
+    found = said(preflight.before_build(fleet(seen)))
+    assert [(refuses, text.split(":")[0]) for refuses, text in found] == [
+        (True, "web1"), (True, "web2"), (False, "the broker's maxmemory-policy is allkeys-lru")]
+
+
+class Bomb:
+    """Does something when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return (pytest.fail, ("it was unpickled",))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_name_is_read_from_a_pickle_that_is_never_loaded(protocol: int) -> None:
+    message = pickle.dumps({"t": None, "f": "app.tasks.run", "a": (Bomb(), "f"), "k": {}}, protocol=protocol)
+    assert pickled_text(message, "f") == "app.tasks.run"
+
+
+@pytest.mark.parametrize("data", [None, b"", b"no pickle", pickle.dumps({"f": 7}), pickle.dumps({"g": "x"}), pickle.dumps("f")])
+def test_what_tells_no_name_is_unreadable(data: bytes | None) -> None:
+    assert pickled_text(data, "f") is None
