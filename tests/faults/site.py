@@ -31,13 +31,14 @@ APT_REDIS = ["redis-server", "--port", str(LEDGER_PORT), "--bind", "0.0.0.0", "-
 
 
 class Site:
-    """The hosts; ``release`` is the copy of an example app that a fault may change before a deploy."""
+    """The hosts with some of the example apps; ``apps`` has copies of these, which may be changed before a deploy."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, names: Iterable[str] = APPS) -> None:
         self.directory = directory
+        self.names = list(names)
         self.inventory = directory / "inventory.ini"
         self.apps = directory / "apps"
-        for app in APPS:
+        for app in self.names:
             shutil.copytree(ROOT / "examples" / app, self.apps / app, ignore=shutil.ignore_patterns("tests", "__pycache__", ".*"))
 
     # -- the hosts --------------------------------------------------------------------------------------------------
@@ -51,9 +52,10 @@ class Site:
         self.addresses = {line.split()[0]: line.split("ansible_host=")[1].split()[0] for line in told}
         redis = [line for line in told if line.startswith(REDIS)]
         self.inventory.write_text("\n".join(["[redis]", *redis, "[workers]", *(line for line in told if line not in redis)]) + "\n")
-        self.play("reports", "site")
+        first, *others = self.names
+        self.play(first, "site")
         self.run(REDIS, "systemd-run", "--unit", "ledger", *APT_REDIS)
-        for app in ("flow", "events"):
+        for app in others:
             self.play(app, "site", "--tags", "app,worker")
 
     def down(self) -> None:
@@ -103,11 +105,10 @@ class Site:
         assert done.returncode == expect, f"{playbook} of {app} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
-    def play_all(self, playbook: str, *options: str, apps: Iterable[str] = APPS, **changes: Any) -> None:
-        """Run a playbook for several apps at the same time."""
-        names = list(apps)
-        with ThreadPoolExecutor(len(names)) as pool:
-            list(pool.map(lambda app: self.play(app, playbook, *options, **changes), names))
+    def play_all(self, playbook: str, *options: str, **changes: Any) -> None:
+        """Run a playbook for all apps at the same time."""
+        with ThreadPoolExecutor(len(self.names)) as pool:
+            list(pool.map(lambda app: self.play(app, playbook, *options, **changes), self.names))
 
     def play_and_kill(self, app: str, playbook: str, after: float, **changes: Any) -> bool:
         """Kill a playbook with -9 after so many seconds; return whether it was still at work."""
