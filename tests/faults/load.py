@@ -107,6 +107,14 @@ class Producer:
                     client.close()
                 client = None
 
+    def send_at_once(self, tasks: int, seconds: float) -> None:
+        """Send so many more, so that some are waiting for a while."""
+        with resp.connect(self.url) as client:
+            for number in range(tasks):
+                name = f"{self.prefix} more {number}"
+                SEND[self.pair.engine](client, self.pair.name, name, seconds)
+                self.sent.append(name)
+
     def end(self) -> None:
         """Send no more."""
         self.ended.set()
@@ -115,7 +123,10 @@ class Producer:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What became of the tasks of one pair under one fault; ``seconds`` from the last one sent to the last one done."""
+    """What became of the tasks of one pair under one fault; ``seconds`` from the last one sent to the last one done.
+
+    ``repeated`` are those that were begun more than once, even where only one of them came to its end.
+    """
 
     fault: str
     pair: str
@@ -132,14 +143,16 @@ class Load:
 
     def __init__(self, fault: str, pairs: tuple[Pair, ...], urls: dict[str, str], ledger_url: str, *, long: bool) -> None:
         self.fault, self.ledger_url = fault, ledger_url
+        with resp.connect(ledger_url) as client:
+            client.call("DEL", EXECUTIONS)
         seconds = SECONDS + (LONGEST if long else [])
         self.producers = [Producer(pair, urls[pair.app], fault, seconds) for pair in pairs]
 
-    def done(self, producer: Producer) -> Counter[str]:
-        """Return how often each task of a producer has come to its end."""
+    def done(self, producer: Producer, what: str = "end") -> Counter[str]:
+        """Return how often each task of a producer has come to its end, or to its begin."""
         with resp.connect(self.ledger_url) as client:
             told = [json.loads(entry) for entry in client.call("LRANGE", EXECUTIONS, "0", "-1")]
-        return Counter(entry["task"] for entry in told if entry["what"] == "end" and entry["task"].startswith(producer.prefix))
+        return Counter(entry["task"] for entry in told if entry["what"] == what and entry["task"].startswith(producer.prefix))
 
     def await_work(self, seconds: float = 60) -> None:
         """Wait until tasks of every pair are done: the fault is to meet a fleet at work."""
@@ -160,11 +173,12 @@ class Load:
                     counts[id(producer)], last[id(producer)], quiet = now, time.monotonic() - begun, time.monotonic()
             time.sleep(0.5)
         for producer in self.producers:
-            count = self.done(producer)
+            count, starts = self.done(producer), self.done(producer, "begin")
             sent = [name for name in producer.sent if name not in producer.uncertain]
             found.append(Ledger(
-                self.fault, producer.pair.name, producer.pair.acknowledges, len(sent), sum(count[name] == 1 for name in sent),
-                sum(count[name] > 1 for name in sent), sum(count[name] == 0 for name in sent), round(last[id(producer)], 1)))
+                self.fault, producer.pair.name, producer.pair.acknowledges, len(sent),
+                sum(count[name] == starts[name] == 1 for name in sent), sum(count[name] > 0 and starts[name] > 1 for name in sent),
+                sum(count[name] == 0 for name in sent), round(last[id(producer)], 1)))
         return found
 
 

@@ -110,10 +110,10 @@ class Site:
         with ThreadPoolExecutor(len(self.names)) as pool:
             list(pool.map(lambda app: self.play(app, playbook, *options, **changes), self.names))
 
-    def play_and_kill(self, app: str, playbook: str, after: float, **changes: Any) -> bool:
+    def play_and_kill(self, app: str, playbook: str, *options: str, after: float, **changes: Any) -> bool:
         """Kill a playbook with -9 after so many seconds; return whether it was still at work."""
-        process = subprocess.Popen(self.command(app, playbook, **changes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
-                                   start_new_session=True)
+        process = subprocess.Popen(self.command(app, playbook, *options, **changes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   cwd=ROOT, start_new_session=True)
         time.sleep(after)
         was_at_work = process.poll() is None
         if was_at_work:
@@ -149,6 +149,10 @@ class Site:
     def reboot(self, host: str) -> None:
         """Reboot a host; its services have the time that their drain takes."""
         command(HOSTS, "reboot", host, "120")
+
+    def cut_power(self, host: str) -> None:
+        """Have a host end at once, and start it again."""
+        command(HOSTS, "cut", host)
 
     def cut_off(self, host: str, seconds: float) -> None:
         """Let a host lose every packet from and to Redis for so long."""
