@@ -61,8 +61,8 @@ options:
       exclude:
         description:
           - Patterns of files and directories to leave out, by name, or by path where the pattern has a slash.
-          - Default with V(directory) is C(.git), C(__pycache__), C(.env), C(*.pyc). Virtualenvs are always left out
-            of a directory.
+          - Default with V(directory) is C(.git), C(.env), C(*.pyc). Virtualenvs and C(__pycache__) are always
+            left out of a directory.
         type: list
         elements: str
   python:

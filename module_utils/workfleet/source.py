@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 TYPES = ("directory", "archive", "git", "pypi")
-DEFAULT_EXCLUDE = (".git", "__pycache__", ".env", "*.pyc")
+DEFAULT_EXCLUDE = (".git", ".env", "*.pyc")
 #: Zip, and so a wheel that pip builds from the tree, knows no time before 1980.
 PACKED_TIME = 946684800
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
@@ -146,7 +146,7 @@ def check_link(path: str, target: str) -> None:
 
 
 def directory(location: str, exclude: tuple[str, ...]) -> Source:
-    """Return a directory of the control node as a source; virtualenvs in it are always left out."""
+    """Return a directory of the control node as a source; bytecode and virtualenvs in it are always left out."""
     if not os.path.isdir(location):
         raise WorkfleetError(f"app_source: location: {location} is no directory on the control node")
     try:
@@ -168,7 +168,8 @@ def walk(root: str, exclude: tuple[str, ...], below: str = "") -> Iterator[Entry
             check_link(path, target)
             yield Entry(path, False, 0, link=target)
         elif item.is_dir():
-            if not os.path.exists(os.path.join(item.path, "pyvenv.cfg")):
+            # Both are made of a tree by running it, whatever an inventory excludes: a source that changes by that would be rolled out.
+            if item.name != "__pycache__" and not os.path.exists(os.path.join(item.path, "pyvenv.cfg")):
                 yield from walk(root, exclude, path)
         elif item.is_file():
             status = item.stat()

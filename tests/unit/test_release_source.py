@@ -71,6 +71,13 @@ def test_what_is_no_code_changes_nothing(app: Path, name: str) -> None:
     assert look(app).fingerprint == before
 
 
+def test_bytecode_is_left_out_whatever_an_inventory_excludes(app: Path) -> None:
+    before = look(app, ["tests"]).fingerprint
+    (app / "shop" / "__pycache__").mkdir()
+    (app / "shop" / "__pycache__" / "tasks.cpython-311.pyc").write_text("x")
+    assert look(app, ["tests"]).fingerprint == before
+
+
 def test_a_virtualenv_is_left_out_whatever_its_name(app: Path) -> None:
     before = look(app, []).fingerprint
     (app / "my-env").mkdir()
