@@ -40,9 +40,9 @@ def fleet() -> Fleet:
 
 
 def redis(fleet: Fleet, *words: str) -> list[str]:
-    """Ask Redis, on its own host."""
+    """Ask Redis, on its own host; an empty list is an empty line there."""
     password = fleet.vars["vault_redis_password"]
-    return fleet.run(fleet.redis, "env", f"REDISCLI_AUTH={password}", "redis-cli", *words).splitlines()
+    return [line for line in fleet.run(fleet.redis, "env", f"REDISCLI_AUTH={password}", "redis-cli", *words).splitlines() if line]
 
 
 def senders(fleet: Fleet) -> Counter[str]:
