@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fleet import ANSIBLE, INVENTORY, PROJECT, Fleet, wait
+from systems import asked_for, open_to
 
 SYSTEMD, SUPERVISOR = "gnosari-1", "gnosari-2"
 #: Sends tasks by Gnosari's own routes and prints what became of them, and where.
@@ -95,18 +96,9 @@ def test_tasks_are_done_on_both_hosts_fail_and_are_retried(fleet: Fleet) -> None
 
 
 def test_flower_lets_in_whoever_has_the_password(fleet: Fleet) -> None:
-    code = "\n".join([
-        "import base64, sys, urllib.error, urllib.request",
-        "def get(path, login=''):",
-        "    request = urllib.request.Request('http://127.0.0.1:5555' + path)",
-        "    if login: request.add_header('Authorization', 'Basic ' + base64.b64encode(login.encode()).decode())",
-        "    try: return urllib.request.urlopen(request, timeout=20).status",
-        "    except urllib.error.HTTPError as error: return error.code",
-        "print(get('/workers'), get('/workers', 'ann:wrong'), get('/workers', 'ann:s3cret'), get('/api/workers'))",
-    ])
-    assert fleet.run(SYSTEMD, "python3", "-c", code).split() == ["401", "401", "200", "401"]
-    listening = [line.split()[3] for line in fleet.run(SYSTEMD, "ss", "-Hltn").splitlines()]
-    assert [address for address in listening if address.endswith(":5555")] == ["127.0.0.1:5555"]
+    requests = [("/workers", ""), ("/workers", "ann:wrong"), ("/workers", "ann:s3cret"), ("/api/workers", "")]
+    assert asked_for(fleet, SYSTEMD, requests) == [401, 401, 200, 401]
+    assert open_to(fleet, SYSTEMD, 5555) == ["127.0.0.1:5555"]
 
 
 def test_flower_that_is_open_to_the_world_is_refused_and_so_are_two_schedulers(fleet: Fleet) -> None:

@@ -100,3 +100,23 @@ class System(Fleet):
         assert said in run.out
         assert run.steps == []
         assert self.processes() == before
+
+
+def asked_for(fleet: Fleet, host: str, requests: list[tuple[str, str]]) -> list[int]:
+    """Return what Flower on a host's loopback answers to (path, login), the HTTP status of each."""
+    code = "\n".join([
+        "import base64, json, sys, urllib.error, urllib.request",
+        "def get(path, login):",
+        "    request = urllib.request.Request('http://127.0.0.1:5555' + path)",
+        "    if login: request.add_header('Authorization', 'Basic ' + base64.b64encode(login.encode()).decode())",
+        "    try: return urllib.request.urlopen(request, timeout=20).status",
+        "    except urllib.error.HTTPError as error: return error.code",
+        "print(json.dumps([get(*one) for one in json.loads(sys.argv[1])]))",
+    ])
+    return list(json.loads(fleet.run(host, "python3", "-c", code, json.dumps(requests))))
+
+
+def open_to(fleet: Fleet, host: str, port: int) -> list[str]:
+    """Return the addresses on which something on a host listens at a port."""
+    listening = [line.split()[3] for line in fleet.run(host, "ss", "-Hltn").splitlines()]
+    return [address for address in listening if address.endswith(f":{port}")]

@@ -52,14 +52,14 @@ def test_each_of_the_five_systems_has_an_inventory_with_a_page_and_placeholders_
         assert list(folder.rglob("vault.example.yml"))
 
 
-@pytest.mark.parametrize("system", ["gnosari", "spark"])
-def test_a_scenario_has_the_hosts_groups_and_variables_of_its_inventory(system: str) -> None:
-    scenario = ROOT / "molecule" / system
-    shipped = yaml.safe_load((ROOT / "inventories" / system / "hosts.yml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("inventory", ["gnosari", "spark", "revrx/staging"])
+def test_a_scenario_has_the_hosts_groups_and_variables_of_its_inventory(inventory: str) -> None:
+    scenario = ROOT / "molecule" / inventory.partition("/")[0]
+    shipped = yaml.safe_load((ROOT / "inventories" / inventory / "hosts.yml").read_text(encoding="utf-8"))
     for platform in yaml.safe_load((scenario / "molecule.yml").read_text(encoding="utf-8"))["platforms"]:
         groups = {group for group, content in shipped.items() if platform["name"] in content.get("hosts", {})}
         assert groups and groups <= set(platform["groups"])
-    assert (scenario / "group_vars/all/inventory").resolve() == ROOT / "inventories" / system / "group_vars/all"
+    assert (scenario / "group_vars/all/inventory").resolve() == (ROOT / "inventories" / inventory / "group_vars/all").resolve()
 
 
 def test_the_defaults_of_postgresql_are_those_that_are_checked() -> None:
