@@ -60,7 +60,7 @@ def test_nodes_converge_tell_their_figures_and_drain(fleet: Site, redis_server: 
 def test_a_changed_option_replaces_the_nodes_of_its_group_alone(fleet: Site) -> None:
     fleet.converge([FLOWS, SLOW])
     changed = {**SLOW, "options": {"max_tries": 9}}
-    fleet.converge([FLOWS, changed])
+    fleet.converge([FLOWS, changed], rollout={"wait_for_drain": True})
     assert sorted(fleet.pids()) == ["flows.1.1", "flows.2.1", "slow.1.2"]
 
 

@@ -69,7 +69,7 @@ def test_check_mode_sends_nothing_and_says_so(workers: Fleet, tmp_path: Path) ->
     arguments = {"broker_url": workers.url, "result_url": workers.url, "queues": ["nobody"]}
     _, said, told = play(tmp_path, arguments, "--check")
     probe = {"queue": "nobody", "ok": None, "state": "not proved", "seconds": None,
-             "reason": "check mode: nothing was sent"}
+             "reason": "check mode: nothing was sent", "begun": None}
     assert told["probes"] == [probe], said
     assert workers.client.call("EXISTS", "nobody") == 0
 

@@ -113,13 +113,17 @@ def test_what_arq_cannot_tell_of_a_command_is_null(site: Site, redis_server: Red
 CHICORY = "import asyncio; from app.tasks import app; from chicory import Worker; asyncio.run(Worker(app).run())"
 
 
-@pytest.mark.parametrize(("words", "state"), [("exec python", "ready"), ("python", "failed")])
-def test_a_chicory_worker_is_known_by_its_heartbeat(site: Site, redis_server: RedisServer, words: str, state: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("words", "is_wrapped"), [("exec python", False), ("python", True)])
+def test_a_chicory_worker_is_known_by_its_heartbeat(
+    site: Site, redis_server: RedisServer, words: str, is_wrapped: bool, tmp_path: Path,
+) -> None:
     site.app = {"broker_url": redis_server.url(), "result_url": redis_server.url(1),
                 "env": {"PATH": f"{chicory_fleet.environment()}/bin:/usr/bin:/bin", "PYTHONPATH": str(chicory_fleet.APP),
                         "EVENTS_LOG": str(tmp_path / "events.log"), "CHICORY_BROKER_REDIS_BLOCK_MS": "1000"}}
     group = {**script(site, f"{words} -c '{CHICORY}'\ntrue"), "engine": "chicory", "app": "app.tasks:app"}
-    site.work([group])
+    with pytest.raises(WorkfleetError, match="wrapper: the worker is process") if is_wrapped else contextlib.nullcontext():
+        site.work([group], rollout={"ready_timeout_seconds": 60})
+    state = "failed" if is_wrapped else "ready"
     node = until(lambda: [node for node in look(site, group)["nodes"] if node["state"] == state and node["queues"]])[0]
     assert node["queues"] == ["default"]
-    assert str(node["reason"]).startswith("wrapper: ") is (state == "failed")
+    assert str(node["reason"]).startswith("wrapper: ") is is_wrapped

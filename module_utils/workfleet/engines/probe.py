@@ -37,7 +37,7 @@ class Request:
 class Proof:
     """What became of a queue's canary. ``ok`` is ``None`` where it can neither be proved nor denied.
 
-    One that was not ``begun`` in time tells that the workers are busy, or that there is none.
+    One that was not ``begun`` in time tells that the workers are busy, or that there is none; ``None`` is what nobody knows.
     """
 
     queue: str
@@ -45,12 +45,12 @@ class Proof:
     state: str
     seconds: float | None = None
     reason: str | None = None
-    begun: bool = True
+    begun: bool | None = True
 
 
 def not_proved(queues: Sequence[str], reason: str) -> list[Proof]:
     """The same ignorance of all queues."""
-    return [Proof(queue, None, "not proved", None, reason) for queue in queues]
+    return [Proof(queue, None, "not proved", None, reason, begun=None) for queue in queues]
 
 
 def result(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
