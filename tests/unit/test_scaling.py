@@ -158,7 +158,7 @@ def test_what_is_remembered_decides_as_the_whole_past_would(policy: Policy, up: 
     def within(window: int) -> list[int]:
         """What was asked for at any moment of the window; each wish holds until the next."""
         ends = [*(moment for moment, _ in asked[1:]), now + 1]
-        return [wish for (_, wish), end in zip(asked, ends, strict=True) if end > now - window]
+        return [wish for (_, wish), end in zip(asked, ends) if end > now - window]
 
     for elapsed, backlog in steps:
         now += elapsed
