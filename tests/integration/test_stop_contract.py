@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 ROOT = stop_contract.ROOT
 WHERE = "this machine"
-CASES = ("stop", "restart")
+CASES = ("stop", "restart", "kill")
 ENVIRONMENTS = {"reports": lambda: Path(sys.prefix), "flow": arq_fleet.environment, "events": chicory_fleet.environment}
 
 
@@ -53,25 +54,37 @@ class Managed:
         if pair.engine == "arq":
             site.app["broker_env"] = ["REDIS_URL"]
 
-    def reconcile(self, state: str = "started", **more: Any) -> None:
+    def reconcile(self, state: str = "started", group: dict[str, Any] | None = None, **more: Any) -> None:
         """Do as ``site.yml``, ``start.yml`` and ``stop.yml`` do, with ``restart_since`` as ``restart.yml``."""
-        rollout = {"parallelism": self.pair.nodes, "ready_timeout_seconds": 180}
-        self.site.work([{**self.pair.group, "state": state}], rollout=rollout, **more)
+        rollout = {"parallelism": self.pair.nodes, "ready_timeout_seconds": 180, "wait_for_drain": group is not None}
+        self.site.work([{**(group or self.pair.group), "state": state}], rollout=rollout, **more)
+
+    def kill(self) -> None:
+        """Kill every process of the nodes with -9; supervisor starts the nodes again."""
+        mains = {node.pid for node in self.site.manager.present() if node.pid}
+        told = subprocess.run(["ps", "-eo", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
+        children = {int(pid) for pid, parent in (line.split() for line in told.splitlines()) if int(parent) in mains}
+        for pid in mains | children:
+            os.kill(pid, signal.SIGKILL)
 
     def measure(self) -> dict[str, Row]:
-        """Return the rows of both cases."""
+        """Return the rows of all cases."""
         self.reconcile()
         return {case: self.case(case) for case in CASES}
 
     def case(self, case: str) -> Row:
         """Have 8 tasks run and 20 wait, do it, and wait until all is over."""
+        if case == "kill":
+            self.reconcile(group=self.pair.killed)
         trial = stop_contract.Trial(self.pair, "supervisor", WHERE, case, self.url)
         subprocess.run([self.python, "-c", stop_contract.SEND[self.pair.example], json.dumps(trial.calls)], cwd=self.example,
                        env=self.client, timeout=60, check=True)
         trial.await_running()
         exits = stop_contract.Exits({str(node.name): node.pid for node in self.site.manager.present() if node.pid})
         stopped = None
-        if case == "restart":
+        if case == "kill":
+            self.kill()
+        elif case == "restart":
             self.reconcile(restart_since=0)
         else:
             self.reconcile("stopped")
