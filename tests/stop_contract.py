@@ -254,10 +254,12 @@ class Trial:
         for entry in told:
             if entry["task"] in old and entry["what"] == "end" and entry["node"] in exits:
                 last[entry["node"]] = max(entry["at"], last.get(entry["node"], 0))
+        counted = (len(old), len(self.names - old) if waiting is None else waiting)
+        if self.case == "kill":  # nobody was told to go: what ran and waited is what was sent for it
+            counted = (RUNNING, WAITING)
         return Row(
-            self.pair.name, self.manager, self.where, self.case, "late" if self.pair.late else "early", len(old),
-            len(self.names - old) if waiting is None else waiting, times.count(1), sum(number > 1 for number in times),
-            len(self.names - set(ends)), unacknowledged,
+            self.pair.name, self.manager, self.where, self.case, "late" if self.pair.late else "early", *counted, times.count(1),
+            sum(number > 1 for number in times), len(self.names - set(ends)), unacknowledged,
             round(max((exits[node] - at for node, at in last.items()), default=float("inf")), 2),
         )
 
@@ -294,7 +296,8 @@ def table(rows: Sequence[Row]) -> str:
     cases = ("stop", "restart", "reboot", "kill")
     for row in sorted(rows, key=lambda row: (order.index(row.pair), row.manager, row.where, cases.index(row.case))):
         lines.append((row.pair, row.acknowledges, f"{row.manager}, {row.where}", row.case, *map(str, (
-            row.running, row.waiting, row.once, row.twice, row.lost, row.unacknowledged)), f"{row.seconds:.2f}"))
+            row.running, row.waiting, row.once, row.twice, row.lost, row.unacknowledged)),
+            "" if row.case == "kill" else f"{row.seconds:.2f}"))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
