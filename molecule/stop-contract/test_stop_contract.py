@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CASES = ("stop", "restart", "reboot")
-#: When a message is acknowledged makes no difference to a manager; the test on one machine has both.
-PAIRS = [pair for pair in stop_contract.PAIRS if pair.name != "prefork-late"]
+PAIRS = stop_contract.PAIRS
 DATABASES = {"reports": 0, "flow": 1, "events": 2}
 HOSTS_COMMAND = str(PROJECT / "molecule/resources/hosts")
 #: Prints unit → pid of all nodes of a host.
