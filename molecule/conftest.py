@@ -14,8 +14,8 @@ pytest.register_assert_rewrite("common", "fleet", "systems")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run tests in the order in which they stand in their own files, however a scenario has imported them."""
 
-    def place(item: pytest.Item) -> tuple[bool, int]:
+    def place(item: pytest.Item) -> tuple[bool, str, int]:
         code = item.function.__code__  # type: ignore[attr-defined]
-        return not code.co_filename.endswith("common.py"), int(code.co_firstlineno)
+        return not code.co_filename.endswith("common.py"), str(code.co_filename), int(code.co_firstlineno)
 
     items.sort(key=place)
