@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import ssl
 import time
@@ -279,6 +280,41 @@ class Client:
                 if isinstance(reply, RespError):
                     raise reply
         return replies
+
+    def subscribe(self, *patterns: str) -> None:
+        """Have all that is published on channels of these patterns sent here; from then on only :meth:`message` is of use.
+
+        The kernel finds a dead server within some 10 s, for a subscriber that waits says nothing that could go unanswered.
+        """
+        self.call("PSUBSCRIBE", *patterns)  # one command: what it answers to the first pattern holds for all
+        sock = self._wait()
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
+                if hasattr(socket, option):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+    def message(self, seconds: float) -> tuple[str, bytes] | None:
+        """Return channel and content of the next message; ``None`` where none begins to arrive within ``seconds``."""
+        until = time.monotonic() + seconds
+        try:
+            while self._is_readable(max(0.0, until - time.monotonic())):
+                self._allowed = self._timeout
+                self._deadline = time.monotonic() + self._allowed
+                reply = self._reply("PSUBSCRIBE")
+                if isinstance(reply, list) and len(reply) == 4 and reply[0] == b"pmessage":
+                    return text(reply[2]), reply[3]
+        except OSError as error:
+            self._fail(_why(error, self._timeout))
+        return None
+
+    def _is_readable(self, seconds: float) -> bool:
+        if self._socket is None:
+            self._fail("it is closed")
+        # TLS may hold what it has decrypted already, which the kernel does not know of.
+        if self._buffer or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+            return True
+        return bool(select.select([self._socket], [], [], seconds)[0])
 
     def _fail(self, why: str) -> NoReturn:
         self.close()

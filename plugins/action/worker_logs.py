@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from typing import Any
@@ -61,12 +60,7 @@ class ActionModule(ActionBase):
 
     def refuse_blind_follow(self) -> None:
         """Refuse to follow where nobody sees it, and where hosts would wait for one that never ends."""
-        try:
-            output = os.readlink(f"/proc/{os.getppid()}/fd/1")  # we are forked from the process that has the terminal
-        except OSError:
-            output = "/dev/tty"  # not Linux: let it be
-        if not output.startswith(("/dev/pts/", "/dev/tty", "/dev/console")):
-            raise AnsibleActionFail("follow shows entries in a terminal until it is interrupted, and there is none: leave follow out")
+        actions.require_terminal("entries")
         hosts, forks = len(self.task_vars.get("ansible_play_hosts_all", ())), int(self.task_vars.get("ansible_forks", 5))
         if hosts > forks:
             raise AnsibleActionFail(f"follow keeps a fork for each host, and there are {forks} for {hosts} hosts: run with --forks {hosts}")

@@ -43,3 +43,13 @@ def who() -> dict[str, str]:
     """Return which run of a playbook this is, and for people whose, for the lock of a host."""
     return {"run": f"{socket.gethostname()}.{os.getppid()}",
             "holder": f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})"}
+
+
+def require_terminal(what: str) -> None:
+    """Refuse to follow where nobody sees it."""
+    try:
+        output = os.readlink(f"/proc/{os.getppid()}/fd/1")  # we are forked from the process that has the terminal
+    except OSError:
+        output = "/dev/tty"  # not Linux: let it be
+    if not output.startswith(("/dev/pts/", "/dev/tty", "/dev/console")):
+        raise AnsibleActionFail(f"follow shows {what} in a terminal until it is interrupted, and there is none: leave follow out")

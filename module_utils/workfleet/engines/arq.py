@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
-from . import arq_backlog, arq_options, arq_probe, arq_queues
+from . import arq_backlog, arq_load, arq_options, arq_probe, arq_queues
 from .arq_queues import HEALTH_CHECK_KEY, IN_PROGRESS, refuse, report
 from .one_queue import OneQueue, log_format
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .base import Place, Report
     from .probe import Proof, Request
     from .queues import Figures, Question
+    from .traffic import Order, Traffic
 
 DEFAULT_JOB_TIMEOUT = 300
 LONGEST_HEALTH_CHECK = 60
@@ -104,6 +105,10 @@ class Arq(OneQueue):
     def probe(self, request: Request) -> list[Proof]:
         """Send ``workfleet.probe``, which the runner registers."""
         return arq_probe.probe(request)
+
+    def traffic(self, order: Order) -> Traffic:
+        """Send as a client of the app does, without one."""
+        return arq_load.ArqTraffic(order)
 
 
 def running(client: resp.Client) -> list[bytes]:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ..spec import App, Group
     from .backlog import Backlog
     from .controls import Argument
+    from .events import Listener, Switch
     from .queues import Figures, Question
+    from .traffic import Order, Traffic
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Engine:
     quiesces_commands = False
     #: Whether ``held`` tells anything; without it the runner's own word that its node is idle is the proof.
     tells_held = False
+    #: Whether nodes tell of their tasks as they go: ``listener`` and ``switch`` are there.
+    tells_events = False
     #: Controls of running nodes by their names, with what each takes.
     controls: Mapping[str, Sequence[Argument]] = {}
     #: Those of them that have no effect, whatever a node answers, unless our runner is in it.
@@ -192,3 +196,15 @@ class Engine:
     def probe(self, request: Request) -> list[Proof]:
         """Send a canary through each queue and say what became of it, in the order of the queues."""
         return not_proved(request.queues, f"engine {self.name} has no canary")
+
+    def listener(self, url: str, options: Mapping[str, Any]) -> Listener:
+        """Return a subscription to what nodes tell of their tasks."""
+        raise WorkfleetError(f"engine {self.name} has no task events")
+
+    def switch(self, url: str, options: Mapping[str, Any], beginnings: Sequence[str]) -> Switch:
+        """Return what has nodes tell of their tasks, those whose names begin so."""
+        raise WorkfleetError(f"engine {self.name} has no task events")
+
+    def traffic(self, order: Order) -> Traffic:
+        """Return what sends many tasks and sees them come back."""
+        raise WorkfleetError(f"engine {self.name} has no queues that tasks could be sent to")

@@ -10,7 +10,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkfleetError
-from . import celery_backlog, celery_control, celery_options, celery_probe, celery_queues, celery_settings, celery_wire
+from . import (
+    celery_backlog,
+    celery_control,
+    celery_events,
+    celery_load,
+    celery_options,
+    celery_probe,
+    celery_queues,
+    celery_settings,
+    celery_wire,
+)
 from .base import Engine, Held, Place, Report
 
 if TYPE_CHECKING:
@@ -18,8 +28,10 @@ if TYPE_CHECKING:
 
     from ..spec import App, Group
     from .backlog import Backlog
+    from .events import Listener, Switch
     from .probe import Proof, Request
     from .queues import Figures, Question
+    from .traffic import Order, Traffic
 
 DEFAULT_QUEUE = "celery"
 TELLER = "workfleet_celery_tasks.py"
@@ -37,6 +49,7 @@ class Celery(Engine):
     overlaps = True
     tells_held = True
     quiesces_commands = True
+    tells_events = True
     controls = celery_control.CONTROLS
     runner_controls = ("time_limit",)
 
@@ -160,6 +173,18 @@ class Celery(Engine):
     def probe(self, request: Request) -> list[Proof]:
         """Send ``celery.accumulate``, which every app has."""
         return celery_probe.probe(request)
+
+    def listener(self, url: str, options: Mapping[str, Any]) -> Listener:
+        """Subscribe to the exchange of events."""
+        return celery_events.Listener(url, options)
+
+    def switch(self, url: str, options: Mapping[str, Any], beginnings: Sequence[str]) -> Switch:
+        """``enable_events`` and ``disable_events``, over pidbox."""
+        return celery_events.Switch(url, options, beginnings)
+
+    def traffic(self, order: Order) -> Traffic:
+        """Send as a client of the app does, without one."""
+        return celery_load.CeleryTraffic(order)
 
 
 ENGINE = Celery()

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .probe import Request
 
 BUILT_IN_TASK = "celery.accumulate"
-_FINAL = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED")
-_GRACE = 60.0  # seconds that the clocks of this host and a worker's may differ before a canary is dropped untried
+FINAL = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED")
+GRACE = 60.0  # seconds that the clocks of this host and a worker's may differ before a canary is dropped untried
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.005, 0.05
 
 
@@ -50,7 +50,7 @@ class _Flight:
     def __init__(self, request: Request, wire: Wire, broker: resp.Client, results: resp.Client | None) -> None:
         self.request, self.wire, self.broker, self.results = request, wire, broker, results
         self.task, self.args = request.call(BUILT_IN_TASK)
-        expires = request.timeout + _GRACE
+        expires = request.timeout + GRACE
         self.canaries = [
             task_message(self.task, queue, self.args, request.kwargs, expires, ignore_result=results is None)
             for queue in dict.fromkeys(request.queues)
@@ -104,12 +104,12 @@ class _Flight:
             state, value = meta["status"], meta["result"]
         except (ValueError, KeyError, TypeError):
             return Proof(canary.queue, None, "not proved", self._seconds(), "it came back, but its result is not JSON")
-        if state not in _FINAL:
+        if state not in FINAL:
             return None
         if state == "REVOKED":
             reason = "a worker dropped the canary as expired: its clock differs from this host's by a minute or more"
         elif state != "SUCCESS":
-            reason = f"the task {self.task} ended as {state}: {_exception(value)}"
+            reason = f"the task {self.task} ended as {state}: {exception(value)}"
         elif self.task == BUILT_IN_TASK and value != list(self.args):
             reason = f"the task {BUILT_IN_TASK} returned something else than it was given: is it replaced in this app?"
         else:
@@ -170,7 +170,7 @@ def _names(nodes: Sequence[str]) -> str:
     return f"{shown} and {len(nodes) - 3} more" if len(nodes) > 3 else shown
 
 
-def _exception(value: Any) -> str:
+def exception(value: Any) -> str:
     if isinstance(value, dict) and "exc_type" in value:
         message = value.get("exc_message")
         return f"{value['exc_type']}: {' '.join(map(str, message)) if isinstance(message, list) else message}"

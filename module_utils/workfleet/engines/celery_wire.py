@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import time
 import uuid
 from collections import Counter
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 METHODS = ("stats", "active", "reserved", "active_queues")
 
 #: Transport options of kombu and settings of celery that change where things stand in Redis.
-WIRE_OPTIONS = ("global_keyprefix", "sep", "priority_steps", "fanout_prefix", "control_exchange", "unacked_key",
-                "result_global_keyprefix", "deadletter_queue")
+WIRE_OPTIONS = ("global_keyprefix", "sep", "priority_steps", "fanout_prefix", "control_exchange", "event_exchange",
+                "unacked_key", "result_global_keyprefix", "deadletter_queue")
 #: Known, and of no consequence to what is asked here.
 _OTHER_OPTIONS = ("visibility_timeout", "queue_order_strategy", "unacked_index_key", "unacked_mutex_key",
                   "fanout_patterns", "socket_timeout", "socket_connect_timeout", "socket_keepalive", "max_connections",
@@ -54,6 +55,7 @@ class Wire:
     priority_steps: tuple[int, ...] = (0, 3, 6, 9)
     fanout_prefix: bool | str = True
     control_exchange: str = "celery"
+    event_exchange: str = "celeryev"
     unacked_key: str = "unacked"
     result_global_keyprefix: str = ""
     #: Where kombu puts what has no queue to go to; an app may put there what it rejects.
@@ -84,8 +86,16 @@ class Wire:
 
     def channel(self, db: int) -> str:
         """The pub/sub channel on which this app's nodes listen for questions."""
+        return self._fanout(db, f"{self.control_exchange}.pidbox")
+
+    def event_channels(self, db: int) -> tuple[str, str]:
+        """Patterns of the channels on which nodes tell of their tasks: a channel a kind, unless ``fanout_patterns`` is off."""
+        channel = re.sub(r"([*?\[\]\\])", r"\\\1", self._fanout(db, self.event_exchange))
+        return channel, f"{channel}/*"
+
+    def _fanout(self, db: int, exchange: str) -> str:
         prefix = f"/{db}." if self.fanout_prefix is True else (self.fanout_prefix or "")
-        return self.key(f"{prefix.format(db=db)}{self.control_exchange}.pidbox")
+        return self.key(f"{prefix.format(db=db)}{exchange}")
 
     def result(self, task_id: str) -> str:
         """The key under which the result backend keeps a task's result; it joins its own prefix by ``_``."""

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
-from . import chicory_backlog, chicory_options, chicory_probe, chicory_queues, chicory_wire, local
+from . import chicory_backlog, chicory_load, chicory_options, chicory_probe, chicory_queues, chicory_wire, local
 from .base import Held
 from .one_queue import OneQueue, log_format
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .base import Place, Report
     from .probe import Proof, Request
     from .queues import Figures, Question
+    from .traffic import Order, Traffic
 
 _OWN_COMMAND = ("Chicory's own command cancels running tasks when it is told to stop, acknowledges only on the queue default, takes all "
                 "of a queue into memory, runs a task again that takes longer than broker_redis_claim_min_idle_ms, and with redis 8 dies "
@@ -114,6 +115,10 @@ class Chicory(OneQueue):
     def probe(self, request: Request) -> list[Proof]:
         """Send ``workfleet.probe``, which the runner registers."""
         return chicory_probe.probe(request)
+
+    def traffic(self, order: Order) -> Traffic:
+        """Send as a client of the app does, without one."""
+        return chicory_load.ChicoryTraffic(order)
 
 
 def own_workers(command: Sequence[str]) -> list[str]:

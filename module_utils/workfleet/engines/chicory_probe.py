@@ -118,7 +118,7 @@ class _Flight:
 
     def _is_taken(self, queue: str) -> bool:
         last = wire.look(self.broker, queue, self.group).last
-        return _place(last) >= _place(self.tags[queue])
+        return place(last) >= place(self.tags[queue])
 
     def _is_held(self, queue: str) -> bool:
         tag = self.tags[queue]
@@ -152,6 +152,6 @@ class _Flight:
                 self.broker.call("XDEL", wire.DEAD + queue, tag)
 
 
-def _place(tag: str) -> tuple[int, int]:
+def place(tag: str) -> tuple[int, int]:
     milliseconds, _, number = tag.partition("-")
     return int(milliseconds), int(number or 0)

@@ -1,0 +1,123 @@
+"""Following the events of a fleet's tasks, from the background of one host."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import engines, resp
+from .engines.events import Wish
+from .errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .background import Background
+    from .engines.events import Event
+
+#: How often it is made sure that nodes send: one that was started since does not, and somebody else may have told it not to.
+_AGAIN_SECONDS = 10.0
+_LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to follow. ``url`` is secret; ``groups``: beginnings of the names of the app's nodes; ``seconds``: 0 is without an end."""
+
+    engine: str
+    url: str
+    groups: Sequence[str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0
+    wish: Wish = field(default_factory=Wish)
+    #: Whether nodes that send nothing are told to, for the time.
+    switch: bool = True
+
+
+class Follower:
+    """Tells all that is heard, and what may have been missed."""
+
+    def __init__(self, order: Order, background: Background) -> None:
+        self.order, self.background = order, background
+        engine = engines.named(order.engine)
+        self.listener = engine.listener(order.url, order.options)
+        self.switch = engine.switch(order.url, order.options, order.groups)
+        self.nodes: list[str] = []
+        self.looked = 0.0
+        #: By node: the first and the last count of a heartbeat, and whether it told of a task.
+        self.beats: dict[str, tuple[int, int]] = {}
+        self.telling: set[str] = set()
+
+    def follow(self) -> None:
+        """Do it; raises where the broker cannot be reached at first."""
+        self.listener.open()
+        try:
+            self.greet()
+            until = time.monotonic() + self.order.seconds if self.order.seconds else float("inf")
+            while self.background.wanted and (left := until - time.monotonic()) > 0:
+                try:
+                    self.hear(self.listener.read(min(_LOOK_SECONDS, left)))
+                    if self.order.switch and time.monotonic() - self.looked > _AGAIN_SECONDS:
+                        self.make_sure()
+                except resp.RespConnectionError as error:
+                    self.come_back(error, until)
+            self.background.tell(*({"note": note} for note in self.mute()))
+        finally:
+            self.listener.close()
+            self.switch.off()
+
+    def greet(self) -> None:
+        """Learn who is there and what runs; what began before would have no name otherwise."""
+        names, self.nodes = self.switch.look()
+        self.listener.know(names)
+        began, silent = self.switch.on(self.nodes) if self.order.switch else ([], [])
+        self.looked = time.monotonic()
+        self.background.tell({"listening": {"nodes": self.nodes, "began": began, "silent": silent}})
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """Tell what is wanted; have nodes that are new send too."""
+        for event in events:
+            if event.is_of_task:
+                self.telling.add(event.node)
+            elif event.processed is not None:
+                first, _ = self.beats.get(event.node, (event.processed, 0))
+                self.beats[event.node] = (first, event.processed)
+        self.background.tell(*({"event": event.entry()} for event in events if self.order.wish.fits(event)))
+        new = {event.node for event in events if event.node.startswith(tuple(self.order.groups))} - {*self.nodes}
+        again = {event.node for event in events if event.event == "online" and event.node in self.nodes}
+        self.nodes += sorted(new)
+        if self.order.switch and (new or again):
+            began, _ = self.switch.on(sorted(new | again))
+            self.background.tell(*({"note": f"{node} has come, and sends task events now"} for node in began))
+
+    def make_sure(self) -> None:
+        """Have all nodes send that were heard of; who had stopped may have been missed."""
+        self.looked = time.monotonic()
+        began, _ = self.switch.on(self.nodes)
+        self.background.tell(*({"note": f"{node} sent no task events and does now: those of up to {_AGAIN_SECONDS:g} s are missing"}
+                               for node in began))
+
+    def come_back(self, why: WorkfleetError, until: float) -> None:
+        """Subscribe again, however long that takes, and say that something is missing."""
+        lost = time.monotonic()
+        self.background.tell({"note": f"{why}; events from now on are missing, until it is there again"})
+        while self.background.wanted and time.monotonic() < until:
+            try:
+                self.listener.open()
+            except WorkfleetError:
+                time.sleep(0.5)
+                continue
+            self.looked = 0.0
+            self.background.tell({"note": f"the broker is there again: events of {time.monotonic() - lost:.1f} s are missing"})
+            return
+
+    def mute(self) -> list[str]:
+        """Name the nodes that have begun tasks, by their heartbeats, and told of none."""
+        return [f"{node} has begun {last - first} tasks and told of none: it sends no task events"
+                for node, (first, last) in sorted(self.beats.items()) if last > first and node not in self.telling]
+
+
+def start(order: Mapping[str, Any], background: Background) -> None:
+    """Follow as a payload has it."""
+    Follower(Order(**{**order, "wish": Wish.parse(order["wish"])}), background).follow()

@@ -1,0 +1,109 @@
+"""Decide on the control node what is to be sent, have one host send it, and show how it goes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, load
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.traffic import Order
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, background, eventtext, queues
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "app": {"type": "dict", "required": True, "no_log": True},
+    "groups": {"type": "list", "elements": "dict", "no_log": True, "default": []},
+    "manager": {"type": "str"}, "hosts": {"type": "list", "elements": "str", "default": []}, "only": {"type": "str", "default": ""},
+    "group": {"type": "str", "default": ""}, "queue": {"type": "str", "default": ""}, "task_name": {"type": "str", "default": ""},
+    "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict", "default": {}}, "tasks": {"type": "int", "default": 100},
+    "rate": {"type": "float", "default": 0}, "sample_seconds": {"type": "float", "default": 60}, "json": {"type": "str", "default": ""},
+}
+
+
+class ActionModule(ActionBase):
+    """The control node's half of ``task_load``."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the report; fails where a task did not come back, or came back as a failure."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, values = self.validate_argument_spec(ARGUMENTS)
+        wrong = load.check(values["tasks"], values["rate"], values["sample_seconds"])
+        if wrong:
+            raise AnsibleActionFail(f"{'; '.join(wrong)} (nothing was sent)")
+        order = self.order(values, task_vars or {})
+        what = self.what(order)
+        result.update(changed=False, report=None)
+        if self._task.check_mode:
+            self._display.display(f"  would send {what}; nothing was sent")
+            return result
+        self._display.display(f"  {what}")
+        watched = background.Watched(self, "task_load", task_vars or {})
+        for item in watched.items(order):
+            if "begun" in item:
+                for queue, waiting in item["begun"]["waiting"].items():
+                    if waiting:
+                        self._display.display(f"  {queue}: {waiting} tasks wait in it already, and are in the way", color="yellow")
+            elif "progress" in item:
+                self._display.display(f"  {eventtext.progress(item['progress'])}")
+            elif "report" in item:
+                result["report"] = item["report"]
+        if result["report"] is not None:
+            self.tell(result["report"], values["json"])
+        if watched.failure is not None:
+            return {**result, **watched.failure}
+        told = result["report"] or {}
+        if told.get("unanswered") or told.get("failed") or told.get("cut_short"):
+            result.update(failed=True, msg=f"of {told['sent']} tasks {told['unanswered']} did not come back, and {told['failed']} failed")
+        return result
+
+    def order(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return what the host is to send."""
+        declared = queues.declarations(values, task_vars, self._templar)
+        app = declared[0].app
+        groups = {group.name: group for each in declared for group in each.groups if engines.named(group.engine).speaks}
+        only = [values["group"]] if values["group"] else actions.only(values)
+        if values["group"] and values["group"] not in groups:
+            raise AnsibleActionFail(f"group = {values['group']!r}: must be one of {', '.join(groups)} (-e group=NAME)")
+        found = queues.sources(declared, only)
+        source = queues.source_of(found, values["queue"]) if values["queue"] else self.only_one(found)
+        names = [values["queue"]] if values["queue"] else source["queues"]
+        if not names:
+            raise AnsibleActionFail("the queues of these groups stand in their commands, which are not read: name one (-e queue=NAME)")
+        if values["task_name"] and len(names) > 1:
+            raise AnsibleActionFail(f"task_name = {values['task_name']}: name the queue whose workers have it, one of {', '.join(names)} "
+                                    "(-e queue=NAME)")
+        nodes = [f"{app.name}.{group.name}." for group in groups.values() if group.engine == source["engine"]]
+        return {"app": app.name, "engine": source["engine"], "broker_url": source["url"], "result_url": app.result_url,
+                "options": source["options"], "queues": names, "task": values["task_name"], "args": values["args"],
+                "kwargs": values["kwargs"], "tasks": values["tasks"], "rate": values["rate"], "patience": values["sample_seconds"],
+                "nodes": nodes}
+
+    def only_one(self, sources: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the one place where all queues are; a load goes to one engine at a time."""
+        if len(sources) != 1:
+            raise AnsibleActionFail("a load goes to the queues of one engine: " + (
+                f"these groups have {' and '.join(source['engine'] for source in sources)}; choose by -e group=NAME or -e queue=NAME"
+                if sources else "no worker group that is chosen has any"))
+        return sources[0]
+
+    def what(self, order: dict[str, Any]) -> str:
+        """Say what is sent."""
+        try:
+            traffic = engines.named(order["engine"]).traffic(Order(**order))
+        except WorkfleetError as error:
+            raise AnsibleActionFail(str(error)) from error
+        words = ", ".join([*map(repr, traffic.args), *(f"{key}={value!r}" for key, value in order["kwargs"].items())])
+        speed = f"{order['rate']:g} a second" if order["rate"] else "as fast as it goes"
+        return f"{order['tasks']} × {traffic.task}({words}) to {', '.join(order['queues'])}, {speed}"
+
+    def tell(self, report: dict[str, Any], path: str) -> None:
+        """Show the report, and write it."""
+        for text, colour in eventtext.report(report):
+            self._display.display(f"  {text}", color=colour)
+        if path:
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(report, file, indent=1)
+                file.write("\n")
+            self._display.display(f"\nresult JSON: {path}")
