@@ -58,8 +58,8 @@ options:
     description: The keyword arguments of the task.
     type: dict
     default: {}
-  tasks:
-    description: How many, up to 100000.
+  count:
+    description: How many tasks, up to 50000.
     type: int
     default: 100
   rate:
@@ -70,10 +70,6 @@ options:
     description: How long the last of them may take.
     type: float
     default: 60
-  json:
-    description: A file on the control node for the report as JSON.
-    type: str
-    default: ""
   payload:
     description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
     type: str
@@ -94,7 +90,7 @@ EXAMPLES = r"""
     queue: default
     task_name: app.tasks.fetch
     args: [0.2]
-    tasks: 600
+    count: 600
     rate: 20
 """
 
@@ -139,8 +135,8 @@ from ..module_utils.workfleet.errors import WorkfleetError
 ARGUMENTS = {
     "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
     "hosts": {"type": "list", "elements": "str"}, "only": {"type": "str"}, "queue": {"type": "str"}, "task_name": {"type": "str"},
-    "group": {"type": "str"}, "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict"}, "tasks": {"type": "int"},
-    "rate": {"type": "float"}, "sample_seconds": {"type": "float"}, "json": {"type": "str"},
+    "group": {"type": "str"}, "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict"}, "count": {"type": "int"},
+    "rate": {"type": "float"}, "sample_seconds": {"type": "float"},
     "payload": {"type": "str", "no_log": True},
 }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .background import Background
     from .engines.traffic import Outcome, Traffic
 
-MOST_TASKS = 100_000
+MOST_TASKS = 50_000
 LONGEST_SECONDS = 3600.0
 _MOST_AT_ONCE = 200
 _LOOK_SECONDS = 0.02
@@ -50,15 +50,15 @@ class Flight:
         return None if self.run is None else max(0.0, self.total - self.run)
 
 
-def check(tasks: int, rate: float, patience: float) -> list[str]:
+def check(count: int, rate: float, patience: float) -> list[str]:
     """Return what is wrong with the size of a load; each names its extra variable."""
     found = []
-    if not 1 <= tasks <= MOST_TASKS:
-        found.append(f"tasks = {tasks}: must be from 1 to {MOST_TASKS}")
+    if not 1 <= count <= MOST_TASKS:
+        found.append(f"count = {count}: must be from 1 to {MOST_TASKS}")
     if rate < 0 or not math.isfinite(rate):
         found.append(f"rate = {rate:g}: must be tasks a second, or 0 for as fast as it goes")
-    elif rate and tasks / rate > LONGEST_SECONDS:
-        found.append(f"rate = {rate:g}: {tasks} tasks would take {tasks / rate:g} s to send, more than {LONGEST_SECONDS:g} s")
+    elif rate and count / rate > LONGEST_SECONDS:
+        found.append(f"rate = {rate:g}: {count} tasks would take {count / rate:g} s to send, more than {LONGEST_SECONDS:g} s")
     if not 0 < patience <= LONGEST_SECONDS:
         found.append(f"sample_seconds = {patience:g}: must be above 0, and no more than {LONGEST_SECONDS:g}")
     return found
@@ -101,7 +101,7 @@ class Load:
         told = self.begun
         while self.is_going_on():
             self.send_due()
-            pause = 0.0 if not self.order.rate and len(self.flights) < self.order.tasks else _LOOK_SECONDS
+            pause = 0.0 if not self.order.rate and len(self.flights) < self.order.count else _LOOK_SECONDS
             self.note(self.traffic.look(pause))
             if time.monotonic() - told > _PROGRESS_SECONDS:
                 told = time.monotonic()
@@ -113,14 +113,14 @@ class Load:
         """Whether there is something to send or to wait for, and somebody who wants to know."""
         if not self.background.wanted:
             return False
-        if len(self.flights) < self.order.tasks:
+        if len(self.flights) < self.order.count:
             return True
         return bool(self.traffic.under_way) and time.monotonic() - self.last_sent < self.order.patience
 
     def send_due(self) -> None:
         """Send what is due by now: the queues take turns."""
         now = time.monotonic()
-        due = self.order.tasks if not self.order.rate else min(self.order.tasks, int((now - self.begun) * self.order.rate) + 1)
+        due = self.order.count if not self.order.rate else min(self.order.count, int((now - self.begun) * self.order.rate) + 1)
         count, turn = min(due - len(self.flights), _MOST_AT_ONCE), len(self.flights)
         turns = Counter(self.order.queues[(turn + number) % len(self.order.queues)] for number in range(count))
         for queue, share in turns.items():
@@ -170,12 +170,12 @@ class Load:
         runs = [flight.run for flight in ended if flight.run is not None]
         return {
             "app": self.order.app, "engine": self.order.engine, "task": self.traffic.task, "queues": list(self.order.queues),
-            "tasks": self.order.tasks, "rate": self.order.rate or None, **self.counts(), "seconds": round(span, 3),
+            "count": self.order.count, "rate": self.order.rate or None, **self.counts(), "seconds": round(span, 3),
             "sending_seconds": round(sending, 3), "ended_per_second": round(len(ended) / span, 2) if span > 0 else None,
             "latency": {"total": spread([flight.total for flight in ended]), "run": spread(runs),
                         "wait": spread([flight.wait for flight in ended if flight.wait is not None])},
             "runs_told": len(runs), "reasons": [{"reason": reason, "tasks": count} for reason, count in reasons.most_common(_REASONS)],
-            "cut_short": len(self.flights) < self.order.tasks,
+            "cut_short": len(self.flights) < self.order.count,
         }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -17,8 +16,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "groups": {"type": "list", "elements": "dict", "no_log": True, "default": []},
     "manager": {"type": "str"}, "hosts": {"type": "list", "elements": "str", "default": []}, "only": {"type": "str", "default": ""},
     "group": {"type": "str", "default": ""}, "queue": {"type": "str", "default": ""}, "task_name": {"type": "str", "default": ""},
-    "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict", "default": {}}, "tasks": {"type": "int", "default": 100},
-    "rate": {"type": "float", "default": 0}, "sample_seconds": {"type": "float", "default": 60}, "json": {"type": "str", "default": ""},
+    "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict", "default": {}}, "count": {"type": "int", "default": 100},
+    "rate": {"type": "float", "default": 0}, "sample_seconds": {"type": "float", "default": 60},
 }
 
 
@@ -29,7 +28,7 @@ class ActionModule(ActionBase):
         """Return the report; fails where a task did not come back, or came back as a failure."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, values = self.validate_argument_spec(ARGUMENTS)
-        wrong = load.check(values["tasks"], values["rate"], values["sample_seconds"])
+        wrong = load.check(values["count"], values["rate"], values["sample_seconds"])
         if wrong:
             raise AnsibleActionFail(f"{'; '.join(wrong)} (nothing was sent)")
         order = self.order(values, task_vars or {})
@@ -50,7 +49,7 @@ class ActionModule(ActionBase):
             elif "report" in item:
                 result["report"] = item["report"]
         if result["report"] is not None:
-            self.tell(result["report"], values["json"])
+            self.tell(result["report"])
         if watched.failure is not None:
             return {**result, **watched.failure}
         told = result["report"] or {}
@@ -74,10 +73,11 @@ class ActionModule(ActionBase):
         if values["task_name"] and len(names) > 1:
             raise AnsibleActionFail(f"task_name = {values['task_name']}: name the queue whose workers have it, one of {', '.join(names)} "
                                     "(-e queue=NAME)")
-        nodes = [f"{app.name}.{group.name}." for group in groups.values() if group.engine == source["engine"]]
+        nodes = [f"{app.name}.{group.name}." for group in groups.values()
+                 if group.engine == source["engine"] and (group.command or set(names) & set(engines.named(group.engine).queues(group)))]
         return {"app": app.name, "engine": source["engine"], "broker_url": source["url"], "result_url": app.result_url,
                 "options": source["options"], "queues": names, "task": values["task_name"], "args": values["args"],
-                "kwargs": values["kwargs"], "tasks": values["tasks"], "rate": values["rate"], "patience": values["sample_seconds"],
+                "kwargs": values["kwargs"], "count": values["count"], "rate": values["rate"], "patience": values["sample_seconds"],
                 "nodes": nodes}
 
     def only_one(self, sources: list[dict[str, Any]]) -> dict[str, Any]:
@@ -96,14 +96,9 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error)) from error
         words = ", ".join([*map(repr, traffic.args), *(f"{key}={value!r}" for key, value in order["kwargs"].items())])
         speed = f"{order['rate']:g} a second" if order["rate"] else "as fast as it goes"
-        return f"{order['tasks']} × {traffic.task}({words}) to {', '.join(order['queues'])}, {speed}"
+        return f"{order['count']} × {traffic.task}({words}) to {', '.join(order['queues'])}, {speed}"
 
-    def tell(self, report: dict[str, Any], path: str) -> None:
-        """Show the report, and write it."""
+    def tell(self, report: dict[str, Any]) -> None:
+        """Show the report."""
         for text, colour in eventtext.report(report):
             self._display.display(f"  {text}", color=colour)
-        if path:
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(report, file, indent=1)
-                file.write("\n")
-            self._display.display(f"\nresult JSON: {path}")

@@ -1,4 +1,4 @@
-"""Write the steps of a run to ``-e steps_json=FILE``, and its ledger to ``-e result_json=FILE``."""
+"""Write the steps of a run to ``-e steps_json=FILE``, and its ledger or its measurements to ``-e result_json=FILE``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ short_description: Write the steps and the ledger of a run to files
 description:
   - With C(-e steps_json=FILE) every step that our modules report is written there, in check mode too, in the order of execution.
   - A run that fails has written the steps that were done until then.
-  - With C(-e result_json=FILE) what became of the tasks of each node that drained is written there.
+  - With C(-e result_json=FILE) what became of the tasks of each node that drained is written there, and the report of a load.
 """
 
 
@@ -36,6 +36,7 @@ class CallbackModule(CallbackBase):
         self.pending: dict[str, list[dict[str, Any]]] = {}
         self.path: str | None = None
         self.ledger: dict[str, dict[str, Any]] = {}
+        self.report: dict[str, Any] | None = None
         self.result_path: str | None = None
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
@@ -66,6 +67,9 @@ class CallbackModule(CallbackBase):
         ledger = result._result.get("ledger")
         if isinstance(ledger, list):
             self.ledger.update({line["node"]: line for line in ledger})
+        report = result._result.get("report")
+        if isinstance(report, dict) and "latency" in report:
+            self.report = report
         steps = result._result.get("steps")
         if isinstance(steps, list):
             host = result._host.get_name()
@@ -76,7 +80,8 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Write the files."""
         self.order()
-        for path, values in ((self.path, self.steps), (self.result_path, [self.ledger[node] for node in sorted(self.ledger)])):
+        told = self.report or [self.ledger[node] for node in sorted(self.ledger)]
+        for path, values in ((self.path, self.steps), (self.result_path, told)):
             if path:
                 with open(path, "w", encoding="utf-8") as file:
                     json.dump(values, file, indent=1)

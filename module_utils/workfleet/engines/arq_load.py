@@ -62,7 +62,7 @@ class ArqTraffic(Traffic):
         return Outcome(job_id, ok, run, "" if ok else str(value))
 
     def take_back(self) -> dict[str, str]:
-        """What runs, or waits for another try, is left to its end."""
+        """What runs is left to its end."""
         said = {}
         for part in chunks(list(self.under_way)):
             running = self.broker.pipeline([("EXISTS", IN_PROGRESS + job_id) for job_id in part])
@@ -72,6 +72,8 @@ class ArqTraffic(Traffic):
             said.update({job_id: NOT_TAKEN for job_id, was_there in zip(waiting, removed) if was_there})
         gone = [job_id for job_id, why in said.items() if why == NOT_TAKEN]
         delete(self.broker, [prefix + job_id for job_id in gone for prefix in (JOB, RETRY)])
+        for job_id in gone:
+            del self.under_way[job_id]  # that it is in the queue no more tells nothing of its end now
         self._next_look = 0.0
         return said
 

@@ -15,6 +15,7 @@ from .celery_wire import TaskMessage, Wire, task_message
 from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete, is_redis
 
 if TYPE_CHECKING:
+    from .events import Event
     from .traffic import Order
 
 #: Where events tell everything the results are only looked at for those that got lost.
@@ -34,7 +35,8 @@ class CeleryTraffic(Traffic):
         self.listener = celery_events.Listener(order.broker_url, order.options)
         self.switch = celery_events.Switch(order.broker_url, order.options, order.nodes)
         self.results: resp.Client | None = None
-        self.begun: set[str] = set()
+        #: When tasks began, by their workers' clocks.
+        self.begun: dict[str, float] = {}
         self.has_told = False
 
     def open(self) -> None:
@@ -64,14 +66,21 @@ class CeleryTraffic(Traffic):
             if event.id is not None and event.id in self.under_way:
                 self.has_told = True
                 if event.event == "started":
-                    self.begun.add(event.id)
-            if event.id is not None and event.event in _ENDS:
-                reason = "" if event.event == "succeeded" else f"{event.event}: {event.text}" if event.event != "failed" else event.text
-                found.append(Outcome(event.id, _ENDS[event.event], event.seconds, reason))
+                    self.begun[event.id] = event.at
+            found += self._outcome(event)
         self.end(found)
         if self.results and time.monotonic() >= self._next_look:
             found += self.end(self._stored(self.results))
         return found
+
+    def _outcome(self, event: Event) -> list[Outcome]:
+        if event.id is None or event.event not in _ENDS:
+            return []
+        run = event.seconds
+        if run is None and event.id in self.begun:  # of a failure Celery does not tell it
+            run = max(0.0, event.at - self.begun[event.id])
+        reason = {"succeeded": "", "failed": event.text}.get(event.event, f"{event.event}: {event.text}")
+        return [Outcome(event.id, _ENDS[event.event], run, reason)]
 
     def _stored(self, results: resp.Client) -> list[Outcome]:
         begun, found = time.monotonic(), []
@@ -84,7 +93,7 @@ class CeleryTraffic(Traffic):
         return found
 
     def take_back(self) -> dict[str, str]:
-        """The newest first: each is at the list's head then, or close to it."""
+        """The newest first: each is at the list's head then, or close to it. What a worker holds is its pool's, and cannot be had back."""
         messages: list[TaskMessage] = list(reversed(self.under_way.values()))
         unacked = self.wire.key(self.wire.unacked_key)
         removed = self.broker.pipeline([("LREM", self.wire.lists(message.queue)[0], "1", message.text) for message in messages])
@@ -93,7 +102,7 @@ class CeleryTraffic(Traffic):
         for message, was_waiting, is_held in zip(messages, removed, held):
             said[message.id] = (NOT_TAKEN if was_waiting
                                 else "begun, and not ended" if message.id in self.begun
-                                else "taken by a worker, and not ended; it is dropped if it has not begun" if is_held
+                                else "taken by a worker in advance; it will run when its turn comes" if is_held
                                 else "taken from its queue, and neither a result nor an event tells of its end")
         self._next_look = 0.0
         return said
@@ -116,4 +125,13 @@ def judge(task_id: str, stored: bytes) -> list[Outcome]:
         return [Outcome(task_id, None, reason="it came back, but its result is not JSON")]
     if state not in FINAL:
         return []
-    return [Outcome(task_id, state == "SUCCESS", None, "" if state == "SUCCESS" else f"{state}: {exception(value)}")]
+    if state == "SUCCESS":
+        return [Outcome(task_id, True)]
+    return [Outcome(task_id, False, None, shown(value) if state == "FAILURE" else f"{state.lower()}: {exception(value)}")]
+
+
+def shown(value: Any) -> str:
+    """Return a stored exception as the event would have it, so that the same failure has one name."""
+    if isinstance(value, dict) and isinstance(value.get("exc_message"), (list, tuple)):
+        return f"{value.get('exc_type')}({', '.join(map(repr, value['exc_message']))})"
+    return exception(value)

@@ -35,7 +35,7 @@ class Order:
     task: str = ""
     args: Sequence[Any] | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    tasks: int = 100
+    count: int = 100
     #: Tasks a second; 0 is as fast as it goes.
     rate: float = 0
     #: Seconds that the last of them may take.
@@ -46,7 +46,7 @@ class Order:
     @property
     def expires(self) -> float:
         """After so many seconds nobody waits for any of them."""
-        return (self.tasks / self.rate if self.rate else 0) + self.patience
+        return (self.count / self.rate if self.rate else 0) + self.patience
 
     def call(self, canary: str) -> tuple[str, list[Any]]:
         """The task and its arguments, as for a canary."""
