@@ -103,7 +103,8 @@ class Load:
             self.send_due()
             pause = 0.0 if not self.order.rate and len(self.flights) < self.order.count else _LOOK_SECONDS
             self.note(self.traffic.look(pause))
-            if time.monotonic() - told > _PROGRESS_SECONDS:
+            # Every second at first, and of a long load ten times as it grows to twice its length.
+            if time.monotonic() - told > max(_PROGRESS_SECONDS, (told - self.begun) / 10):
                 told = time.monotonic()
                 self.background.tell({"progress": {"seconds": round(told - self.begun, 1), **self.counts()}})
         if self.traffic.tells_run and not self.traffic.under_way:

@@ -6,10 +6,14 @@ They run in this order, each on what the one before left behind, as operations f
 from __future__ import annotations
 
 import os
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet import Fleet, wait
+from fleet import Fleet, load_json, wait
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Two other environments of the group reports: a change that replaces its nodes and no others.
 BLUE = {"reports": {"env": {"COLOUR": "blue"}}}
@@ -75,6 +79,22 @@ def test_tasks_of_each_kind_are_done(fleet: Fleet) -> None:
 
 def test_a_canary_comes_back_from_every_queue(fleet: Fleet) -> None:
     fleet.play("verify")
+
+
+def test_what_happens_to_a_load_is_shown_as_it_happens_and_nothing_stays_on_the_host(fleet: Fleet, tmp_path: Path) -> None:
+    listener = ("sh", "-c", "ls -d /tmp/workfleet-background-* 2>/dev/null; true")
+    load = {"queue": "default", "task_name": "app.tasks.fetch", "task_args": [0.1], "count": 20, "rate": 10}
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(fleet.play, "events", task_name="app.tasks.fetch", sample_seconds=25)
+        wait(lambda: fleet.run(fleet.worker, *listener) != "", 30)
+        fleet.play("load", **load, result_json=str(tmp_path / "report.json"))
+        said = watching.result().out
+    report = load_json(str(tmp_path / "report.json"))
+    assert (report["sent"], report["succeeded"]) == (20, 20)
+    assert report["latency"]["run"]["p50"] >= 0.1
+    for event in ("received", "started", "succeeded"):
+        assert said.count(f" {event} app.tasks.fetch[") == 20, said
+    assert fleet.run(fleet.worker, *listener) == ""
 
 
 def test_status_tells_what_is(fleet: Fleet) -> None:

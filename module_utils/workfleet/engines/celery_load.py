@@ -37,7 +37,7 @@ class CeleryTraffic(Traffic):
         self.results: resp.Client | None = None
         #: When tasks began, by their workers' clocks.
         self.begun: dict[str, float] = {}
-        self.has_told = False
+        self.told = 0.0
 
     def open(self) -> None:
         """Connect, subscribe, and have the nodes send events for the time of the load."""
@@ -60,11 +60,11 @@ class CeleryTraffic(Traffic):
 
     def look(self, seconds: float) -> list[Outcome]:
         """Read events; where none of ours has come, read results as often as is fair."""
-        pause = seconds if self.has_told else max(0.0, min(seconds, self._next_look - time.monotonic()))
+        pause = seconds if self._is_told() else max(0.0, min(seconds, self._next_look - time.monotonic()))
         found = []
         for event in self.listener.read(pause):
             if event.id is not None and event.id in self.under_way:
-                self.has_told = True
+                self.told = time.monotonic()
                 if event.event == "started":
                     self.begun[event.id] = event.at
             found += self._outcome(event)
@@ -72,6 +72,10 @@ class CeleryTraffic(Traffic):
         if self.results and time.monotonic() >= self._next_look:
             found += self.end(self._stored(self.results))
         return found
+
+    def _is_told(self) -> bool:
+        """Whether events come; somebody may switch them off meanwhile."""
+        return time.monotonic() - self.told < _SELDOM
 
     def _outcome(self, event: Event) -> list[Outcome]:
         if event.id is None or event.event not in _ENDS:
@@ -88,7 +92,7 @@ class CeleryTraffic(Traffic):
             values = results.call("MGET", *(self.wire.result(task_id) for task_id in part))
             found += [outcome for task_id, value in zip(part, values) if value is not None for outcome in judge(task_id, value)]
         self.looked(begun)
-        if self.has_told:
+        if self._is_told():
             self._next_look = max(self._next_look, time.monotonic() + _SELDOM)
         return found
 
