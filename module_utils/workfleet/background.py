@@ -40,7 +40,7 @@ class Background:
     def wanted(self) -> bool:
         """Whether somebody has come for what is told, lately."""
         try:
-            return time.time() - os.stat(_lease(self.directory)).st_mtime < LEASE_SECONDS
+            return time.monotonic() - os.stat(_lease(self.directory)).st_mtime < LEASE_SECONDS
         except OSError:
             return False
 
@@ -78,6 +78,7 @@ def start(job: Callable[[Background], None]) -> str:
     for path in (_lease(directory), _file(directory)):
         with open(path, "w", encoding="utf-8"):
             pass
+    _renew(directory)
     # Held as long as the child lives, however it ends; taken before it is there, so that nobody finds it free meanwhile.
     alive = os.open(os.path.join(directory, "alive"), os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(alive, fcntl.LOCK_EX)
@@ -118,7 +119,7 @@ def take(directory: str, seconds: float = 1.0) -> list[dict[str, Any]]:
         raise WorkfleetError(f"{directory}: is no directory of work in the background")
     until = time.monotonic() + seconds
     try:
-        os.utime(_lease(directory))
+        _renew(directory)
         while True:
             is_over = _is_over(directory)  # asked first: what it told before its end is there then
             with _told(directory) as file:
@@ -160,6 +161,12 @@ def _told(directory: str) -> Iterator[Any]:
 
 def _file(directory: str) -> str:
     return os.path.join(directory, "told")
+
+
+def _renew(directory: str) -> None:
+    """Say that somebody has come. All processes of a host share this clock, and nobody sets it."""
+    now = time.monotonic()
+    os.utime(_lease(directory), (now, now))
 
 
 def _lease(directory: str) -> str:

@@ -65,7 +65,15 @@ class Follower:
             self.background.tell(*({"note": note} for note in self.mute()))
         finally:
             self.listener.close()
+            self.leave()
+
+    def leave(self) -> None:
+        """Leave nodes as they were; they need not be there any more."""
+        try:
             self.switch.off()
+        except WorkfleetError as error:
+            self.background.tell({"note": "nodes that sent no events before could not be told to stop, and go on until their next start: "
+                                          f"{error}"})
 
     def greet(self) -> None:
         """Learn who is there and what runs; what began before would have no name otherwise."""
@@ -86,9 +94,10 @@ class Follower:
         self.background.tell(*({"event": event.entry()} for event in events if self.order.wish.fits(event)))
         new = {event.node for event in events if event.node.startswith(tuple(self.order.groups))} - {*self.nodes}
         again = {event.node for event in events if event.event == "online" and event.node in self.nodes}
-        self.nodes += sorted(new)
-        if self.order.switch and (new or again):
-            began, _ = self.switch.on(sorted(new | again))
+        gone = {event.node for event in events if event.event == "offline"}
+        self.nodes = [node for node in (*self.nodes, *sorted(new)) if node not in gone]
+        if self.order.switch and (new | again) - gone:
+            began, _ = self.switch.on(sorted((new | again) - gone))
             self.background.tell(*({"note": f"{node} has come, and sends task events now"} for node in began))
 
     def make_sure(self) -> None:

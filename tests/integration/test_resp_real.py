@@ -121,3 +121,27 @@ def test_the_figures_of_redis_server_info(redis: dict[str, Any]) -> None:
     assert (told["flavor"], told["role"], told["maxmemory_policy"]) == ("redis", "master", "noeviction")
     assert (told["appendonly"], told["persistence"], told["evicted_keys"], told["loading"]) == (False, "ok", 0, False)
     assert "p@ss" not in repr(told)
+
+
+@pytest.mark.parametrize("way", ["tcp", "socket", "tls"])
+def test_a_subscriber_hears_every_message_once_and_waits_no_longer_than_it_is_told(redis: dict[str, Any], way: str) -> None:
+    if way == "tls" and not OPENSSL:
+        pytest.skip("no openssl on this machine")
+    login = ":p%40ss%2Fw%23rd@"
+    url = {"tcp": redis["url"], "socket": f"unix://{login}{redis['folder']}/s",
+           "tls": f"rediss://{login}localhost:{redis['tls']}/0?ssl_cert_reqs=none"}[way]
+    with resp.connect(url) as ears, resp.connect(redis["url"]) as mouth:
+        ears.subscribe("a/*", "b")
+        begun = time.monotonic()
+        assert ears.message(0.1) is None
+        assert 0.09 < time.monotonic() - begun < 2
+        large = b"x" * 100_000 + b"\r\n"
+        mouth.pipeline([("PUBLISH", "a/1", b"\xff"), ("PUBLISH", "b", large), ("PUBLISH", "c", "nobody"),
+                        *(("PUBLISH", "a/2", str(number)) for number in range(3000))])
+        assert [ears.message(1), ears.message(1)] == [("a/1", b"\xff"), ("b", large)]
+        assert [ears.message(1) for _ in range(3000)] == [("a/2", str(number).encode()) for number in range(3000)]
+        mouth.call("CLIENT", "KILL", "TYPE", "pubsub")
+        with pytest.raises(resp.RespConnectionError, match="the server closed it"):
+            ears.message(5)
+        with pytest.raises(resp.RespConnectionError, match="it is closed"):
+            ears.message(5)

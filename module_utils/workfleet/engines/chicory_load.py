@@ -15,7 +15,10 @@ from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete, is_redis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_DEAD_LOOKED_AT = 100  # beyond as many as were sent
+_DEAD_LOOKED_AT = 100  # beyond as many as failed
+#: A worker stores the result of a failure first, and the dead letter then.
+_LETTERS_SECONDS = 1.0
+_PAUSE = 0.02
 
 
 class ChicoryTraffic(Traffic):
@@ -65,16 +68,19 @@ class ChicoryTraffic(Traffic):
     def close(self) -> None:
         """Delete results, and the dead letters of tasks that failed."""
         delete(self.results, [prefix + task_id for task_id in self.ended for prefix in (wire.RESULT, wire.STATE)])
-        if self.failed:
-            for queue in self.order.queues:
-                self._take_from_the_dead(queue, {task_id.encode() for task_id in self.ended})
+        ids, until = {task_id.encode() for task_id in self.ended}, time.monotonic() + _LETTERS_SECONDS
+        missing = self.failed
+        while missing > 0 and time.monotonic() < until:
+            missing -= sum(self._take_from_the_dead(queue, ids) for queue in self.order.queues)
+            time.sleep(_PAUSE)
 
-    def _take_from_the_dead(self, queue: str, ids: set[bytes]) -> None:
+    def _take_from_the_dead(self, queue: str, ids: set[bytes]) -> int:
         letters: Sequence[tuple[bytes, list[bytes]]] = self.broker.call(
             "XREVRANGE", wire.DEAD + queue, "+", "-", "COUNT", self.failed + _DEAD_LOOKED_AT)
         tags = [tag for tag, fields in letters if ids.intersection(fields)]
         for part in chunks(tags):
             self.broker.call("XDEL", wire.DEAD + queue, *part)
+        return len(tags)
 
 
 def judge(task_id: str, stored: bytes) -> Outcome:
