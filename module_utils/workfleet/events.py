@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: How often it is made sure that nodes send: one that was started since does not, and somebody else may have told it not to.
 _AGAIN_SECONDS = 10.0
+#: How often a node that did not answer is told again: one that has just come tells so before it listens.
+_DEAF_SECONDS = 3.0
 _LOOK_SECONDS = 0.25
 
 
@@ -44,7 +46,9 @@ class Follower:
         self.listener = engine.listener(order.url, order.options)
         self.switch = engine.switch(order.url, order.options, order.groups)
         self.nodes: list[str] = []
-        self.looked = 0.0
+        self.looked = self.tried = 0.0
+        #: Nodes that were told to send and did not answer.
+        self.deaf: set[str] = set()
         #: By node: the first and the last count of a heartbeat, and whether it told of a task.
         self.beats: dict[str, tuple[int, int]] = {}
         self.telling: set[str] = set()
@@ -60,6 +64,8 @@ class Follower:
                     self.hear(self.listener.read(min(_LOOK_SECONDS, left)))
                     if self.order.switch and time.monotonic() - self.looked > _AGAIN_SECONDS:
                         self.make_sure()
+                    elif self.deaf and time.monotonic() - self.tried > _DEAF_SECONDS:
+                        self.welcome(sorted(self.deaf))
                 except resp.RespConnectionError as error:
                     self.come_back(error, until)
             self.background.tell(*({"note": note} for note in self.mute()))
@@ -79,7 +85,7 @@ class Follower:
         """Learn who is there and what runs; what began before would have no name otherwise."""
         names, self.nodes = self.switch.look()
         self.listener.know(names)
-        began, silent = self.switch.on(self.nodes) if self.order.switch else ([], [])
+        began, silent = self.have_send(self.nodes) if self.order.switch else ([], [])
         self.looked = time.monotonic()
         self.background.tell({"listening": {"nodes": self.nodes, "began": began, "silent": silent}})
 
@@ -96,14 +102,26 @@ class Follower:
         again = {event.node for event in events if event.event == "online" and event.node in self.nodes}
         gone = {event.node for event in events if event.event == "offline"}
         self.nodes = [node for node in (*self.nodes, *sorted(new)) if node not in gone]
+        self.deaf -= gone
         if self.order.switch and (new | again) - gone:
-            began, _ = self.switch.on(sorted((new | again) - gone))
-            self.background.tell(*({"note": f"{node} has come, and sends task events now"} for node in began))
+            self.welcome(sorted((new | again) - gone))
+
+    def have_send(self, nodes: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Tell nodes to send; return which began to, and which did not answer."""
+        began, silent = self.switch.on(nodes)
+        self.deaf = (self.deaf - {*nodes}) | {*silent}
+        self.tried = time.monotonic()
+        return began, silent
+
+    def welcome(self, nodes: Sequence[str]) -> None:
+        """Have nodes send that have come, or did not answer before."""
+        began, _ = self.have_send(nodes)
+        self.background.tell(*({"note": f"{node} has come, and sends task events now"} for node in began))
 
     def make_sure(self) -> None:
         """Have all nodes send that were heard of; who had stopped may have been missed."""
         self.looked = time.monotonic()
-        began, _ = self.switch.on(self.nodes)
+        began, _ = self.have_send(self.nodes)
         self.background.tell(*({"note": f"{node} sent no task events and does now: those of up to {_AGAIN_SECONDS:g} s are missing"}
                                for node in began))
 

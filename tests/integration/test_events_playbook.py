@@ -171,7 +171,7 @@ def test_a_lost_connection_is_said_and_mended_and_what_comes_after_is_heard(work
 
 
 def test_a_node_that_comes_later_is_heard_too(workers: Fleet) -> None:
-    order = {"engine": "celery", "url": workers.url, "options": {}, "groups": ["shop."], "seconds": 15, "switch": True,
+    order = {"engine": "celery", "url": workers.url, "options": {}, "groups": ["shop."], "seconds": 25, "switch": True,
              "wish": {"beginnings": ["shop.late."]}}
     directory = background.start(lambda working: events.start(order, working))
     workers.start("shop.late.1.1@web1", queues="late")
@@ -180,7 +180,7 @@ def test_a_node_that_comes_later_is_heard_too(workers: Fleet) -> None:
     sent = False
     while not (found and found[-1].get("last")):
         found += background.take(directory)
-        if not sent and any("has come" in str(item.get("note")) for item in found):
+        if not sent and any("shop.late.1.1@web1" in str(item.get("note")) for item in found):
             sent = True
             workers.python("from app import tasks\ntasks.fetch.apply_async([0], queue='late')")
     assert [item["event"]["event"] for item in found if "event" in item and item["event"]["is_of_task"]] == [
