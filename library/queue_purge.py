@@ -129,7 +129,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "queue_purge")
-        choice = Choice(**{**given["choice"], "ids": tuple(given["choice"]["ids"])})
+        choice = Choice.parse(given["choice"])
         with resp.connect(given["url"]) as client:
             run = purge.Run(client, given["app"], given["engine"], given["options"], given["holder"])
             found = purge.step(run, given, choice, check=module.check_mode)

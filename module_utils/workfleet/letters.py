@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from . import resp
-from .engines import arq_probe, queues
+from .engines import arq_queues
 from .engines.celery_wire import Wire
 from .engines.chicory_wire import DEAD, STREAM
 from .errors import WorkfleetError
@@ -125,21 +125,16 @@ class ArqLetters(Letters):
 
     def read(self) -> Iterator[Letter]:
         """Look through all results of the database."""
-        names, _ = queues.keys(self.client, f"{arq_probe.RESULT}*")
-        found = []
-        for start in range(0, len(names), _PAGE):
-            for name, data in zip(names[start:], self.client.call("MGET", *names[start:start + _PAGE], timeout=30.0)):
-                found += self._letters(name[len(arq_probe.RESULT):], data or b"")
+        found = [letter for job, told, data in arq_queues.results(self.client) for letter in self._letters(job, told, data)]
         yield from sorted(found, key=lambda letter: (letter.failed_at or 0, letter.id))
 
-    def _letters(self, job: str, data: bytes) -> list[Letter]:
+    def _letters(self, job: str, told: Mapping[str, Any], data: bytes) -> list[Letter]:
         try:
-            told = arq_probe.read(data)
             if told["s"] or told["q"] != self.queue:
                 return []
             return [Letter(job, str(told["f"]), str(told["r"]), told["ft"] / 1000, int(told["t"]), data=data)]
         except (ValueError, KeyError, TypeError):
-            return []  # no pickle: the app has a serializer of its own
+            return []  # another's, of a form that is not arq's
 
     def replay(self, letters: Sequence[Letter]) -> int:
         """Enqueue them as due now, at their first try."""

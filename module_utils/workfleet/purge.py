@@ -20,6 +20,7 @@ from .engines.arq_stash import ArqStash
 from .engines.celery_stash import CeleryStash
 from .engines.chicory_stash import ChicoryStash
 from .engines.queues import Question
+from .engines.results_stash import CeleryResults, ChicoryResults
 from .engines.stash import Choice, Stash, leftovers
 from .errors import WorkfleetError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 STASHES: dict[str, type[Stash]] = {"celery": CeleryStash, "arq": ArqStash, "chicory": ChicoryStash}
+RESULTS: dict[str, type[Stash]] = {"celery": CeleryResults, "arq": ArqStash, "chicory": ChicoryResults}
 _LEASE = 600  # seconds that a run may be silent before another may begin
 _RENEWED = 5.0
 
@@ -48,7 +50,10 @@ class Run:
 
     def stash(self, identity: str, choice: Choice) -> Stash:
         """What the engine says of a purge."""
-        return STASHES[self.engine](self.client, self.app, self.options, identity, choice)
+        return self._stash(self.engine, identity, choice)
+
+    def _stash(self, engine: str, identity: str, choice: Choice) -> Stash:
+        return (RESULTS if choice.results else STASHES)[engine](self.client, self.app, self.options, identity, choice)
 
     @property
     def lock(self) -> str:
@@ -59,10 +64,7 @@ class Run:
     def alone(self, *, force: bool) -> Iterator[None]:
         """Keep other runs out; one that was killed does so for some minutes, unless forced."""
         while not self.client.call("SET", self.lock, self.holder, "NX", "EX", _LEASE):
-            other = resp.text(self.client.call("GET", self.lock))
-            if other and other != self.holder and not force:
-                raise WorkfleetError(f"another purge or restore of {self.app} is at work, or was killed: {other}. It is waited for up to "
-                                     f"{_LEASE} s after its last sign; -e force=true goes on at once")
+            self.refuse_other(force=force)
             self.client.call("DEL", self.lock)
         try:
             yield
@@ -70,6 +72,13 @@ class Run:
             with contextlib.suppress(WorkfleetError):
                 self.release()
             raise
+
+    def refuse_other(self, *, force: bool) -> None:
+        """Raise where another run is at work, or was a moment ago."""
+        other = resp.text(self.client.call("GET", self.lock))
+        if other and other != self.holder and not force:
+            raise WorkfleetError(f"another purge or restore of {self.app} is at work, or was killed: {other}. It is waited for up to "
+                                 f"{_LEASE} s after its last sign; -e force=true goes on at once")
 
     def release(self) -> None:
         """Let others in."""
@@ -85,7 +94,7 @@ class Run:
         """End what a killed run began, and say so: what is in a dump is deleted, all else put back."""
         said = []
         for identity, (state, engine, choice) in leftovers(self.stash("", Choice(""))).items():
-            stash = STASHES[engine](self.client, self.app, self.options, identity, choice)
+            stash = self._stash(engine, identity, choice)
             if state == "dumped":
                 stash.drop()
                 said.append(f"the purge {identity} of queue {choice.queue} was not ended: its tasks were dumped, and are deleted now")
@@ -134,8 +143,7 @@ class Run:
         if (header["app"], header["engine"]) != (self.app, self.engine):
             raise WorkfleetError(f"{path}: is a dump of the app {header['app']} (engine {header['engine']}), "
                                  f"not of {self.app} ({self.engine}); nothing was written")
-        choice = Choice(**{**{name: header[name] for name in asdict(Choice(""))}, "ids": tuple(header["ids"])})
-        stash = self.stash(str(header["id"]), choice)
+        stash = self.stash(str(header["id"]), Choice.parse(header))
         stash.check()
         done, added = stash.restored(), 0
         if done is None:

@@ -14,31 +14,23 @@ end of its list that is read next, so two runs, or Celery's own restore meanwhil
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import resp
+from .engines import celery_held
+from .engines.celery_held import Entry
 from .engines.celery_wire import Wire, inspect_all
 from .engines.queues import MOST_HELD
 from .errors import WorkfleetError
 from .managers.base import Name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
 _QUESTIONS: dict[str, dict[str, Any]] = {
     "active": {}, "reserved": {}, "scheduled": {}, "registered": {"taskinfoitems": ["rate_limit"], "builtins": True}}
-_PAGE = 200
-# Only what is still held exactly as it was seen. ARGV: the entry, and the message as it goes back.
-_RETURN = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('RPUSH', KEYS[3], ARGV[3])
-return 1
-"""
 
 
 @dataclass(frozen=True)
@@ -56,28 +48,11 @@ class Order:
     timeout: float = 5.0
 
 
-@dataclass(frozen=True)
-class Orphan:
-    """A task in ``unacked``: under which tag, the entry as it stands there, where it goes, and whose it is."""
-
-    tag: bytes
-    entry: bytes
-    key: str
-    message: bytes
-    queue: str
-    id: str
-    task: str
-
-    def told(self) -> dict[str, str]:
-        """The task for people and programs."""
-        return {"queue": self.queue, "id": self.id, "task": self.task}
-
-
 @dataclass
 class Seen:
     """One look: what is held, by tag, and what was heard of the workers."""
 
-    held: dict[bytes, Orphan]
+    held: dict[bytes, Entry]
     ids: set[str]
     limited: set[str]
     nodes: set[str]
@@ -95,7 +70,7 @@ def reap(order: Order, *, check: bool) -> dict[str, Any]:
             time.sleep(order.seconds)
         second = look(client, wire, order) if first.held else first
         orphans, left = judge(first, second)
-        gone = stale(client, wire, order, second.nodes)
+        gone = stale(client, wire, order.app, {*second.nodes, *order.running})
         if not check:
             orphans = [orphan for orphan in orphans if give_back(client, wire, order, orphan)]
             forget(client, wire, gone)
@@ -122,71 +97,46 @@ def look(client: resp.Client, wire: Wire, order: Order) -> Seen:
     return Seen(held, ids, limited, set(complete))
 
 
-def entries(client: resp.Client, wire: Wire, order: Order) -> dict[bytes, Orphan]:
-    """What is held of this app's queues, by tag. Another app's tasks in the same database are left out."""
+def entries(client: resp.Client, wire: Wire, order: Order) -> dict[bytes, Entry]:
+    """What is held of this app's queues, by tag. Another app's tasks in the same database are left out, and so are those that came
+    through an exchange of the app's own.
+    """
     key = wire.key(wire.unacked_key)
     if int(client.call("HLEN", key)) > MOST_HELD:
         raise WorkfleetError(f"{key}: more than {MOST_HELD} tasks are held; that many are not looked through")
-    found: dict[bytes, Orphan] = {}
-    cursor = b"0"
-    while True:
-        cursor, page = client.call("HSCAN", key, cursor, "COUNT", _PAGE)
-        for tag, entry in zip(page[::2], page[1::2]):
-            orphan = parsed(tag, entry, wire, order.queues)
-            if orphan is not None:
-                found[tag] = orphan
-        if cursor == b"0":
-            return found
+    return {entry.tag: entry for page in celery_held.read(client, wire, {}) for entry in page
+            if entry.queue in order.queues and entry.exchange in ("", entry.queue) and entry.id and entry.task}
 
 
-def parsed(tag: bytes, entry: bytes, wire: Wire, queues: Sequence[str]) -> Orphan | None:
-    """Return a held task of one of these queues, with the message as kombu would restore it; ``None`` for anything else.
-
-    Of a task that came through an exchange of its own the routing key is taken for the queue's name only where the two are one.
-    """
-    try:
-        message, exchange, queue = json.loads(entry)
-        if queue not in queues or exchange not in ("", queue):
-            return None
-        identity, task = str(message["headers"]["id"]), str(message["headers"]["task"])
-        message["headers"]["redelivered"] = True
-        message["properties"]["delivery_info"]["redelivered"] = True
-        priority = int(message["properties"].get("priority") or 0)
-    except (ValueError, KeyError, TypeError):
-        return None
-    step = max((number for number in range(len(wire.priority_steps)) if wire.priority_steps[number] <= priority), default=0)
-    return Orphan(tag, entry, wire.lists(queue)[step], json.dumps(message).encode(), queue, identity, task)
-
-
-def judge(first: Seen, second: Seen) -> tuple[list[Orphan], list[str]]:
+def judge(first: Seen, second: Seen) -> tuple[list[Entry], list[str]]:
     """Return the orphans, and what is to be said of others that no worker has."""
     found, left = [], []
     for tag, orphan in second.held.items():
         before = first.held.get(tag)
-        if before is None or before.entry != orphan.entry or orphan.id in first.ids | second.ids:
+        if before is None or before.text != orphan.text or orphan.id in first.ids | second.ids:
             continue
         if orphan.task in first.limited | second.limited:
             left.append(f"{orphan.id} ({orphan.task}): no worker tells of it, but its rate is limited, "
                         "and what waits for that is told of nowhere")
         else:
             found.append(orphan)
-    return sorted(found, key=lambda orphan: (orphan.queue, orphan.id)), left
+    return sorted(found, key=lambda orphan: (orphan.queue, str(orphan.id))), left
 
 
-def give_back(client: resp.Client, wire: Wire, order: Order, orphan: Orphan) -> bool:
+def give_back(client: resp.Client, wire: Wire, order: Order, orphan: Entry) -> bool:
     """Return a task to its queue; whether it was still held."""
-    index = wire.key(str(order.options.get("unacked_index_key") or "unacked_index"))
-    return bool(client.call("EVAL", _RETURN, 3, wire.key(wire.unacked_key), index, orphan.key, orphan.tag, orphan.entry, orphan.message))
+    key = wire.lists(orphan.queue)[wire.priority_steps.index(orphan.step)]
+    return celery_held.give_back(client, wire, order.options, [(orphan, key)])[0]
 
 
-def stale(client: resp.Client, wire: Wire, order: Order, alive: set[str]) -> dict[str, bytes]:
+def stale(client: resp.Client, wire: Wire, app: str, alive: Container[str]) -> dict[str, bytes]:
     """Return this app's nodes that are bound for questions and are not there any more, with their binding."""
     pidbox = f"{wire.control_exchange}.pidbox"
     found = {}
     for member in client.call("SMEMBERS", wire.key(f"_kombu.binding.{pidbox}")):
         node = resp.text(member).rpartition(wire.sep)[2][:-len(pidbox) - 1]
-        name = Name.parse(f"workfleet.{node.rpartition('@')[0]}")
-        if name is not None and name.app == order.app and node not in alive and node not in order.running:
+        name = Name.of_node(node)
+        if name is not None and name.app == app and node not in alive:
             found[node] = member
     return found
 

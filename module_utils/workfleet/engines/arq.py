@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import resp
 from . import arq_backlog, arq_load, arq_options, arq_probe, arq_queues
-from .arq_queues import HEALTH_CHECK_KEY, IN_PROGRESS, refuse, report
+from .arq_probe import IN_PROGRESS
+from .arq_queues import HEALTH_CHECK_KEY, refuse, report
 from .one_queue import OneQueue, log_format
 
 if TYPE_CHECKING:

@@ -5,17 +5,23 @@ arq leaves a running job in its queue. It takes jobs from the front only, so tho
 
 from __future__ import annotations
 
+import contextlib
 import re
+from typing import TYPE_CHECKING, Any
 
 from .. import resp
 from ..errors import WorkfleetError
 from . import queues
+from .arq_probe import JOB, RESULT, read
 from .base import Report
 from .queues import Figures, Question
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 #: The runner writes a node's figures here; the node's name follows.
 HEALTH_CHECK_KEY = "arq:health-check:"
-IN_PROGRESS, JOB = "arq:in-progress:", "arq:job:"
+_PAGE = 200
 _FIGURE = re.compile(r"(\w+)=(\d+)")
 
 # [jobs, due, running, due at that is the oldest not running or '', retrying or -1]. Looks at the first pages until one
@@ -115,6 +121,18 @@ def nodes(client: resp.Client) -> dict[str, Report] | None:
         return None
     told = client.call("MGET", *names) if names else []
     return {name[len(HEALTH_CHECK_KEY):]: report(resp.text(value)) for name, value in zip(names, told) if value is not None}
+
+
+def results(client: resp.Client) -> Iterator[tuple[str, dict[str, Any], bytes]]:
+    """Yield the results of the database, by their jobs, with their bytes; none of an app that has a serializer of its own."""
+    names = list(queues.every(client, f"{RESULT}*"))
+    for start in range(0, len(names), _PAGE):
+        page = names[start:start + _PAGE]
+        for name, data in zip(page, client.call("MGET", *page, timeout=30.0)):
+            with contextlib.suppress(ValueError):
+                told = read(data or b"")
+                if isinstance(told, dict):
+                    yield name[len(RESULT):], told, data
 
 
 def refuse(queue: str, reply: resp.Reply) -> None:

@@ -1,7 +1,8 @@
 """arq's queues emptied and filled: a job is a member of a sorted set, and its own key.
 
 A running job stays in its queue, so jobs are taken one by one: those that nobody runs. A worker that is about to begin
-one watches the job's in-progress key; that is touched in the same step, which makes the worker leave it.
+one watches the job's in-progress key; that is touched in the same step, which makes the worker leave it. A whole queue,
+at which nobody works, is taken by renaming it; marks of jobs that dead workers ran go with the jobs.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING
 from .. import resp
 from ..dump import fields, unfields
 from . import queues
-from .arq_queues import JOB, refuse
-from .stash import DONE, MOST_BYTES, MOST_RECORDS, Stash, chunks, named, refuse_priority
+from .arq_probe import IN_PROGRESS, JOB, RESULT, RETRY
+from .arq_queues import refuse, results
+from .stash import DONE, MOST_BYTES, MOST_RECORDS, TAKE_KEY, Stash, chunks, named, refuse_priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-RETRY, RESULT = "arq:retry:", "arq:result:"
+ABORT = "arq:abort"
 JOBS, FAILED = "jobs", "failed"
 _MOST_PASSES = 20
 
@@ -66,7 +68,11 @@ class ArqStash(Stash):
     @property
     def place(self) -> str:
         """The only place there is."""
-        return FAILED if self.choice.dead else JOBS
+        return FAILED if self._of_results else JOBS
+
+    @property
+    def _of_results(self) -> bool:
+        return self.choice.dead or self.choice.results
 
     def check(self) -> None:
         """There are no priorities."""
@@ -76,8 +82,11 @@ class ArqStash(Stash):
     def take(self) -> None:
         """Move jobs that do not run; jobs are pushed and end meanwhile, so it is looked until there is none left."""
         self.client.call(*self.note("taken"))
-        if self.choice.dead:
+        if self._of_results:
             self._take_results()
+            return
+        if self.choice.whole:
+            self.script(TAKE_KEY, [self.choice.queue, self.own(JOBS)])
             return
         now = queues.seconds(self.client.call("TIME"))
         for _ in range(_MOST_PASSES):
@@ -103,12 +112,16 @@ class ArqStash(Stash):
         return [job for job, data in zip(found, payloads) if data is not None and named(data, "f") == self.choice.task_name]
 
     def _take_results(self) -> None:
-        for start in range(0, len(self.choice.ids), MOST_RECORDS):
-            self.client.call("SADD", self.own(FAILED), *self.choice.ids[start:start + MOST_RECORDS])
+        ids = self._all_results() if self.choice.results else self.choice.ids
+        for start in range(0, len(ids), MOST_RECORDS):
+            self.client.call("SADD", self.own(FAILED), *ids[start:start + MOST_RECORDS])
+
+    def _all_results(self) -> list[str]:
+        return [job for job, told, _ in results(self.client) if told.get("q") == self.choice.queue]
 
     def taken(self) -> Iterator[tuple[str, list[bytes]]]:
         """Read jobs in the order in which they are due."""
-        records = self._results() if self.choice.dead else self._jobs()
+        records = self._results() if self._of_results else self._jobs()
         yield from ((self.place, block) for block in chunks(records))
 
     def _jobs(self) -> Iterator[bytes]:
@@ -130,18 +143,19 @@ class ArqStash(Stash):
 
     def drop(self) -> None:
         """Delete the jobs' keys, and then that they were taken."""
-        if self.choice.dead:
+        if self._of_results:
             jobs = self.client.call("SMEMBERS", self.own(FAILED))
             self.together(*[("UNLINK", RESULT.encode() + job) for job in jobs], ("UNLINK", self.own(FAILED)), self.forget)
             return
+        beside = (JOB, RETRY, IN_PROGRESS) if self.choice.whole else (JOB, RETRY)
         while jobs := self.client.call("ZRANGE", self.own(JOBS), 0, MOST_RECORDS - 1):
-            keys = [prefix.encode() + job for job in jobs for prefix in (JOB, RETRY)]
-            self.together(("UNLINK", *keys), ("ZREM", self.own(JOBS), *jobs))
+            keys = [prefix.encode() + job for job in jobs for prefix in beside]
+            self.together(("UNLINK", *keys), *([("ZREM", ABORT, *jobs)] if self.choice.whole else []), ("ZREM", self.own(JOBS), *jobs))
         self.client.call(*self.forget)
 
     def put_back(self) -> None:
         """Return the jobs with the times they had."""
-        while not self.choice.dead and self.script(_PUT_BACK, [self.own(JOBS), self.choice.queue]):
+        while not self._of_results and self.script(_PUT_BACK, [self.own(JOBS), self.choice.queue]):
             pass
         self.together(("UNLINK", self.own(FAILED)), self.progress(DONE), self.forget)
 
@@ -154,5 +168,3 @@ class ArqStash(Stash):
                             for job, life, data in told), note)
             return
         self.script(_ADD, [self.choice.queue, str(restored)], identity, count, *(value for record in told for value in record))
-
-

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import resp
 from ..errors import WorkfleetError
-from . import queues
+from . import celery_held, queues
 from .celery_wire import Wire, inspect, report
 from .queues import Figures, Question
 
@@ -120,7 +120,7 @@ class _Look:
         lists = {figures.queue: self.wire.lists(figures.queue) for figures in self.found}
         every = [key for keys in lists.values() for key in keys]
         marks = [(key, newest) for queue in lists for key, newest in self._newest(queue).items() if newest is not None]
-        exchanges = self._exchanges()
+        exchanges = celery_held.exchanges(self.client, self.wire) if self.question.all_of_it else {}
         now, held, seen, *rest = queues.transaction(self.client, [
             ("TIME",), ("EVAL", _HELD, 1, self.wire.key(self.wire.unacked_key), queues.MOST_HELD),
             ("HGETALL", self._memory),
@@ -164,7 +164,7 @@ class _Look:
         if earlier is not None and earlier.mark is not None:
             figures.came, figures.went = _flow(earlier.mark, figures.mark, places)
 
-    def _held(self, reply: resp.Reply, at: float, exchanges: dict[tuple[str, str], list[str]]) -> dict[str, Held] | None:
+    def _held(self, reply: resp.Reply, at: float, exchanges: celery_held.Exchanges) -> dict[str, Held] | None:
         if isinstance(reply, resp.RespError):
             raise WorkfleetError(f"the key {self.wire.key(self.wire.unacked_key)} cannot be read as what Celery's workers hold: {reply}")
         _, complete, *told = reply
@@ -177,20 +177,6 @@ class _Look:
                 mine.count += count
                 mine.retrying += retrying
                 mine.scheduled += sum(_time(resp.text(eta), 0.0) > at for eta in etas)
-        return found
-
-    def _exchanges(self) -> dict[tuple[str, str], list[str]]:
-        """Which queues an exchange and a routing key lead to, where they are not simply the queue's name."""
-        if not self.question.all_of_it:
-            return {}
-        start = self.wire.key("_kombu.binding.")
-        names, _ = queues.keys(self.client, f"{start}*", "set")
-        members = self.client.pipeline([("SMEMBERS", name) for name in names])
-        found: dict[tuple[str, str], list[str]] = {}
-        for name, bindings in zip(names, members):
-            for binding in bindings:
-                key, _, queue = resp.text(binding).split(self.wire.sep)[:3]
-                found.setdefault((name[len(start):], key), []).append(queue)
         return found
 
     @property
@@ -248,7 +234,7 @@ def _flow(before: Mark, after: Mark, places: dict[str, resp.Reply]) -> tuple[int
     return (None, None) if begun is None else (max(0, begun + change), begun)
 
 
-def _origin(tail: bytes, exchanges: dict[tuple[str, str], list[str]]) -> Iterable[str]:
+def _origin(tail: bytes, exchanges: celery_held.Exchanges) -> Iterable[str]:
     try:
         exchange, key = json.loads("[" + resp.text(tail).lstrip(", "))
     except (ValueError, TypeError):

@@ -1,7 +1,8 @@
 """Celery's queues emptied and filled: each list of a priority is a place, its oldest message at the right end.
 
 A whole list is taken by renaming it, so a worker gets a message or the dump does, and it takes no time. Of a part of a
-queue the others come back when the dump is safe, behind nothing that was sent later.
+queue the others come back when the dump is safe, behind nothing that was sent later. What workers held comes to the
+messages of its priority as the first to be read, as if they had given it back.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .. import resp
 from ..errors import WorkfleetError
+from . import celery_held
 from .celery_queues import task_of
 from .celery_wire import Wire
 from .stash import DONE, MOST_BYTES, MOST_RECORDS, Stash
@@ -83,6 +85,14 @@ class CeleryStash(Stash):
         if wrong:
             raise WorkfleetError(f"queue {self.choice.queue}: the key {resp.text(wrong)!r} in Redis is no queue of Celery's (a list); "
                                  "nothing was touched")
+        if self.choice.whole:
+            self._take_held()
+
+    def _take_held(self) -> None:
+        wire = self.wire
+        for page in celery_held.read(self.client, wire, celery_held.exchanges(self.client, wire)):
+            mine = [(entry, self.own(str(entry.step))) for entry in page if entry.queue == self.choice.queue]
+            celery_held.give_back(self.client, wire, self.options, mine)
 
     def taken(self) -> Iterator[tuple[str, list[bytes]]]:
         """Read from the right."""

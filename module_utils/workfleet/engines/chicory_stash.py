@@ -1,4 +1,8 @@
-"""Chicory's queues emptied and filled: messages that no worker was given, delayed tasks; and dead letters."""
+"""Chicory's queues emptied and filled: messages that no worker was given, delayed tasks; and dead letters.
+
+Of a whole queue also what workers were given and have not acknowledged. What they have acknowledged stays in the stream
+until it is trimmed, and is no task any more.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from ..dump import fields, unfields
 from ..errors import WorkfleetError
 from . import queues
 from .chicory_wire import DEAD, DELAYED, STREAM, consumer_group
-from .stash import DONE, MOST_BYTES, MOST_RECORDS, Stash, chunks, named, refuse_priority
+from .stash import DONE, MOST_BYTES, MOST_RECORDS, TAKE_KEY, Stash, chunks, named, refuse_priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +43,17 @@ for i = 2, #ARGV do
       redis.call('XDEL', KEYS[1], ARGV[i])
     end
   end
+end
+"""
+# ARGV: the group, then messages that its workers were given; one that was trimmed since is no task any more.
+_TAKE_HELD = """
+for i = 2, #ARGV do
+  local found = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])
+  if found[1] then
+    redis.call('XADD', KEYS[2], ARGV[i], unpack(found[1][2]))
+    redis.call('XDEL', KEYS[1], ARGV[i])
+  end
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
 end
 """
 # Where nothing is left ahead of the workers they are told so, or the server would count what was taken as waiting.
@@ -123,11 +138,28 @@ class ChicoryStash(Stash):
         if self.choice.dead:
             self._take_letters()
             return
+        if self.choice.whole:
+            self._take_held()
+            self.script(TAKE_KEY, [self.source(LETTERS), self.own(LETTERS)])
         if self.client.call("EXISTS", self.source(WAITING)):
             self._take_waiting()
             self.script(_SETTLE, [self.source(WAITING)], self.group)
         if self.choice.older_than is None:  # a delayed task tells when it is due, not when it was sent
             self._take_later()
+
+    def _take_held(self) -> None:
+        words = ("XPENDING", self.source(WAITING), self.group, "-", "+", _PAGE)
+        while page := self._replies(words):
+            self.script(_TAKE_HELD, [self.source(WAITING), self.own(WAITING)], self.group, *(entry[0] for entry in page))
+
+    def _replies(self, words: Sequence[resp.Argument]) -> list[resp.Reply]:
+        """What the server answers; nothing where there is no such stream or group."""
+        reply = self.client.pipeline([words], raise_errors=False, timeout=60.0)[0]
+        if not isinstance(reply, resp.RespError):
+            return list(reply)
+        if reply.code == "NOGROUP" or "no such key" in str(reply):
+            return []
+        raise reply
 
     def _take_waiting(self) -> None:
         last, now = self._delivered(), queues.seconds(self.client.call("TIME"))
@@ -164,7 +196,7 @@ class ChicoryStash(Stash):
 
     def taken(self) -> Iterator[tuple[str, list[bytes]]]:
         """Read each place from its oldest."""
-        for place in (LETTERS,) if self.choice.dead else (WAITING, LATER):
+        for place in (LETTERS,) if self.choice.dead else (WAITING, LATER, LETTERS):
             records = self._delayed() if place == LATER else self._entries(place)
             yield from ((place, block) for block in chunks(records))
 

@@ -139,6 +139,20 @@ def keys(client: resp.Client, pattern: str = "*", kind: str = "") -> tuple[list[
     return sorted(found), False
 
 
+def every(client: resp.Client, pattern: str, kind: str = "") -> Iterator[str]:
+    """Yield the names of all keys, however many there are, each once."""
+    words = ["MATCH", pattern, "COUNT", str(_KEYS_A_LOOK), *(["TYPE", kind] if kind else [])]
+    found: set[str] = set()
+    cursor = b"0"
+    while True:
+        cursor, names = client.call("SCAN", cursor, *words)
+        fresh = {resp.text(name) for name in names} - found
+        found |= fresh
+        yield from sorted(fresh)
+        if cursor == b"0":
+            return
+
+
 def transaction(client: resp.Client, commands: Sequence[Sequence[resp.Argument]]) -> list[resp.Reply]:
     """Run commands as one step and return their replies; an error reply stands in its command's place."""
     replies = client.pipeline([("MULTI",), *commands, ("EXEC",)])

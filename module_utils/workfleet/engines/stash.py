@@ -27,11 +27,17 @@ DONE = b"done"
 _LOOKED_AT = 400
 #: Steps that move a whole queue may take a second or two of the server.
 PATIENCE = 120.0
+#: A script that takes all that is behind a key in one step.
+TAKE_KEY = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is to go. ``older_than`` is in seconds; ``dead`` are the queue's dead letters, ``ids`` some of them."""
+    """What is to go. ``older_than`` is in seconds; ``dead`` are the queue's dead letters, ``ids`` some of them.
+
+    ``whole`` is all that there is of the queue, what workers hold and the dead letters too: right only where none is at work.
+    ``results`` are, in place of tasks, what has come of them; of engines whose results name no queue those of the whole database.
+    """
 
     queue: str
     priority: int | None = None
@@ -39,6 +45,14 @@ class Choice:
     older_than: float | None = None
     dead: bool = False
     ids: tuple[str, ...] = ()
+    whole: bool = False
+    results: bool = False
+
+    @classmethod
+    def parse(cls, told: Mapping[str, Any]) -> Choice:
+        """Return the choice in JSON's values, beside which others may stand."""
+        given = {name: told[name] for name in asdict(cls("")) if name in told}
+        return cls(**{**given, "ids": tuple(given.get("ids", ()))})
 
 
 class Stash:
@@ -126,8 +140,7 @@ def leftovers(stash: Stash) -> dict[str, tuple[str, str, Choice]]:
     found = {}
     for name, value in zip(told[::2], told[1::2]):
         said = json.loads(value)
-        choice = said["choice"]
-        found[resp.text(name)] = (str(said["state"]), str(said["engine"]), Choice(**{**choice, "ids": tuple(choice["ids"])}))
+        found[resp.text(name)] = (str(said["state"]), str(said["engine"]), Choice.parse(said["choice"]))
     return found
 
 

@@ -46,6 +46,11 @@ class Name:
             return None
         return cls(match["app"], match["group"], int(match["slot"]), int(match["incarnation"]))
 
+    @classmethod
+    def of_node(cls, node: str) -> Name | None:
+        """Return the identity in a node's name on the broker (``<app>.<group>.<slot>.<incarnation>@<host>``), where it is of our form."""
+        return cls.parse(f"workfleet.{node.rpartition('@')[0]}")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -161,6 +166,10 @@ class Manager(ABC):
     @abstractmethod
     def stop(self, names: Sequence[Name]) -> None:
         """Send the stop signal to these and return; they go on until their tasks are done."""
+
+    @abstractmethod
+    def kill(self, nodes: Sequence[Present]) -> None:
+        """End these, which were told to stop, at once with all their children; what they run is cut short."""
 
     @abstractmethod
     def remove(self, names: Sequence[Name]) -> None:
