@@ -119,6 +119,14 @@ options:
     description: Environment of the pip that installs supervisor, as C(app_pip_environment).
     type: dict
     default: {}
+  kill:
+    description: Do not let nodes that are to go end their tasks. What is cut short is told first, as far as the engine tells.
+    type: bool
+    default: false
+  after_stop:
+    description: In check mode, whether a task before has foretold that all nodes are stopped.
+    type: bool
+    default: false
   lock_seconds:
     description: How long to wait for another run that changes the same nodes.
     type: int
@@ -195,7 +203,7 @@ ARGUMENTS = {
     "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
     "rollout": {"type": "dict"}, "log": {"type": "dict"}, "templates": {"type": "str"}, "release": {"type": "str"}, "only": {"type": "str"},
     "state": {"type": "str"}, "restart": {"type": "bool"}, "rollout_now": {"type": "bool"}, "lock_seconds": {"type": "int"},
-    "scale": {"type": "dict"}, "nodes": {"type": "str"},
+    "scale": {"type": "dict"}, "nodes": {"type": "str"}, "kill": {"type": "bool"}, "after_stop": {"type": "bool"},
     "canary": {"type": "str"}, "undoable": {"type": "bool"}, "undo": {"type": "bool"},
     "payload": {"type": "str", "no_log": True},
 }

@@ -200,6 +200,17 @@ def make(
     return assemble(draft, batch, canary)
 
 
+def stopped(app: str, made: Plan, intents: Sequence[Intent], seen: Sequence[Seen]) -> list[Seen]:
+    """Return what is seen once ``made``, a plan for ``intents`` none of which is to run, has been carried out."""
+    changed = [(item.action, name_of(app, item)) for item in made.steps(rollout=True) if item.group is not None]
+    removed = {name for action, name in changed if action == "remove"}
+    found = {node.name: node for node in seen if node.name not in removed}
+    for intent in intents:
+        found.update((name, Seen(Present(name, intent.text(name), False, "stopped"), intent.env(name)))
+                     for action, name in changed if action == "write" and name.group == intent.group)
+    return [Seen(Present(name, node.present.text, False, "stopped"), node.env) for name, node in sorted(found.items())]
+
+
 def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[Name, int], age: float | None) -> None:
     """Plan one declared group."""
     if intent.state == "absent":

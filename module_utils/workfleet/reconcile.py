@@ -69,8 +69,9 @@ class Request:
     wish to restart: 0 for now, and then what the first call told (by this host's own clock). ``scale`` are new counts of nodes,
     see :class:`scaled.Counts`. ``canary`` is that of :func:`plan.make`. ``undo`` brings back what ran before the last rollout
     to this very declaration; ``undoable`` says that other hosts have yet to follow, so that this may still be asked for.
-    ``cleans`` are units whose remains may go: None, and then what the first call told. ``run`` names this run of a
-    playbook; ``holder`` says for people who it is.
+    ``kill`` does not let nodes that are to go end their tasks. In check mode ``after_stop`` takes it that a run with all groups
+    stopped has been here before. ``cleans`` are units whose remains may go: None, and then what the first call told. ``run``
+    names this run of a playbook; ``holder`` says for people who it is.
     """
 
     app: str
@@ -100,6 +101,8 @@ class Request:
     undo: bool = False
     undoable: bool = False
     cleans: list[str] | None = None
+    kill: bool = False
+    after_stop: bool = False
     waiting: list[str] = field(default_factory=list)
     deadline_seconds: float = 5
     run: str = ""
@@ -193,7 +196,11 @@ class Reconciler:
         present = {node.name: node for node in self.manager.present()}
         for name in self.environment_files() - set(present):
             present[name] = Present(name, None, False, "stopped")
-        return [plan.Seen(present[name], host.read(self.env_path(name))) for name in sorted(present)]
+        seen = [plan.Seen(present[name], host.read(self.env_path(name))) for name in sorted(present)]
+        if not (self.check and self.request.after_stop):
+            return seen
+        stopped = [intent if intent.state == "absent" else replace(intent, state="stopped") for intent in self.intents]
+        return plan.stopped(self.request.app, plan.make(self.request.app, stopped, seen), stopped, seen)
 
     def environment_files(self) -> set[Name]:
         """Return the nodes of this app that have an environment file."""
@@ -242,7 +249,7 @@ class Reconciler:
             outcome.notes = [NOTHING_TO_UNDO]
             return outcome
         self.refuse_other_manager()
-        service = self.manager.prepare(self.wanted)
+        service = [] if self.request.after_stop else self.manager.prepare(self.wanted)
         seen = self.observe()
         self.leave_stopped(seen)
         made = self.make_plan(seen)
@@ -412,7 +419,25 @@ class Reconciler:
 
     def do_stop(self, names: list[Name]) -> None:
         """Tell nodes to drain and exit."""
+        if self.request.kill:
+            self.outcome.warned += self.dying(names)
         self.manager.stop(names)
+
+    def dying(self, names: list[Name]) -> list[str]:
+        """Say which tasks a kill of these nodes cuts short, as far as their engine tells."""
+        said = []
+        for group, members in groupby(sorted(names), key=lambda name: name.group):
+            declared = self.groups.get(group)
+            if declared is None or not self.request.broker_url:
+                continue
+            nodes = [self.filled(declared.node_name, name, "") for name in members]
+            with contextlib.suppress(WorkfleetError):  # nobody to ask: what they hold is not told
+                told = engines.named(declared.engine).held(self.request.broker_url, nodes, self.request.broker_options, ASK_SECONDS)
+                for node, held in sorted(told.items()):
+                    said += [f"{node} is killed while it runs {task['task'] or 'a task'} ({task['id']}), "
+                             + ("which is lost" if task["acked"] else "which is dumped with its queue")
+                             for task in held.tasks if task["since"] is not None or task["task"] is None]  # Chicory tells no more
+        return said
 
     def start(self, names: list[Name], outcome: Outcome) -> int:
         """Start nodes, staggered where that is asked for, and watch them from now on; return how many were begun."""
@@ -481,6 +506,8 @@ class Reconciler:
     def gone(self, names: Sequence[Name], outcome: Outcome) -> bool:
         """Wait until no process of these nodes is left; return False at the deadline."""
         left = set(names)
+        if self.request.kill and left:
+            self.manager.kill(self.manager.present_of(sorted(left)))
         while left:
             up = {node.name: node for node in self.manager.present_of(sorted(left)) if node.is_up}
             left &= set(up)

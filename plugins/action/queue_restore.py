@@ -34,18 +34,21 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{path}: is a dump of the app {header['app']} (engine {header['engine']}), not of {app}; "
                                     "nothing was written")
         source = queues.source_of(sources, header["queue"])
+        # Results may be kept in a database of their own.
+        url = declared[0].app.result_url if header.get("results") and source["engine"] != "arq" else ""
         if self._task.check_mode:
             return {"changed": True, "queue": header["queue"], "records": summary.records, "restored": summary.records, "recovered": []}
         with dumps.remote_directory(self) as directory:
             remote = os.path.join(directory, "tasks.dump")
             self._connection.put_file(path, remote)
-            request = {"app": app, "engine": source["engine"], "url": source["url"], "options": source["options"], "path": remote,
+            request = {"app": app, "engine": source["engine"], "url": url or source["url"], "options": source["options"], "path": remote,
                        "holder": dumps.holder(), "force": bool(arguments.get("force"))}
             result: dict[str, Any] = self._execute_module(
                 module_name="workfleet.core.queue_restore", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         for text in result.get("recovered", []):
             self._display.warning(text)
         if not result.get("failed"):
-            self._display.display(f"  {header['queue']}: {result['restored']} of {summary.records} tasks put back"
+            what = "results" if header.get("results") else "tasks"
+            self._display.display(f"  {header['queue'] or header['engine']}: {result['restored']} of {summary.records} {what} put back"
                                   + ("" if result["restored"] else "; they were already"))
         return result

@@ -80,6 +80,7 @@ class ActionModule(ActionBase):
             # What is left of nodes that drained since the play before began is the next run's to remove.
             cleans=[] if arguments.get("converged") else None,
             restart_since=0 if arguments.get("restart") else None, scale=scale, deadline_seconds=CALL_SECONDS,
+            kill=bool(arguments.get("kill")), after_stop=bool(arguments.get("after_stop")),
             canary=arguments.get("canary") or "", undoable=bool(arguments.get("undoable")), undo=bool(arguments.get("undo")),
             **actions.who(),
         )

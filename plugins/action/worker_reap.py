@@ -31,7 +31,9 @@ class ActionModule(ActionBase):
         if not sources:
             self._display.display("  no Celery workers are declared; arq and Chicory give back what a dead worker held themselves")
             return {"changed": False, "returned": [], "forgotten": [], "left": []}
-        running = nodes(arguments["hosts"], str(arguments["register"]), variables)
+        looked = actions.nodes_of(arguments["hosts"], str(arguments["register"]), variables, "nothing was returned")
+        running = sorted(node["node"] for nodes in looked.values() for node in nodes
+                         if node["engine"] == "celery" and node["pid"] is not None)
         total: dict[str, Any] = {"changed": False, "returned": [], "forgotten": [], "left": []}
         for source in sources:
             order = {"app": declared[0].app.name, "url": source["url"], "queues": source["queues"], "running": running,
@@ -54,15 +56,3 @@ class ActionModule(ActionBase):
                               f"{len(found['forgotten'])} dead nodes {'would be ' if self._task.check_mode else ''}forgotten")
         for text in found["left"]:
             self._display.warning(text)
-
-
-def nodes(hosts: list[str], register: str, variables: Mapping[str, Any]) -> list[str]:
-    """Return the Celery nodes that have a process on one of the hosts; a host that did not tell fails the task."""
-    found = []
-    for host in hosts:
-        told = variables["hostvars"].get(host, {}).get(register) or {}
-        if "nodes" not in told:
-            why = str(told.get("msg") or "it was not looked at: leave --limit out")
-            raise AnsibleActionFail(f"{host}: {why}. A worker may run there, so nothing was returned")
-        found += [node["node"] for node in told["nodes"] if node["engine"] == "celery" and node["pid"] is not None]
-    return sorted(found)

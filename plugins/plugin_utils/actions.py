@@ -14,7 +14,7 @@ from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import ba
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
@@ -53,3 +53,15 @@ def require_terminal(what: str) -> None:
         output = "/dev/tty"  # not Linux: let it be
     if not output.startswith(("/dev/pts/", "/dev/tty", "/dev/console")):
         raise AnsibleActionFail(f"follow shows {what} in a terminal until it is interrupted, and there is none: leave follow out")
+
+
+def nodes_of(hosts: Sequence[str], register: str, task_vars: Mapping[str, Any], otherwise: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the nodes of each host, as it has registered them; one that did not tell fails the task."""
+    found = {}
+    for host in hosts:
+        told = task_vars["hostvars"].get(host, {}).get(register) or {}
+        if "nodes" not in told:
+            why = str(told.get("msg") or "it was not looked at: leave --limit out")
+            raise AnsibleActionFail(f"{host}: {why}. A worker may run there, so {otherwise}")
+        found[host] = list(told["nodes"])
+    return found

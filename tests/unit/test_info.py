@@ -48,6 +48,9 @@ class FakeManager(Manager):
 
     disable = start = stop = remove = enable
 
+    def kill(self, nodes: Sequence[Present]) -> None:
+        raise AssertionError
+
 
 def reconciler_of(path: Path, *nodes: Present, **group: Any) -> reconcile.Reconciler:
     values = {"name": "a", "engine": "celery", "state": "started", "nodes": 1, "queues": ["q"], "notifies": True,

@@ -354,6 +354,13 @@ class Supervisor(Manager):
             if not (name in loaded and loaded[name]["pid"]):
                 self._stop_orphan(name)
 
+    def kill(self, nodes: Sequence[Present]) -> None:
+        """Kill the process groups, of which each program has one of its own; supervisord sees them go, as it was told to stop them."""
+        for node in nodes:
+            if node.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(node.pid, signal.SIGKILL)
+
     def remove(self, names: Sequence[Name]) -> None:
         """Remove program files, run records and notes, and let supervisord forget; a live process is left alone.
 

@@ -145,6 +145,10 @@ class Systemd(Manager):
         """Queue the stops."""
         systemctl("stop", "--no-block", "--", *units(names))
 
+    def kill(self, nodes: Sequence[Present]) -> None:
+        """Kill every process of the units; a unit that has gone meanwhile is no error."""
+        systemctl("kill", "--signal=KILL", "--", *units([node.name for node in nodes]), check=False)
+
     def remove(self, names: Sequence[Name]) -> None:
         """Remove unit files, links, records and logs, and forget failures."""
         logs = {name: line_value(host.read(self.path(name)), LOG_LINE) for name in names}
