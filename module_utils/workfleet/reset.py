@@ -131,7 +131,7 @@ def is_ours(app: str, node: str) -> bool:
 
 
 def look(order: Order, *, check: bool) -> dict[str, Any]:
-    """Return the app's ``queues`` with what they hold, ``traces``, how many results go (``result_count``), and ``left``: what stays and why.
+    """Return the app's ``queues`` with what they hold, ``traces``, ``result_count`` (how many results go), ``left`` (what stays and why).
 
     Raises where it cannot be read, or, unless this is only a look, where another run is at work.
     """

@@ -10,13 +10,14 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import dump, reset, resp
+from plugins.module_utils.workfleet import dump, managers, reset, resp
 from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
@@ -318,12 +319,24 @@ def test_a_live_celery_worker_of_a_queue_is_refused_whatever_its_name() -> None:
 # -- the playbook
 
 
+#: A task that is long ends when it is told to.
+REST = """
+def rest(seconds):
+    end = time.time() + seconds
+    while time.time() < end and not os.path.exists(os.environ["EVENTS_LOG"] + ".end"):
+        time.sleep(0.05)
+"""
+
+
 class Played:
     """An app of one engine on this machine, as an inventory declares it."""
 
     def __init__(self, site: Site, redis: RedisServer, folder: Path, engine: str) -> None:
         self.drained, self.site, self.redis, self.folder = Drained(site, redis, folder, engine), site, redis, folder
         (folder / "dumps").mkdir()
+        text = (folder / "noted.py").read_text()
+        text = text.replace("await asyncio.sleep(", "await asyncio.to_thread(rest, ").replace("time.sleep(", "rest(")
+        (folder / "noted.py").write_text(text + REST)
         group = {"name": "w", "engine": engine, "app": NAMES[engine], "queues": ["work"], "concurrency": 1, "drain_seconds": 60}
         if engine == "celery":
             group["options"] = {"pool": "threads"}
@@ -345,6 +358,16 @@ class Played:
         assert done.returncode == expect, done.stdout + done.stderr
         self.steps = [(step["action"], step["unit"]) for step in json.loads(steps.read_text())] if steps.exists() else []
         return done.stdout + done.stderr
+
+    def end_when_stopping(self) -> threading.Thread:
+        """Let the long task end once its node was told to stop."""
+        def work() -> None:
+            manager = managers.named("supervisor", "shop", self.site.root, self.site.run_directory)
+            until(lambda: any(node.activity == "stopping" for node in manager.present()), 200)
+            Path(f"{self.drained.events}.end").touch()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        return thread
 
     def keys(self) -> dict[bytes, Any]:
         """All that is in the database."""
@@ -373,9 +396,11 @@ def test_the_playbook_asks_foretells_resets_and_the_tasks_run_when_they_are_rest
     assert app.site.pids().popitem()[1] == pid, "nothing was touched so far"
     assert app.dumps() == []
 
-    app.drained.send(("runs", 25), *[(f"waits{number}", 0) for number in range(3)])
+    app.drained.send(("runs", 300), *[(f"waits{number}", 0) for number in range(3)])
     app.drained.begun(1)
+    ender = app.end_when_stopping()
     said = app.play("reset", confirm=CONFIRM)
+    ender.join()
     assert "  work: 4 tasks (" in said or "  work: 3 tasks (" in said, "of Celery only what is not acknowledged"
     assert app.steps == steps
     assert app.site.pids().popitem()[1] != pid
@@ -398,7 +423,7 @@ def test_without_waiting_what_runs_is_cut_short_and_what_is_not_acknowledged_is_
 ) -> None:
     app = Played(site, redis_server, tmp_path, engine)
     app.play("start")
-    app.drained.send(("long", 100), ("next", 0), task="late" if engine == "celery" else "work")
+    app.drained.send(("long", 300), ("next", 0), task="late" if engine == "celery" else "work")
     app.drained.begun(1)
     said = app.play("reset", confirm=CONFIRM, wait_for_drain=False)
     path, = app.dumps()
