@@ -44,6 +44,21 @@ def test_a_node_that_fails_on_one_host_spares_all_others(fleet: Fleet) -> None:
     fleet.play("site", worker_groups=fleet.groups(changed={"command": ["/bin/sleep", "4003"]}))
 
 
+def test_a_reset_names_its_hosts_needs_all_of_them_and_does_what_was_foretold(fleet: Fleet) -> None:
+    before, words = sleepers(fleet), f"reset pair {','.join(fleet.workers)}"
+    groups = fleet.groups(changed={"command": ["/bin/sleep", "4003"]})
+    assert f"-e confirm='{words}'" in fleet.play("reset", expect=2, worker_groups=groups).out
+    assert "leave --limit out" in fleet.play("reset", "--limit", fleet.workers[0], expect=2, worker_groups=groups, confirm=words).out
+    foretold = fleet.play("reset", "--check", worker_groups=groups)
+    assert sleepers(fleet) == before
+    done = fleet.play("reset", worker_groups=groups, confirm=words)
+    assert done.steps == foretold.steps
+    after = sleepers(fleet)
+    assert sorted(after.values()) == sorted(before.values()) and not set(before) & set(after)
+    fleet.play("reset", worker_groups=groups, confirm=words, wait_for_drain=False)
+    assert sorted(sleepers(fleet).values()) == sorted(before.values()) and not set(sleepers(fleet)) & set(after)
+
+
 def test_status_obeys_limit_and_lists_a_host_that_is_gone(fleet: Fleet) -> None:
     first, second = fleet.workers
     with tempfile.NamedTemporaryFile(suffix=".json") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -266,6 +267,15 @@ def test_what_is_done_is_what_was_foretold(
     converge(host, intents, lambda now: make(now, intents, width=width, running=tasks(now, by_slot), cleans=drained),
              meanwhile=lambda: data.draw(st.booleans(), label="what drains has gone"))
     assert host.done == foretold
+
+
+@SOME
+@given(st.one_of(hosts(), fleets()), declarations())
+def test_what_is_started_after_a_stop_is_foretold_before_it(host: FakeHost, intents: list[plan.Intent]) -> None:
+    still = [one if one.state == "absent" else replace(one, state="stopped") for one in intents]
+    foretold = plan.stopped(APP, make(host, still), still, list(host.nodes.values()))
+    converge(host, still, lambda now: make(now, still))
+    assert short(plan.make(APP, intents, foretold).steps(rollout=True)) == short(make(host, intents).steps(rollout=True))
 
 
 @SOME
