@@ -521,7 +521,16 @@ def shared_keys(check: Checker, manager: str) -> dict[str, Any]:
     for path in found["writable_paths"]:
         if not path.startswith("/"):
             check.wrong("writable_paths", "must be absolute paths", given=path)
+    if manager == "supervisor":
+        refuse_sandbox(check, found["sandbox"], found["writable_paths"])
     return found
+
+
+def refuse_sandbox(check: Checker, sandbox: str, writable_paths: Iterable[str]) -> None:
+    """Refuse what supervisor does not keep; that nothing is kept from a node is no surprise where nothing was asked for."""
+    for key, given in (("sandbox", sandbox if sandbox == "strict" else None), ("writable_paths", list(writable_paths))):
+        if given and key not in check.refused:
+            check.wrong(key, "cannot be kept by supervisor, which has no sandbox; use worker_manager: systemd or drop it", given=given)
 
 
 def parse_autoscale(group: Group, app: App, check: Checker) -> Policy | None:

@@ -110,6 +110,12 @@ TOPS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a limit that supervisor cannot keep": (
         declaration({**PROCESS, "limits": {"memory_max": "1G"}}, manager="supervisor"),
         ["limits: memory_max = '1G'", "cannot be kept by supervisor", "worker_manager: systemd"]),
+    "a sandbox that supervisor cannot keep": (
+        declaration({**PROCESS, "sandbox": "strict"}, manager="supervisor"),
+        ["(a): sandbox = 'strict'", "cannot be kept by supervisor", "worker_manager: systemd"]),
+    "paths of a sandbox that supervisor has not": (
+        declaration(scheduler={"app": "shop", "writable_paths": ["/x"]}, manager="supervisor"),
+        ["worker_scheduler: writable_paths = ['/x']", "cannot be kept by supervisor"]),
 }
 
 
