@@ -569,7 +569,7 @@ def judge(group: Group, app: App, check: Checker, warnings: list[str]) -> None:
     said = [text for text in engine.problems(group) if re.split(r"[.: ]", text)[0] not in check.refused]
     check.problems.extend(f"{check.entry}: {text}" for text in said)
     if not check.problems:
-        warnings.extend(f"{check.entry}: {text}" for text in engine.warnings(group, app))
+        warnings.extend(f"{check.entry}: {text}" for text in (*engine.url_warnings(group, app), *engine.warnings(group, app)))
 
 
 def parse_scheduler(raw: Mapping[str, Any], app: App, manager: str, problems: list[str], warnings: list[str]) -> Group:

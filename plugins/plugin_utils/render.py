@@ -171,10 +171,7 @@ def environment(app: App, group: Group, place: Place) -> tuple[dict[str, str], s
     The broker's URLs under the engine's names, then what is declared, as in ``app.env``; PATH begins with the virtualenv.
     """
     engine = engines.named(group.engine)
-    broker_env = engine.broker_env if app.broker_env is None else app.broker_env
-    broker = dict.fromkeys((*engine.runner_env, *broker_env), app.broker_url)
-    result = dict.fromkeys(engine.result_env if app.result_env is None else app.result_env, app.result_url)
-    urls = {name: url for name, url in {**broker, **result}.items() if url}
+    urls = engine.urls(app)
     own = engine.environment(group, place)
     if place.environment:
         own["PATH"] = f"{place.environment}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from plugins.module_utils.workfleet.engines import beat
 from plugins.module_utils.workfleet.engines import celery_options as options
 
 VALUES: dict[str, Any] = {"flag": True, "text": "/x/%n", "int": 3, "float": 2.5, "list": ["a", "b"], "pair": [10, 2]}
@@ -122,3 +123,23 @@ def test_the_url_names_that_the_toolkit_itself_sets_and_names_for_the_app_are_fi
 
 def test_a_name_that_celery_only_seems_to_read_is_told() -> None:
     assert "does not read it" in options.check_environment({"CELERY_WORKER_SEND_TASK_EVENTS": "1"})[0]
+
+
+def test_what_beat_s_command_line_reads_is_warned_of_for_the_scheduler_and_not_for_workers() -> None:
+    pytest.importorskip("celery")
+    from celery.bin.beat import beat as command
+
+    for name in {parameter.name for parameter in command.params} - {"workdir"}:
+        given = {f"CELERY_BEAT_{str(name).upper()}": "s3cret"}
+        said = options.check_environment(given, "beat", beat.OPTIONS)
+        assert len(said) == 1 and "s3cret" not in said[0], name
+        assert options.check_environment(given) == []
+    assert "declare options.max_interval" in options.check_environment({"CELERY_BEAT_MAX_INTERVAL": "1"}, "beat", beat.OPTIONS)[0]
+    assert "use schedule_directory" in options.check_environment({"CELERY_BEAT_SCHEDULE": "x"}, "beat", beat.OPTIONS)[0]
+    assert options.check_environment({"CELERY_WORKER_CONCURRENCY": "1"}, "beat", beat.OPTIONS) == []
+
+
+@pytest.mark.parametrize("command", ["worker", "beat", "flower"])
+def test_a_module_that_is_an_app_s_whole_configuration_is_warned_of(command: str) -> None:
+    said, = options.check_environment({"CELERY_CONFIG_MODULE": "s3cret"}, command, {})
+    assert "CELERY_CONFIG_MODULE" in said and "all of it from that module" in said and "s3cret" not in said

@@ -90,6 +90,15 @@ def test_beyond_loopback_with_a_password_two_things_are_warned_of() -> None:
     assert not parsed(dashboard={**open_to_all, "address": "::1"}).warnings
 
 
+@pytest.mark.parametrize("part", ["scheduler", "dashboard"])
+def test_names_that_change_the_one_of_both_behind_its_back_are_warned_of(part: str) -> None:
+    env = {"CELERY_BROKER_URL": "redis://other", "LOADER": "s3cret"}
+    app = {"name": "shop", "broker_url": "redis://h"}
+    first, second = spec.parse({"host": "h1", "app": app, part: {"app": "a", "env": env}}).warnings
+    assert f"worker_{part}: environment CELERY_BROKER_URL: is another URL" in first
+    assert "environment LOADER" in second and "s3cret" not in second
+
+
 def test_a_host_has_the_parts_of_its_inventory_groups_and_knows_the_names_of_all() -> None:
     whole = {"groups": [CELERY], "scheduler": {"app": "a"}, "dashboard": {"app": "a"}}
     for parts, names in ((["scheduler", "redis"], ["scheduler"]), (["workers"], ["a"]), (["dashboard", "workers"], ["a", "dashboard"]),

@@ -229,6 +229,41 @@ def test_no_warning_repeats_what_may_be_secret(values: dict[str, str], url: str)
     assert declared.warnings and "GEHEIM" not in str(declared.warnings)
 
 
+BROKER = "redis://:geheim@redis1/0"
+URLS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "celery's own name": ({**CELERY, "env": {"CELERY_BROKER_URL": "redis://other"}}, {}, "CELERY_BROKER_URL"),
+    "celery's own name, whatever the app reads": (
+        {**CELERY, "env": {"CELERY_BROKER_URL": "redis://other"}}, {"broker_env": ["REDIS_URL"]}, "CELERY_BROKER_URL"),
+    "where celery takes tasks from": ({**CELERY, "secrets": {"CELERY_BROKER_READ_URL": "redis://other"}}, {}, "CELERY_BROKER_READ_URL"),
+    "where celery sends tasks to": (CELERY, {"secrets": {"CELERY_BROKER_WRITE_URL": "redis://other"}}, "CELERY_BROKER_WRITE_URL"),
+    "celery's results": (CELERY, {"env": {"CELERY_RESULT_BACKEND": "redis://other"}}, "CELERY_RESULT_BACKEND"),
+    "the app's name": (CELERY, {"broker_env": ["REDIS_URL"], "env": {"REDIS_URL": "redis://other"}}, "REDIS_URL"),
+    "the app's name for results": (CELERY, {"result_env": ["STORE"], "env": {"STORE": "redis://other"}}, "STORE"),
+    "chicory's": ({"name": "a", "engine": "chicory", "app": "a:b", "env": {"CHICORY_BROKER_REDIS_URL": "redis://other"}}, {},
+                  "CHICORY_BROKER_REDIS_URL"),
+    "the runner's": ({"name": "a", "engine": "arq", "app": "a.B", "env": {"WORKFLEET_BROKER_URL": "redis://other"}}, {},
+                     "WORKFLEET_BROKER_URL"),
+}
+
+
+@pytest.mark.parametrize(("group", "app", "name"), URLS.values(), ids=URLS.keys())
+def test_another_broker_than_the_one_that_is_looked_at_is_warned_of(group: dict[str, Any], app: dict[str, Any], name: str) -> None:
+    app = {"name": "shop", "broker_url": BROKER, "result_url": f"{BROKER}1", **app}
+    group = {"drain_seconds": 300, **group}
+    said, = spec.parse(declaration(group, app=app)).warnings
+    variable = "app_result_url" if name in ("CELERY_RESULT_BACKEND", "STORE") else "app_broker_url"
+    assert f"environment {name}: is another URL than {variable}" in said
+    assert "geheim" not in said and "other" not in said.replace("the other", "").replace("another", "")
+
+
+def test_the_same_url_and_those_of_an_app_that_is_not_looked_at_are_no_other_broker() -> None:
+    group = {**CELERY, "drain_seconds": 300, "secrets": {"CELERY_BROKER_URL": BROKER}}
+    assert spec.parse(declaration(group, app={"name": "shop", "broker_url": BROKER})).warnings == ()
+    assert spec.parse(declaration(group)).warnings == ()
+    api = {**PROCESS, "env": {"REDIS_URL": "redis://cache"}}
+    assert spec.parse(declaration(api, app={"name": "shop", "broker_url": BROKER, "broker_env": ["REDIS_URL"]})).warnings == ()
+
+
 FORMATS = {
     "celery": ({"engine": "celery", "app": "a", "settings": {"worker_task_log_format": "own"}},
                {"worker_log_format": "%(message)s", "worker_task_log_format": "own"}, {}),

@@ -5,7 +5,7 @@ An engine is one file of constants and a few pure functions. It knows nothing of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
@@ -78,6 +78,8 @@ class Engine:
     result_env: tuple[str, ...] = ()
     #: The name under which the engine's runner is handed the broker's URL, whatever ``app_broker_env`` names for the app.
     runner_env: tuple[str, ...] = ()
+    #: Other names from which the library itself takes the URL of a broker.
+    other_broker_env: tuple[str, ...] = ()
     #: What is said of a node that is up, but not ready.
     awaited = "up, not yet consuming"
     #: Whether nodes can be asked over the broker.
@@ -122,6 +124,27 @@ class Engine:
     def warnings(self, group: Group, app: App) -> list[str]:
         """Return what will probably hurt, one sentence each."""
         return []
+
+    def urls(self, app: App) -> dict[str, str]:
+        """Return the environment names under which a node is handed the broker's and the result store's URL, with these."""
+        broker = dict.fromkeys((*self.runner_env, *(self.broker_env if app.broker_env is None else app.broker_env)), app.broker_url)
+        result = dict.fromkeys(self.result_env if app.result_env is None else app.result_env, app.result_url)
+        return {name: url for name, url in {**broker, **result}.items() if url}
+
+    def url_warnings(self, group: Group, app: App) -> list[str]:
+        """Warn of declared names by which nodes get another broker or result store than the toolkit looks at; no value is shown."""
+        if not (self.broker_env or self.runner_env):
+            return []
+        results = (*self.result_env, *(app.result_env or ()))
+        brokers = (*self.broker_env, *self.other_broker_env, *(app.broker_env or ()))
+        given = {**app.env, **app.secrets, **group.env, **group.secrets}
+        found = []
+        for name, url in self.urls(replace(app, broker_env=brokers, result_env=results)).items():
+            if given.get(name) not in (None, "", url):
+                variable = "app_result_url" if name in results else "app_broker_url"
+                found.append(f"environment {name}: is another URL than {variable} and wins over it: the nodes would use the one, while "
+                             f"status, drains and probes look at the other; leave it out, or say it in {variable}")
+        return found
 
     def command(self, group: Group, place: Place) -> list[str]:
         """Return the argv that starts a node."""

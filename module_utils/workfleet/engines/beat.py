@@ -43,6 +43,7 @@ class Beat(Engine):
     name = "beat"
     broker_env = CELERY.broker_env
     result_env = CELERY.result_env
+    other_broker_env = CELERY.other_broker_env
     awaited = "up, but it does not hold the scheduler's lock, or has not ticked yet"
 
     def notifies(self, group: Group) -> bool:
@@ -56,7 +57,7 @@ class Beat(Engine):
 
     def warnings(self, group: Group, app: App) -> list[str]:
         """Warn of environment names that Celery's command line reads."""
-        return celery_options.check_environment({**app.env, **app.secrets, **group.env, **group.secrets})
+        return celery_options.check_environment({**app.env, **app.secrets, **group.env, **group.secrets}, "beat", OPTIONS)
 
     def with_log_format(self, group: Group, text: str) -> Group:
         """Beat writes in the workers' format."""

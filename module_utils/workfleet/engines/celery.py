@@ -43,6 +43,7 @@ class Celery(Engine):
     name = "celery"
     broker_env = ("CELERY_BROKER_URL",)
     result_env = ("CELERY_RESULT_BACKEND",)
+    other_broker_env = ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
     speaks = True
     holds_scheduled = True
     knows_strangers = True

@@ -131,28 +131,29 @@ _PREFIXED = {"CELERY_APP": "-A", "CELERY_BROKER": "the broker", "CELERY_LOADER":
              "CELERY_CONFIG": "the configuration module", "CELERY_WORKDIR": "the working directory",
              "CELERY_SKIP_CHECKS": "the checks at start"}
 _INSTEAD = {"concurrency": "the group's key concurrency", "queues": "the group's key queues"}
-_UNREAD = {"CELERY_WORKER_SEND_TASK_EVENTS": "options.task_events",
-           "CELERY_WORKER_LOG_FORMAT": "settings.worker_log_format",
-           "CELERY_WORKER_DISABLE_RATE_LIMITS": "settings.worker_disable_rate_limits"}
+_CONFIG_MODULE = "an app that names no configuration of its own takes all of it from that module; name it in the app"
+_UNREAD = "Celery does not read it; unless the app does, declare"
+_OF_WORKERS = {"CELERY_WORKER_SEND_TASK_EVENTS": f"{_UNREAD} options.task_events",
+               "CELERY_WORKER_LOG_FORMAT": f"{_UNREAD} settings.worker_log_format",
+               "CELERY_WORKER_DISABLE_RATE_LIMITS": f"{_UNREAD} settings.worker_disable_rate_limits",
+               "REMAP_SIGTERM": "it makes a stop that waits for tasks one that does not; use drain_seconds"}
 
 
-def check_environment(environment: Mapping[str, Any]) -> list[str]:
-    """Warn of names that change the worker behind the declaration's back; no value is shown, an empty one is unset."""
-    return [text for name, value in environment.items() if value not in ("", None) for text in _warning(name)]
+def check_environment(environment: Mapping[str, Any], command: str = "worker", options: Mapping[str, Option] = OPTIONS) -> list[str]:
+    """Warn of names that change a node behind the declaration's back; no value is shown, an empty one is unset.
+
+    ``command`` is the word of ``celery`` that the node runs, ``options`` are those of its options that can be declared.
+    """
+    changed = {**_BARE, **_PREFIXED}
+    known = {name: f"Celery's command line reads this name too and would change {what}; rename it" for name, what in changed.items()}
+    known["CELERY_CONFIG_MODULE"] = _CONFIG_MODULE
+    known.update(_OF_WORKERS if command == "worker" else {})
+    known.update({f"CELERY_{command}_{key}".upper(): _taken(key, option) for key, option in options.items()})
+    return [f"environment {name}: {known[name]}" for name, value in environment.items() if value not in ("", None) and name in known]
 
 
-def _warning(name: str) -> list[str]:
-    option = name[len("CELERY_WORKER_"):].lower() if name.startswith("CELERY_WORKER_") else ""
-    if option in OPTIONS:
-        taken = f"Celery's command line takes it as {OPTIONS[option].flag}"
-        if OPTIONS[option].refused and option not in _INSTEAD:
-            return [f"environment {name}: {taken}, which is refused: {OPTIONS[option].refused}"]
-        return [f"environment {name}: {taken}; declare {_INSTEAD.get(option, f'options.{option}')}, which wins over it"]
-    if name in _UNREAD:
-        return [f"environment {name}: Celery does not read it; unless the app does, declare {_UNREAD[name]}"]
-    if name in _BARE or name in _PREFIXED:
-        changed = _BARE.get(name) or _PREFIXED[name]
-        return [f"environment {name}: Celery's command line reads this name too and would change {changed}; rename it"]
-    if name == "REMAP_SIGTERM":
-        return ["environment REMAP_SIGTERM: it makes a stop that waits for tasks one that does not; use drain_seconds"]
-    return []
+def _taken(key: str, option: Option) -> str:
+    taken = f"Celery's command line takes it as {option.flag}"
+    if option.refused and key not in _INSTEAD:
+        return f"{taken}, which is refused: {option.refused}"
+    return f"{taken}; declare {_INSTEAD.get(key, f'options.{key}')}, which wins over it"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
+from . import celery_options
 from . import options as engine_options
 from .base import Engine, Place
 from .celery import ENGINE as CELERY
@@ -73,6 +74,7 @@ class Flower(Engine):
     name = "flower"
     broker_env = CELERY.broker_env
     result_env = CELERY.result_env
+    other_broker_env = CELERY.other_broker_env
     awaited = "up, but /healthcheck does not answer yet"
 
     def notifies(self, group: Group) -> bool:
@@ -93,15 +95,16 @@ class Flower(Engine):
         return found
 
     def warnings(self, group: Group, app: App) -> list[str]:
-        """Warn of what authentication does not cover, and of an API that is opened."""
-        found = []
+        """Warn of what authentication does not cover, of an API that is opened, and of names that Celery's command line reads."""
+        environment = {**app.env, **app.secrets, **group.env, **group.secrets}
+        found = celery_options.check_environment(environment, "flower", {})
         if not is_loopback(group.more["address"]):
             found.append("Flower asks for no password at /metrics and /healthcheck, whatever basic_auth says: "
                          "anybody who reaches it reads queue names, task names and figures there")
             if not group.options.get("certfile"):
                 found.append("passwords go over the network as plain text: set options.certfile and options.keyfile, "
                              "or put a proxy with TLS before it")
-        if "FLOWER_UNAUTHENTICATED_API" in {**app.env, **app.secrets, **group.env, **group.secrets} and not has_authentication(group):
+        if "FLOWER_UNAUTHENTICATED_API" in environment and not has_authentication(group):
             found.append("environment FLOWER_UNAUTHENTICATED_API: every user of the host can stop workers and send tasks")
         return found
 
