@@ -1,6 +1,6 @@
 """Run ``celery beat`` as the app's only one: it ticks while it holds a lock in the broker, and ends when it loses it.
 
-    python workfleet_beat.py --node NAME --lock KEY --directory DIR -- -A APP beat [OPTION ...]
+    python workfleet_beat.py [--check] --node NAME --lock KEY --directory DIR -- -A APP beat [OPTION ...]
 
 Beat runs in this very process, so that what sends tasks and what holds the lock live and die together, and so that each
 sending can ask whether the lock is still ours. Without the lock it waits and says who has it. It tells readiness when it
@@ -25,6 +25,7 @@ from typing import Any, Callable, NoReturn
 import workfleet_tell
 from celery import Celery, beat
 from celery.apps.beat import Beat
+from celery.utils.imports import load_extension_class_names, symbol_by_name
 
 #: How long the lock outlives its holder; after a kill the next scheduler ticks this much later at most.
 LOCK_SECONDS = 10.0
@@ -257,14 +258,23 @@ def told(tick: Callable[..., Any]) -> Callable[..., Any]:
     return telling
 
 
+def tried(scheduler: Beat) -> None:
+    """Import what a run would need, the app with its tasks and the scheduler's class, and nothing else."""
+    scheduler.init_loader()
+    symbol_by_name(scheduler.scheduler_cls, aliases=dict(load_extension_class_names("celery.beat_schedulers")))
+
+
 def main(argv: list[str]) -> NoReturn:
     """Run ``celery`` with the words behind ``--``."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--node", required=True, help="name of this node, for whoever waits for the lock")
     parser.add_argument("--lock", required=True, help="the lock's key in the broker")
     parser.add_argument("--directory", required=True, help="directory of the schedule's state")
+    parser.add_argument("--check", action="store_true", help="import the app and the scheduler's class, and end")
     mine = argv[:argv.index("--")] if "--" in argv else argv
     given = parser.parse_args(mine)
+    if given.check:
+        Beat.run = tried
     Beat.Service = service(Lock(given.lock, given.node, given.directory))
     from celery.__main__ import main as celery
 

@@ -1,6 +1,6 @@
 """Run ``celery flower``, and tell that it is ready when its /healthcheck answers.
 
-    python workfleet_flower.py --check | -- -A APP flower [--OPTION=VALUE ...]
+    python workfleet_flower.py [--check] -- -A APP flower [--OPTION=VALUE ...]
 
 Python 3.9 or newer, Flower 2.0 or newer, and the standard library.
 """
@@ -50,14 +50,17 @@ def watch(url: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Run ``celery`` with the words behind ``--``."""
-    words = argv[argv.index("--") + 1:] if "--" in argv else argv
+    """Run ``celery`` with the words behind ``--``, or import what it would need."""
+    words = argv[argv.index("--") + 1:]
     try:
         from flower.app import Flower
     except ModuleNotFoundError as error:
         sys.exit(f"workfleet_flower: there is no module {error.name} in the app's virtualenv: the dashboard needs flower "
                  "in app_requirements")
-    if argv == ["--check"]:
+    if "--check" in argv[:1]:
+        from celery.app.utils import find_app
+
+        find_app(words[words.index("-A") + 1]).loader.import_default_modules()
         return
     start = Flower.start
 

@@ -200,6 +200,24 @@ def test_a_scheduler_waits_for_its_broker_and_says_so(shop: Site, tmp_path: Path
         shop.work([], scheduler=BEAT)
 
 
+@pytest.mark.parametrize(("keys", "code", "said"), [
+    ({}, "import nosuch", "No module named 'nosuch'"),
+    ({}, 'app.conf.imports = ["nosuch"]', "No module named 'nosuch'"),
+    ({"options": {"scheduler": "nosuch:Scheduler"}}, "", "No module named 'nosuch'"),
+    ({}, 'app.conf.beat_scheduler = "shop:Scheduler"', "has no attribute 'Scheduler'"),
+])
+def test_a_scheduler_that_could_not_be_made_is_found_before_the_old_one_is_stopped(
+    shop: Site, redis_server: RedisServer, keys: dict[str, Any], code: str, said: str,
+) -> None:
+    converge(shop, scheduler=BEAT)
+    before = shop.pids()
+    Path(shop.root, "shop.py").write_text(f"{SHOP}{code}\n")
+    with pytest.raises(WorkfleetError, match=r"nodes of scheduler were not started, and none was stopped for them") as raised:
+        shop.work([], scheduler={**BEAT, **keys, "env": {"NEW": "1"}})
+    assert said in str(raised.value)
+    assert shop.pids() == before and holder(redis_server)["pid"] == before["scheduler.1.1"]
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
@@ -239,6 +257,18 @@ def test_a_dashboard_without_flower_says_what_is_missing(shop: Site) -> None:
     with pytest.raises(WorkfleetError, match=r"none was stopped for them.*no module flower.*needs flower in app_requirements"):
         shop.work([], dashboard={"app": "shop", "port": free_port()})
     assert shop.present() == {}
+
+
+def test_a_dashboard_whose_app_does_not_import_is_found_before_the_old_one_is_stopped(shop: Site, with_flower: Path) -> None:
+    shop.app["env"]["PATH"] = f"{with_flower}:/usr/bin:/bin"
+    declared = {"app": "shop", "port": free_port()}
+    converge(shop, dashboard=declared, rollout={"ready_timeout_seconds": 40})
+    before = shop.pids()
+    Path(shop.root, "shop.py").write_text(f"{SHOP}import nosuch\n")
+    with pytest.raises(WorkfleetError, match=r"nodes of dashboard were not started, and none was stopped for them") as raised:
+        shop.work([], dashboard={**declared, "env": {"NEW": "1"}})
+    assert "No module named 'nosuch'" in str(raised.value)
+    assert shop.pids() == before and get(f"http://127.0.0.1:{declared['port']}/healthcheck") == 200
 
 
 def test_the_table_has_every_option_of_the_installed_flower_and_no_other(with_flower: Path) -> None:

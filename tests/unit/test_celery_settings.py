@@ -51,6 +51,8 @@ def test_what_is_rendered_is_read_back_by_celery_with_value_and_type() -> None:
     ("broker_transport_options", "x", "must be a dictionary"),
     ("worker_prefetch_multiplier", 1, "use options.prefetch_multiplier"),
     ("worker_concurrency", 4, "use the group's key concurrency"),
+    ("beat_scheduler", "x:Y", "use options.scheduler of worker_scheduler"),
+    ("beat_schedule_filename", "/x", "use schedule_directory of worker_scheduler"),
     ("timezone", "UTC", "set it in the app's code"),
 ])
 def test_a_wrong_setting_is_refused_with_the_way_out_and_without_its_value(name: str, value: Any, said: str) -> None:

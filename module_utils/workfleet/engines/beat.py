@@ -15,6 +15,8 @@ from .celery import ENGINE as CELERY
 from .options import Option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..spec import App, Group
 
 RUNNER = "workfleet_beat.py"
@@ -72,6 +74,10 @@ class Beat(Engine):
                   for word in celery_options.words(option, group.options[name])]
         settings = celery_settings.render(group.settings)
         return [*words, "--", *settings] if settings else words
+
+    def trial(self, command: Sequence[str]) -> list[str]:
+        """Have the runner import the app and the scheduler's class."""
+        return [*command[:2], "--check", *command[2:]]
 
 
 ENGINE = Beat()

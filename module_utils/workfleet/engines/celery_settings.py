@@ -92,6 +92,8 @@ REFUSED: dict[str, str] = {
     "worker_concurrency": f"{_TOO_LATE} the group's key concurrency",
     "worker_prefetch_multiplier": f"{_TOO_LATE} options.prefetch_multiplier",
     "worker_pool": f"{_TOO_LATE} options.pool", "worker_state_db": f"{_TOO_LATE} options.statedb",
+    "beat_scheduler": f"{_TOO_LATE} options.scheduler of worker_scheduler",
+    "beat_schedule_filename": f"{_TOO_LATE} schedule_directory of worker_scheduler",
 }
 _PUBLIC = "a command line can be read by every user of the host"
 _URLS = {

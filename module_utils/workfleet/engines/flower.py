@@ -125,8 +125,8 @@ class Flower(Engine):
                 *(f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in given.items())]
 
     def trial(self, command: Sequence[str]) -> list[str]:
-        """The runner's own check, which finds a virtualenv without Flower before anything is touched."""
-        return [*command[:2], "--check"]
+        """Have the runner import Flower and the app."""
+        return [*command[:2], "--check", *command[2:]]
 
 
 def is_loopback(address: str) -> bool:
