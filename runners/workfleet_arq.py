@@ -272,14 +272,12 @@ def logs(options: dict[str, Any], log_format: str | None) -> None:
     logging.config.dictConfig(config)
 
 
-def warn_of_long_jobs(worker: Worker, drain_seconds: int) -> None:
-    """Say which functions a stop may cut short: only here are all their timeouts known."""
+def long_jobs(worker: Worker, drain_seconds: int) -> list[str]:
+    """Say which functions a stop may cut short, where there are any: only here are all their timeouts known."""
     limits = {name: function.timeout_s or worker.job_timeout_s for name, function in worker.functions.items() if name != PROBE}
     long = sorted(name for name, limit in limits.items() if limit is None or limit > drain_seconds)
-    if long:
-        logging.getLogger("arq.worker").warning(
-            "drain_seconds = %d is below the timeout of %s: a stop may cancel such a job, which is then run again as its next try",
-            drain_seconds, ", ".join(long))
+    return [f"drain_seconds = {drain_seconds} is below the timeout of {', '.join(long)}: a stop may cancel such a job, which is then run "
+            "again as its next try"] if long else []
 
 
 def main(argv: list[str]) -> None:
@@ -292,7 +290,11 @@ def main(argv: list[str]) -> None:
     if given.tasks:
         print("workfleet-tasks:", json.dumps({"tasks": sorted(worker.functions)}))  # noqa: T201 - the answer
         return
-    warn_of_long_jobs(worker, given.drain_seconds)
+    for warning in long_jobs(worker, given.drain_seconds):
+        if given.check:
+            print("workfleet-warning:", warning)  # noqa: T201 - the answer
+        else:
+            logging.getLogger("arq.worker").warning("%s", warning)
     if given.check:
         return
     try:

@@ -33,6 +33,8 @@ PYTHON = next(path for path in ("/usr/bin/python3", sys.executable) if os.path.e
 POLL_SECONDS = 0.1
 NOTHING_TO_UNDO = "nothing was replaced on this host, so there is nothing to undo"
 LOG_LINES = 15
+#: Begins a line of a trial's output that is for people.
+TRIAL_WARNING = "workfleet-warning:"
 #: How long answers over the broker are waited for, between two looks at the nodes.
 ASK_SECONDS = 1.0
 #: A lease outlives one call by this much, so that a run whose control node died frees the host by itself.
@@ -467,7 +469,7 @@ class Reconciler:
                 self.check_broker(self.groups[name])
                 values = json.loads(fill(self.groups[name].values, {self.request.tokens["release"]: self.release or ""}))
                 warned.update(dict.fromkeys(postgresql_login.check(values["environment"])))
-                self.check_start(name, values)
+                warned.update(dict.fromkeys(self.check_start(name, values)))
             except WorkfleetError as error:
                 raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: {error}") from error
         return list(warned)
@@ -483,14 +485,15 @@ class Reconciler:
             raise WorkfleetError(f"this host does not reach the broker: {error}") from error
         engine.waiting(request.broker_url, group.queues, request.broker_options)
 
-    def check_start(self, name: str, values: Mapping[str, Any]) -> None:
-        """Have the engine make a worker without running it, as the node would be made."""
+    def check_start(self, name: str, values: Mapping[str, Any]) -> list[str]:
+        """Have the engine make a worker without running it, as the node would be made; return what it warns of."""
         trial = engines.named(self.groups[name].engine).trial(values["command"])
         if not trial:
-            return
+            return []
         done = host.run(trial, check=False, env=values["environment"], cwd=values["directory"], user=values["user"])
         if done.rc:
             raise WorkfleetError(f"a worker cannot be made: {done.err.strip()[-2000:]}")
+        return [f"{name}: {line[len(TRIAL_WARNING):].strip()}" for line in done.out.splitlines() if line.startswith(TRIAL_WARNING)]
 
     def check_release(self) -> None:
         """Refuse to start nodes on a release that is not there."""

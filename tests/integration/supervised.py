@@ -43,6 +43,7 @@ class Result:
     reasons: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
     stale: int = 0
 
 
@@ -86,6 +87,7 @@ class Site:
             found.steps += [short(item) for item in told["steps"]]
             found.reasons += [item["reason"] for item in told["steps"]]
             found.diff = found.diff or told["diff"]
+            found.warned += told["warned"]
             found.nodes, found.stale = told["nodes"], told["stale"]
             if check or not told["more"]:
                 return found

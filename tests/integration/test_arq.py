@@ -345,5 +345,6 @@ def test_the_check_makes_the_worker_and_does_not_run_it(workers: Fleet) -> None:
     done = {path: subprocess.run([*words, path], cwd=APP, check=False, capture_output=True, text=True)
             for path in ("app.worker.WorkerSettings", "app.worker.Nosuch")}
     assert {path: result.returncode for path, result in done.items()} == {"app.worker.WorkerSettings": 0, "app.worker.Nosuch": 1}
+    assert done["app.worker.WorkerSettings"].stdout.startswith("workfleet-warning: drain_seconds = 300 is below the timeout of fail, ")
     assert done["app.worker.Nosuch"].stderr == "workfleet_arq: app.worker.Nosuch: the module app.worker has no Nosuch\n"
     assert keys(workers) == set()

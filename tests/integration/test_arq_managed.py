@@ -80,6 +80,12 @@ def test_what_no_node_could_start_with_is_said_before_one_is_touched(
     assert fleet.pids() == pids
 
 
+def test_a_drain_below_the_class_s_own_job_timeout_is_warned_of_before_a_node_starts(fleet: Site) -> None:
+    said, = fleet.work([FLOWS]).warned
+    assert said.startswith("flows: drain_seconds = 300 is below the timeout of fail, flaky, record, run_flow, where: a stop may cancel")
+    assert fleet.work([{**FLOWS, "drain_seconds": 3600, "options": {"max_tries": 4}}]).warned == []
+
+
 def test_a_killed_node_comes_back_and_is_ready_again(fleet: Site) -> None:
     fleet.converge([SLOW])
     pid = fleet.pids()["slow.1.1"]

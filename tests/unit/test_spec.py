@@ -229,6 +229,26 @@ def test_no_warning_repeats_what_may_be_secret(values: dict[str, str], url: str)
     assert declared.warnings and "GEHEIM" not in str(declared.warnings)
 
 
+LIMITS: dict[str, tuple[dict[str, Any], str]] = {
+    "an option": ({"options": {"time_limit": 400}}, "drain_seconds = 300 is below options.time_limit = 400"),
+    "a setting": ({"settings": {"task_time_limit": 400.5}}, "drain_seconds = 300 is below settings.task_time_limit = 400.5"),
+    "an option wins over a setting": ({"options": {"time_limit": 400}, "settings": {"task_time_limit": 200}}, "options.time_limit = 400"),
+    "a word of the command": ({"command": ["celery", "worker", "--time-limit=400", "-E"]}, "is below --time-limit = 400"),
+    "two words of the command": ({"command": ["celery", "worker", "--time-limit", "400"]}, "is below --time-limit = 400"),
+    "a setting that fits": ({"settings": {"task_time_limit": 300}}, ""),
+    "a word that fits": ({"command": ["celery", "worker", "--time-limit", "30.5"]}, ""),
+    "a setting that is no limit": ({"settings": {"task_time_limit": 0}}, "neither drain_seconds nor"),
+    "a soft limit only": ({"command": ["celery", "worker", "--soft-time-limit", "400"]}, "neither drain_seconds nor"),
+    "no limit, and a bound": ({"drain_seconds": 300}, ""),
+}
+
+
+@pytest.mark.parametrize(("keys", "said"), LIMITS.values(), ids=LIMITS.keys())
+def test_a_drain_is_compared_with_the_limit_of_a_celery_task_wherever_that_is_said(keys: dict[str, Any], said: str) -> None:
+    warnings = spec.parse(declaration({**CELERY, **keys})).warnings
+    assert len(warnings) == bool(said) and said in "".join(warnings), warnings
+
+
 BROKER = "redis://:geheim@redis1/0"
 URLS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "celery's own name": ({**CELERY, "env": {"CELERY_BROKER_URL": "redis://other"}}, {}, "CELERY_BROKER_URL"),

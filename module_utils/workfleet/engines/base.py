@@ -153,7 +153,8 @@ class Engine:
     def trial(self, command: Sequence[str]) -> list[str]:
         """Return the argv that makes the worker of a command without running it, where there is one.
 
-        What fails there would fail every start, so it is tried before a node is touched.
+        What fails there would fail every start, so it is tried before a node is touched. What may only hurt it prints, one line
+        behind ``workfleet-warning:`` for each.
         """
         return []
 

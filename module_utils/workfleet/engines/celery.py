@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULT_QUEUE = "celery"
 TELLER = "workfleet_celery_tasks.py"
+TIME_LIMIT = re.compile(r" --time-limit[ =](\d+(?:\.\d+)?)(?: |\Z)")
 
 
 class Celery(Engine):
@@ -84,12 +85,12 @@ class Celery(Engine):
     def warnings(self, group: Group, app: App) -> list[str]:
         """Warn of drains without a bound, and of environment names that Celery's command line reads."""
         found = celery_options.check_environment({**app.env, **app.secrets, **group.env, **group.secrets})
-        limit = group.options.get("time_limit")
+        what, limit = time_limit(group)
         if limit is None and not group.drain_declared:
             found.append("neither drain_seconds nor options.time_limit is set: "
                          f"a task longer than {group.drain_seconds} s is killed by a stop")
-        if limit is not None and float(limit) > group.drain_seconds:
-            found.append(f"drain_seconds = {group.drain_seconds} is below options.time_limit = {limit}: "
+        if limit is not None and limit > group.drain_seconds:
+            found.append(f"drain_seconds = {group.drain_seconds} is below {what} = {limit:g}: "
                          "a stop may kill a task within its own limit")
         return found
 
@@ -186,6 +187,14 @@ class Celery(Engine):
     def traffic(self, order: Order) -> Traffic:
         """Send as a client of the app does, without one."""
         return celery_load.CeleryTraffic(order)
+
+
+def time_limit(group: Group) -> tuple[str, float | None]:
+    """Return what of an entry ends a task that takes too long, and after how many seconds; a limit of 0 is none."""
+    said = TIME_LIMIT.search(" ".join(group.command))
+    limits = {"--time-limit": said and said[1], "options.time_limit": group.options.get("time_limit"),
+              "settings.task_time_limit": group.settings.get("task_time_limit")}
+    return next(((what, float(limit)) for what, limit in limits.items() if limit), ("", None))
 
 
 ENGINE = Celery()
