@@ -100,6 +100,16 @@ def test_a_command_that_starts_no_worker_is_not_ready(celery: Site) -> None:
         celery.work([group], rollout={"ready_timeout_seconds": 3})
 
 
+@pytest.mark.parametrize("key", ["reports", "reports\x06\x163"])
+def test_a_queue_that_is_something_else_in_redis_is_told_before_a_node_starts(celery: Site, redis_server: RedisServer, key: str) -> None:
+    redis_server.call("ZADD", key, "1", "a job", db=3)
+    with pytest.raises(WorkfleetError) as raised:
+        celery.work([script(celery, f"exec python {WORKER}", queues=["reports"])])
+    said = f"none was stopped for them: queue reports: the key {key!r} in Redis is no queue of Celery's (a list): does something else use"
+    assert said in str(raised.value)
+    assert celery.present() == {}
+
+
 def test_what_arq_cannot_tell_of_a_command_is_null(site: Site, redis_server: RedisServer) -> None:
     site.app = {"broker_url": redis_server.url(4), "broker_env": ["REDIS_URL"],
                 "env": {"PATH": f"{arq_fleet.environment()}/bin:/usr/bin:/bin", "PYTHONPATH": str(arq_fleet.APP)}}

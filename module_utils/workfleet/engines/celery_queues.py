@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import resp
 from ..errors import WorkfleetError
 from . import celery_held, queues
-from .celery_wire import Wire, inspect, report
+from .celery_wire import Wire, foreign, inspect, report
 from .queues import Figures, Question
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _Look:
     ) -> None:
         wrong = next((key for key, (length, _, _) in ends.items() if isinstance(length, resp.RespError)), None)
         if wrong is not None:
-            figures.exists, figures.problem = True, _wrong(figures.queue, wrong, ends[wrong][0])
+            figures.exists, figures.problem = True, foreign(figures.queue, wrong, ends[wrong][0])
             return
         lengths = {key: int(length) for key, (length, _, _) in ends.items()}
         figures.waiting = sum(lengths.values())
@@ -269,13 +269,6 @@ def _time(stamp: Any, otherwise: Any) -> Any:
     except ValueError:
         return otherwise
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-
-
-def _wrong(queue: str, key: str, error: resp.RespError) -> str:
-    if error.code != "WRONGTYPE":
-        raise error
-    return (f"queue {queue}: the key {key!r} in Redis is no queue of Celery's (a list): does something else use the name "
-            "in this database?")
 
 
 def task_of(message: bytes) -> tuple[str | None, str | None]:

@@ -333,13 +333,23 @@ def _count(answer: Any) -> int | None:
 
 
 def queue_depths(client: resp.Client, queues: Sequence[str], wire: Wire | None = None) -> dict[str, int]:
-    """What waits in each queue: the lengths of its lists of all priorities, summed."""
+    """What waits in each queue: the lengths of its lists of all priorities, summed. Raises where a key is no list."""
     wire = wire or Wire()
     lists = [(queue, key) for queue in dict.fromkeys(queues) for key in wire.lists(queue)]
     depths = dict.fromkeys(queues, 0)
-    for (queue, _), length in zip(lists, client.pipeline([("LLEN", key) for _, key in lists])):
+    for (queue, key), length in zip(lists, client.pipeline([("LLEN", key) for _, key in lists], raise_errors=False)):
+        if isinstance(length, resp.RespError):
+            raise WorkfleetError(foreign(queue, key, length), queue=queue)
         depths[queue] += length
     return depths
+
+
+def foreign(queue: str, key: str, error: resp.RespError) -> str:
+    """Say that a queue's key is of another kind; any other error is raised."""
+    if error.code != "WRONGTYPE":
+        raise error
+    return (f"queue {queue}: the key {key!r} in Redis is no queue of Celery's (a list): does something else use the name "
+            "in this database?")
 
 
 @dataclass(frozen=True)
