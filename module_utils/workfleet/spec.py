@@ -502,7 +502,31 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
             check.wrong("queues", "must be names without a comma", given=queue)
     if "engine" not in check.refused:
         judge(group, app, check, warnings)
+    if sends_periodic_tasks(group) and group.state != "absent":
+        judge_beat(group, check, warnings)
     return group
+
+
+def sends_periodic_tasks(group: Group) -> bool:
+    """Whether a command of the user's own starts a celery beat, alone or inside of a worker, as far as its words tell."""
+    words = " ".join(group.command).split()
+    programs = [word.rpartition("/")[2] for word in words]
+    if "celery" in programs:
+        words = words[programs.index("celery") + 1:]
+    elif group.engine != "celery":
+        return False
+    inside = "worker" in words and {"-B", "--beat"} & set(words[words.index("worker"):])
+    return bool(inside) or any(word == "beat" and not before.startswith("-") for before, word in zip(["", *words], words))
+
+
+def judge_beat(group: Group, check: Checker, warnings: list[str]) -> None:
+    """Refuse schedulers of which there are certainly several; warn of one that no lock keeps the only one."""
+    if group.nodes > 1:
+        check.wrong("command", f"starts a celery beat in each of {group.nodes} nodes, and each sends every periodic task; declare the one "
+                    "scheduler of the app with worker_scheduler", secret=True)
+    else:
+        warnings.append(f"{check.entry}: command: starts a celery beat, and nothing keeps it the only one over all hosts: each that runs "
+                        "sends every periodic task; declare worker_scheduler, which a lock keeps the only one")
 
 
 def shared_keys(check: Checker, manager: str) -> dict[str, Any]:

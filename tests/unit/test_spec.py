@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -247,6 +248,33 @@ LIMITS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_drain_is_compared_with_the_limit_of_a_celery_task_wherever_that_is_said(keys: dict[str, Any], said: str) -> None:
     warnings = spec.parse(declaration({**CELERY, **keys})).warnings
     assert len(warnings) == bool(said) and said in "".join(warnings), warnings
+
+
+#: Commands, the engine of their group, and whether they start a scheduler.
+BEATS: dict[str, tuple[str, str, bool]] = {
+    "inside of a worker": ("celery -A app worker -B -E", "celery", True),
+    "inside of a worker, in full": ("python -m celery -A app worker --beat", "process", True),
+    "alone": ("/opt/shop/venv/bin/celery -A app beat -l INFO", "process", True),
+    "by a shell": ("sh -c 'exec celery -A app beat'", "celery", True),
+    "by a program of the app's own": ("automagik-spark beat start", "celery", True),
+    "a worker": ("celery -A app worker -Q beat -n beat", "celery", False),
+    "python's own -B": ("python -B start.py worker", "celery", False),
+    "python's own -B before celery": ("python -B -m celery worker", "celery", False),
+    "no celery": ("drums beat", "process", False),
+}
+
+
+@pytest.mark.parametrize(("command", "engine", "beats"), BEATS.values(), ids=BEATS.keys())
+def test_a_scheduler_in_a_command_is_warned_of_and_refused_in_several_nodes(command: str, engine: str, beats: bool) -> None:
+    group = {"name": "a", "engine": engine, "app": "app", "drain_seconds": 60, "command": shlex.split(command)}
+    if engine == "process":
+        del group["app"]
+    warnings = spec.parse(declaration(group)).warnings
+    assert ["(a): command: starts a celery beat, and nothing keeps it the only one" in text for text in warnings] == [True] * beats
+    if beats:
+        said, = problems(declaration({**group, "nodes": 2}))
+        assert "(a): command: starts a celery beat in each of 2 nodes" in said and "worker_scheduler" in said
+        assert spec.parse(declaration({**group, "nodes": 2, "state": "absent"})).warnings == ()
 
 
 BROKER = "redis://:geheim@redis1/0"
