@@ -403,7 +403,7 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
     rollout = parse_rollout(part(raw, "rollout", "worker_rollout", problems), problems)
     log = parse_log(part(raw, "log", "worker_log", problems), problems)
     if not problems:
-        here = [with_log_format(group, log.format, problems) for group in here]
+        here = [with_log_format(group, log.format, warnings) for group in here]
     run_directory = parse_run_directory(top, manager, f"/run/workfleet/{app.name}")
     if problems:
         raise SpecError(problems)
@@ -702,14 +702,14 @@ def log_format(value: Any) -> str:
     return value
 
 
-def with_log_format(group: Group, text: str, problems: list[str]) -> Group:
-    """Return a group whose engine writes in the format ``text``; one that cannot is a mistake, and says why."""
+def with_log_format(group: Group, text: str, warnings: list[str]) -> Group:
+    """Return a group whose engine writes in the format ``text``; one that cannot stays as it is, and a warning says why."""
     if not text:
         return group
     try:
         return engines.named(group.engine).with_log_format(group, text)
     except WorkfleetError as error:
-        problems.append(f"worker_log: format: cannot be that of {group.name}: {error}")
+        warnings.append(f"worker_log: format: is not that of {group.name}, which keeps its own: {error}")
         return group
 
 

@@ -328,12 +328,22 @@ def test_a_log_format_reaches_the_group_as_its_engine_takes_it(
     assert (dict(found.settings), dict(found.more)) == (settings, more)
 
 
+def test_a_group_that_cannot_be_told_a_log_format_keeps_its_own_and_refused_the_whole_inventory_once() -> None:
+    own = {"name": "own", "engine": "arq", "app": "a.B", "command": ["start"]}
+    log = {"name": "log", "engine": "arq", "app": "a.B", "options": {"custom_log_dict": "a.LOG"}}
+    mine = {"name": "mine", "app": "a", "command": ["start"], "drain_seconds": 300}
+    groups = [PROCESS, own, log, mine, {"name": "told", "app": "a", "drain_seconds": 300}]
+    found = spec.parse(declaration(*groups, log={"format": "%(message)s"}))
+    said = [text.partition(",")[0] for text in found.warnings if text.startswith("worker_log: format: ")]
+    assert said == [f"worker_log: format: is not that of {name}" for name in ("a", "own", "log", "mine")]
+    assert [bool(group.settings or group.more) for group in found.groups] == [False, False, False, False, True]
+
+
 @pytest.mark.parametrize(("log", "said"), [
     ({"format": "%(nosuch)s"}, "worker_log: format = '%(nosuch)s': must be a format of Python's logging"),
     ({"format": "%(message"}, "must be a format of Python's logging"),
     ({"format": "a\n%(message)s"}, "must be a format of Python's logging"),
     ({"to": "syslog"}, "worker_log: to = 'syslog': "),
-    ({"format": "%(message)s"}, "worker_log: format: cannot be that of a: engine process sets its own"),
 ])
 def test_a_log_that_cannot_be_is_refused(log: dict[str, Any], said: str) -> None:
     assert any(said in text for text in problems(declaration(PROCESS, log=log)))

@@ -168,7 +168,7 @@ class Engine:
 
     def with_log_format(self, group: Group, text: str) -> Group:
         """Return the group as one that writes its log in this format of Python's logging; raises where its worker takes none."""
-        raise WorkfleetError(f"engine {self.name} sets its own; leave format out of worker_log")
+        raise WorkfleetError(f"engine {self.name} knows nothing of its program's logging")
 
     def environment(self, group: Group, place: Place) -> dict[str, str]:
         """Return what the engine itself needs in a node's environment."""

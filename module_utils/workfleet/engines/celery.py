@@ -112,8 +112,7 @@ class Celery(Engine):
     def with_log_format(self, group: Group, text: str) -> Group:
         """Celery has two settings for it, one for what tasks write; what the group sets itself stays."""
         if group.command:
-            raise WorkfleetError("it is started by a command of its own; say worker_log_format in the app, and leave format out of "
-                                 "worker_log")
+            raise WorkfleetError("it is started by a command of its own; say worker_log_format in the app")
         return replace(group, settings={**dict.fromkeys(("worker_log_format", "worker_task_log_format"), text), **group.settings})
 
     def trial(self, command: Sequence[str]) -> list[str]:

@@ -60,7 +60,7 @@ class OneQueue(Engine):
     def with_log_format(self, group: Group, text: str) -> Group:
         """The runner sets logging up."""
         if group.command or "custom_log_dict" in group.options:
-            raise WorkfleetError("its command or its custom_log_dict sets logging up: say it there, and leave format out of worker_log")
+            raise WorkfleetError("its command or its custom_log_dict sets logging up; say it there")
         return replace(group, more={**group.more, "log_format": text})
 
     def trial(self, command: Sequence[str]) -> list[str]:
