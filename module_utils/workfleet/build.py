@@ -179,7 +179,7 @@ def requirement_arguments(requirements: tuple[str, ...], src: str) -> list[str]:
 
 
 def pip(order: Order, install: list[str]) -> None:
-    """Let the release's own pip install, and tell its last lines where it fails."""
+    """Let the release's own pip install; where it fails, tell its last lines, and which of our entries they are about."""
     argv = [
         order.layout.python(order.release),
         "-m",
@@ -191,13 +191,33 @@ def pip(order: Order, install: list[str]) -> None:
         "--progress-bar=off",
         *install,
     ]
-    run_as(order, argv)
+    done = attempt(order, argv)
+    if done.rc != 0:
+        said = done.out + done.err
+        raise WorkfleetError(f"{blamed(order, said)}: pip install failed with status {done.rc}:\n{tail(said)}", rc=done.rc)
+
+
+def blamed(order: Order, said: str) -> str:
+    """Return the entries that pip's errors name, each with its key; all of them where it names none, as of one in a file."""
+    entries = [] if order.source["kind"] == "tree" else [("app_source", order.source["label"])]
+    entries += [("app_requirements", entry) for entry in order.requirements]
+    errors = "\n".join(line for line in said.splitlines() if line.startswith("ERROR:"))
+    named = [(key, entry) for key, entry in entries for name in re.findall(r"\A\w[\w.-]*", entry)
+             if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", errors, re.IGNORECASE)]
+    return "; ".join(f"{key}: {entry}" for key, entry in named or [pair for pair in entries if pair[1][0] != "-"] or entries)
 
 
 def run_as(order: Order, argv: list[str]) -> None:
+    """Run a part of the build as the app's user, and tell its last lines where it fails."""
+    done = attempt(order, argv)
+    if done.rc != 0:
+        raise WorkfleetError(f"{' '.join(argv[:3])} failed with status {done.rc}:\n{tail(done.out + done.err)}", rc=done.rc)
+
+
+def attempt(order: Order, argv: list[str]) -> host.Completed:
     """Run a part of the build as the app's user. Should we be killed, it holds the lock until it ends too."""
     environment = {"PYTHONPATH": "", "PYTHONHOME": "", "PIP_CACHE_DIR": order.layout.cache, **order.pip_environment}
-    done = host.run(
+    return host.run(
         argv,
         check=False,
         timeout=LONG_SECONDS,
@@ -206,9 +226,6 @@ def run_as(order: Order, argv: list[str]) -> None:
         env=environment,
         pass_fds=held,
     )
-    if done.rc != 0:
-        what = "pip install" if "pip" in argv[:3] else " ".join(argv[:3])
-        raise WorkfleetError(f"{what} failed with status {done.rc}:\n{tail(done.out + done.err)}", rc=done.rc)
 
 
 def tail(text: str, lines: int = 15) -> str:

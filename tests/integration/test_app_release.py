@@ -212,6 +212,21 @@ def test_a_failed_build_leaves_the_current_release_and_nothing_of_itself(site: S
     assert site.current == again.release != good.release
 
 
+@pytest.mark.parametrize(("raw", "said"), [
+    ({"source": {"type": "pypi", "location": "wf-nosuch", "version": "1"}, "requirements": ["--no-index"]}, "app_source: wf-nosuch 1: "),
+    ({"requirements": ["--no-index", ".", "wf-nosuch >= 1.0"]}, "app_requirements: wf-nosuch >= 1.0: "),
+    ({"requirements": ["--no-index", "wanted.txt"]}, "app_requirements: wanted.txt: "),
+])
+def test_a_package_that_does_not_exist_is_named_with_its_entry_and_in_pip_s_words(site: Site, raw: dict[str, Any], said: str) -> None:
+    (site.code / "wanted.txt").write_text("wf-nosuch>=1.0\n")
+    declared, archive = site.declared(**raw)
+    with pytest.raises(WorkfleetError) as caught:
+        release.apply(declared, archive)
+    assert f"{said}pip install failed with status 1:" in str(caught.value)
+    assert "No matching distribution found for wf-nosuch" in str(caught.value)
+    assert site.current is None
+
+
 def test_a_killed_build_never_becomes_current_and_pip_keeps_the_lock_until_it_has_ended(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
