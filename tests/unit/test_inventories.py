@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 INVENTORIES = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("inventories/**/hosts.yml"))
 
 
-def validate(inventory: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def validate(inventory: str, home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``validate.yml`` as somebody who has never used the toolkit."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "WORKFLEET_", "CI"))}
     return subprocess.run(
-        [sys.executable, "-m", "ansible.cli.playbook", "-i", inventory, "playbooks/validate.yml"],
+        [sys.executable, "-m", "ansible.cli.playbook", "-i", inventory, "playbooks/validate.yml", *words],
         cwd=ROOT, env={**clean, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "HOME": str(home), **environment},
         capture_output=True, text=True, timeout=60, check=False)
 
@@ -31,6 +31,13 @@ def test_a_shipped_inventory_validates_without_a_warning(inventory: str, tmp_pat
     done = validate(inventory, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stdout + done.stderr
+
+
+def test_gnosari_under_supervisor_needs_to_drop_its_limits_as_its_readme_says(tmp_path: Path) -> None:
+    refused = validate("inventories/gnosari", tmp_path, "-e", "worker_manager=supervisor")
+    assert refused.returncode != 0 and "limits: memory_max = '1G': cannot be kept by supervisor" in refused.stdout + refused.stderr
+    told = validate("inventories/gnosari", tmp_path, "-e", "worker_manager=supervisor", "-e", '{"gnosari_limits": {}}')
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
 def test_the_machine_of_a_job_can_be_another_one(tmp_path: Path) -> None:
