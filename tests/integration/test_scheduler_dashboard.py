@@ -253,6 +253,26 @@ def test_the_dashboard_answers_its_users_only_and_keeps_its_state(shop: Site, wi
     assert [path.name for path in Path(shop.root, "dashboard").iterdir()]
 
 
+def test_what_the_dashboard_has_seen_is_still_there_after_a_new_generation(shop: Site, with_flower: Path) -> None:
+    shop.app["env"]["PATH"] = f"{with_flower}:/usr/bin:/bin"
+    declared = {"app": "shop", "port": free_port(), "basic_auth": "ann:s3cret"}
+    tell = "import shop\nwith shop.app.events.default_dispatcher() as told: told.send('task-sent', uuid='seen', name='shop.tick')"
+    variables = {**os.environ, "CELERY_BROKER_URL": shop.app["broker_url"]}
+
+    def known(task: str) -> int:
+        return get(f"http://127.0.0.1:{declared['port']}/api/task/info/{task}", "ann:s3cret")
+
+    def seen() -> bool:
+        subprocess.run([sys.executable, "-c", tell], check=True, cwd=shop.root, env=variables)  # again and again: Flower may not listen yet
+        return known("seen") == 200
+
+    converge(shop, dashboard=declared, rollout={"ready_timeout_seconds": 40})
+    until(seen)
+    assert known("other") == 404
+    converge(shop, dashboard={**declared, "env": {"NEW": "1"}}, rollout={"ready_timeout_seconds": 40})
+    assert list(shop.pids()) == ["dashboard.1.2"] and known("seen") == 200
+
+
 def test_a_dashboard_without_flower_says_what_is_missing(shop: Site) -> None:
     with pytest.raises(WorkfleetError, match=r"none was stopped for them.*no module flower.*needs flower in app_requirements"):
         shop.work([], dashboard={"app": "shop", "port": free_port()})
