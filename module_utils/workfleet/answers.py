@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import engines
+from . import engines, resp
+from .engines import local
 from .engines.base import Report
 from .errors import WorkfleetError
 
@@ -31,7 +32,8 @@ def ask(reconciler: Reconciler, nodes: Iterable[Present], timeout: float, proble
     """Ask the live nodes of each engine over the broker; a broker that cannot be asked is a problem, not a failure."""
     request = reconciler.request
     told = Answers()
-    up = [node.name for node in nodes if node.is_up and node.name.group in reconciler.groups]
+    present = {node.name: node for node in nodes if node.is_up and node.name.group in reconciler.groups}
+    up = list(present)
     for engine in engines.ENGINES.values():
         names = {node_name(reconciler, name): name for name in up if reconciler.groups[name.group].engine == engine.name}
         if not (engine.speaks and request.broker_url and names):
@@ -46,7 +48,17 @@ def ask(reconciler: Reconciler, nodes: Iterable[Present], timeout: float, proble
             continue
         told.asked.update(names.values())
         told.update({names[node]: answer for node, answer in answers.items() if node in names})
+        told.update(wrapped([present[names[node]] for node in silent if names[node] not in told], request.broker_url))
     return told
+
+
+def wrapped(nodes: Iterable[Present], broker_url: str) -> dict[Name, Report]:
+    """Return of nodes that tell nothing the process of their worker, where that is another than their main process."""
+    address = resp.parse_url(broker_url)
+    if address.path is not None:
+        return {}  # a connection to a socket of the file system does not say to which
+    workers = {node.name: local.wrapped(node.pid, str(node.name), address.port) for node in nodes if node.pid}
+    return {name: Report(pid=pid) for name, pid in workers.items() if pid is not None}
 
 
 def node_name(reconciler: Reconciler, name: Name) -> str:

@@ -120,6 +120,21 @@ def test_what_arq_cannot_tell_of_a_command_is_null(site: Site, redis_server: Red
     assert node["reason"] == "up; what a command of your own does cannot be told by engine arq"
 
 
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_an_arq_worker_behind_a_wrapper_is_known_by_its_connection(site: Site, redis_server: RedisServer, is_wrapped: bool) -> None:
+    site.app = {"broker_url": redis_server.url(4), "broker_env": ["REDIS_URL"],
+                "env": {"PATH": f"{arq_fleet.environment()}/bin:/usr/bin:/bin", "PYTHONPATH": str(arq_fleet.APP)}}
+    words = '["arq", "app.worker.WorkerSettings"]'
+    start = f"import subprocess; subprocess.run({words})" if is_wrapped else f'import os; os.execvp("arq", {words})'
+    Path(site.root, "start_worker.py").write_text(f"{start}\n")
+    group = {"name": "own", "engine": "arq", "app": "app.worker.WorkerSettings", "command": ["python", "start_worker.py"]}
+    with pytest.raises(WorkfleetError, match="is no good: wrapper: ") if is_wrapped else contextlib.nullcontext():
+        site.work([group], rollout={"monitor_seconds": 15, "ready_timeout_seconds": 60})
+    node, = look(site, group)["nodes"]
+    assert (node["state"], str(node["reason"]).startswith("wrapper: the worker is process ")) == (
+        ("failed", True) if is_wrapped else ("ready", False))
+
+
 CHICORY = "import asyncio; from app.tasks import app; from chicory import Worker; asyncio.run(Worker(app).run())"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -69,3 +70,53 @@ def test_counters_tell_a_process_from_another_of_its_number(workers: list[Worker
         assert not local.is_same(before[one.pid], told, replace(after[one.pid], started=after[one.pid].started + 1))
     for usage in ({}, {"minflt": None, "utime": 0.0}, {"minflt": "x", "utime": 1}):
         assert not local.is_same(before[one.pid], usage, after[one.pid])
+
+
+CONNECT = """
+import socket, sys
+kept = []
+for _ in iter(input, "end"):
+    kept.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+    print("connected", flush=True)
+"""
+
+
+class Client:
+    """A process of a unit that connects when it is told to."""
+
+    def __init__(self, port: int, unit: str = "workfleet.shop.a.1.1") -> None:
+        variables = {**os.environ, "WORKFLEET_RECORD": f"/run/workfleet/shop/{unit}.json"}
+        self.process = subprocess.Popen([sys.executable, "-c", CONNECT, str(port)], env=variables, text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.pid = self.process.pid
+
+    def connect(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "connected\n"
+
+
+def test_a_worker_behind_a_wrapper_is_the_one_that_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as broker:
+        port = broker.getsockname()[1]
+        main, other, foreign = clients = [Client(port), Client(port), Client(port, "workfleet.shop.a.2.1")]
+
+        def wrapped() -> int | None:
+            return local.wrapped(main.pid, "workfleet.shop.a.1.1", port)
+
+        try:
+            foreign.connect()
+            assert wrapped() is None, "a process that is not connected yet is no wrapper"
+            other.connect()
+            monkeypatch.setattr(local, "_NO_LOOK_SECONDS", 3600.0)
+            assert wrapped() is None, "what has just begun may be a look at the broker"
+            monkeypatch.setattr(local, "_NO_LOOK_SECONDS", 0.0)
+            assert wrapped() == other.pid
+            assert local.wrapped(main.pid, "workfleet.shop.a.1.1", port + 1) is None, "connected to something else"
+            main.connect()
+            assert wrapped() is None, "the main process is a worker itself"
+        finally:
+            for client in clients:
+                client.process.communicate("end\n")
+        assert wrapped() is None, "what cannot be read is no wrapper"

@@ -6,7 +6,9 @@ process below it inherits.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+#: A younger process may be a look at the broker before the worker is started.
+_NO_LOOK_SECONDS = 3.0
+_ESTABLISHED = "01"
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,46 @@ def is_same(before: Process | None, usage: Mapping[str, Any], after: Process | N
     except (KeyError, TypeError, ValueError):
         return False
     return before.faults <= faults <= after.faults and before.ticks <= ticks < after.ticks + 1
+
+
+def wrapped(main: int, unit: str, port: int) -> int | None:
+    """Return the process of a unit that is connected to a broker's port, where the unit's main process is not.
+
+    Then the one is the worker, and the other waits for it. Nothing is said where nobody is connected yet, and of what cannot be read.
+    """
+    try:
+        connections = _connections(main, port)
+        if not connections or _holds(main, connections):
+            return None
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit() and int(entry) != main):
+            counted = _counted(pid) if unit_of(pid) == unit else None
+            if counted and now - counted[0] / _TICKS > _NO_LOOK_SECONDS and _holds(pid, connections):
+                # It may have connected since the first look.
+                return None if _holds(main, _connections(main, port)) else pid
+    except OSError:
+        return None
+    return None
+
+
+def _connections(pid: int, port: int) -> set[str]:
+    """Return the connections to a port in the network of a process, as its descriptors name them."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/net/{name}", encoding="ascii") as file:
+            for fields in (line.split() for line in file.readlines()[1:]):
+                if fields[3] == _ESTABLISHED and int(fields[2].rpartition(":")[2], 16) == port:
+                    found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def _holds(pid: int, connections: Collection[str]) -> bool:
+    """Whether a process has one of these open."""
+    for entry in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f"/proc/{pid}/fd/{entry}") in connections:
+                return True
+    return False
 
 
 def _counted(pid: int) -> tuple[int, int, int] | None:
