@@ -107,6 +107,13 @@ scaled:
   type: dict
   returned: always
   sample: {"reports": {"nodes": 5, "declared": 2, "by": "the autoscaler"}}
+processes:
+  description: The units of the app that have any process on the host, also a child that outlived its worker. C(name) is the worker's
+    name on the broker, where it gave itself another than its node's.
+  type: list
+  elements: dict
+  returned: always
+  sample: [{"unit": "workfleet.shop.reports.1.3", "engine": "celery", "pids": [4711, 4712], "name": null}]
 problems:
   description: One sentence for each thing that is wrong.
   type: list

@@ -7,18 +7,23 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: worker_reap
-short_description: Return the tasks that dead Celery workers held to their queues
+short_description: Return the tasks that dead workers held to their queues, and forget these
 version_added: "0.1.0"
 author: Workfleet contributors
 description:
-  - A Celery worker that was killed leaves the tasks that it held in C(unacked), where nobody sees them until the visibility timeout
-    has passed. These go back to their queues, each once, and its binding for questions is taken away.
-  - A task goes back only where its owner is proved dead. It is there in two looks O(sample_seconds) apart, no worker has it in
-    both, every worker that is connected to the broker has answered, and so has every node that runs on a host. Where that cannot be
-    told nothing is moved and the task fails.
-  - Tasks of other apps' queues are never touched.
-  - Of arq and Chicory nothing is done. arq frees the jobs of a dead worker when their C(job_timeout) is over, Chicory's nodes
-    claim its messages.
+  - A worker that was killed leaves tasks that nobody sees for a while, or for ever. Celery's stay in C(unacked) until the visibility
+    timeout, arq's are marked to be in progress until their C(job_timeout) is over, Chicory's are pending until another node claims
+    them, if there is one. These go back to their queues, each once. Its heartbeat goes, its name among Chicory's consumers, its
+    binding for Celery's questions.
+  - A task goes back only where its owner is proved dead. Of arq and Chicory the broker tells the owner, who has no process on any
+    host. Of Celery it does not. There a task must be there in two looks O(sample_seconds) apart, no worker has it in both, every worker
+    that is connected to the broker has answered, and so has every node that runs on a host. Where that cannot be told nothing is moved
+    and the task fails.
+  - A Chicory task that must not run twice (at most once) does not go back. It is put among the dead letters.
+  - Queues that are not declared, consumed, filled or held of are taken from an exchange of the app's own.
+  - Tasks of other apps are never touched.
+  - It is called twice. With O(note=true) before the hosts are looked at, for what a worker takes after that may be held by a node that
+    starts after that. Then once more with what the first call returned.
 options:
   app:
     description: The values that nodes share, the C(app_*) variables without their prefix.
@@ -40,61 +45,97 @@ options:
   register:
     description: The variable under which each of these hosts has registered what M(workfleet.core.worker_info) told of it.
     type: str
-    required: true
+  note:
+    description: Only return what workers hold.
+    type: bool
+    default: false
+  seen:
+    description: What RV(seen) was before the hosts were looked at. Required without O(note).
+    type: str
   only:
     description: Must be empty. Who narrows to some groups does not know what the others hold.
     type: str
     default: ""
   sample_seconds:
-    description: Seconds between the two looks.
+    description: Seconds between the two looks at what Celery's workers hold.
     type: float
     default: 10
+  force:
+    description: The nodes of hosts that are not in the inventory are dead, where they have no heartbeat. Without it what they hold stays
+      where it is, as nobody looked whether they run. Of Celery it makes no difference.
+    type: bool
+    default: false
   payload:
     description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
     type: str
 attributes:
   check_mode:
     support: full
-    description: Looks twice, and lists what would go back.
+    description: Looks, and lists what would go back.
 """
 
 EXAMPLES = r"""
+- name: Note what workers hold
+  workfleet.core.worker_reap: &reap
+    app:
+      name: shop
+      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+    groups: "{{ worker_groups }}"
+    hosts: "{{ groups.workers }}"
+    note: true
+  register: held
+  run_once: true
+
 - name: Look at the nodes
   workfleet.core.worker_info:
     app:
       name: shop
       broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
     groups: "{{ worker_groups }}"
-  register: seen
+  register: nodes
 
 - name: Return what dead workers held
   workfleet.core.worker_reap:
-    app:
-      name: shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
-    groups: "{{ worker_groups }}"
-    hosts: "{{ groups.workers }}"
-    register: seen
+    <<: *reap
+    note: false
+    seen: "{{ held.seen }}"
+    register: nodes
   run_once: true
 """
 
 RETURN = r"""
+seen:
+  description: What workers hold, for the second call. Opaque.
+  type: str
+  returned: with O(note)
 returned:
   description: The tasks that went back, or would.
   type: list
   elements: dict
-  returned: success
+  returned: without O(note)
   sample: [{"id": "6f1c…", "queue": "reports", "task": "app.tasks.report"}]
+dead:
+  description: The tasks that must not run twice, and are among the dead letters now, or would be.
+  type: list
+  elements: dict
+  returned: without O(note)
+  sample: []
 forgotten:
-  description: Dead nodes whose binding for questions was taken away.
+  description: Dead nodes of which a record was taken away, as their heartbeat, their name among consumers, their binding for questions.
   type: list
   elements: str
-  returned: success
+  returned: without O(note)
+unbound:
+  description: The queues that were taken from an exchange.
+  type: list
+  elements: dict
+  returned: without O(note)
+  sample: [{"exchange": "tasks", "queue": "reports-old"}]
 left:
-  description: One sentence for each task that no worker tells of and that was left alone all the same.
+  description: One sentence for each thing that looks dead and was left alone all the same.
   type: list
   elements: str
-  returned: success
+  returned: without O(note)
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -105,16 +146,18 @@ from ..module_utils.workfleet.errors import WorkfleetError
 ARGUMENTS = {
     "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
     "hosts": {"type": "list", "elements": "str"}, "register": {"type": "str"}, "only": {"type": "str"}, "sample_seconds": {"type": "float"},
+    "note": {"type": "bool"}, "seen": {"type": "str"}, "force": {"type": "bool"},
     "payload": {"type": "str", "no_log": True},
 }
 
 
 def main() -> None:
-    """Parse, look twice, return, report."""
+    """Parse, look, return, report."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_reap")
-        found = reap.reap(reap.Order(**given), check=module.check_mode)
+        engine, order = given["engine"], reap.Order(**given["order"])
+        found = reap.note(engine, order) if given["note"] else reap.reap(engine, order, check=module.check_mode)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(**found)

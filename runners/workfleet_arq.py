@@ -32,7 +32,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import arq.worker
 import workfleet_tell
 from arq.connections import RedisSettings
-from arq.constants import job_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.jobs import DeserializationError, deserialize_job_raw
 from arq.logs import default_log_config
 from arq.utils import to_seconds
@@ -61,6 +61,7 @@ class Worker(arq.worker.Worker):
     """arq's worker, which also tells how it is, and whose stop loses no job."""
 
     allow_pick_jobs: bool
+    node = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -103,9 +104,16 @@ class Worker(arq.worker.Worker):
         """Run a job, and know since when."""
         self._begun[job_id] = job(job_id)
         try:
+            await self._sign(job_id)
             await super().run_job(job_id, score)
         finally:
             del self._begun[job_id]
+
+    async def _sign(self, job_id: str) -> None:
+        """Write whose job it is into its mark, which by itself names nobody: reap.yml takes away those of the dead."""
+        owner = f"{self.node} {os.getpid()} {self.queue_name}"
+        with contextlib.suppress(RedisError):  # arq needs no more than that the mark is there
+            await self.pool.set(in_progress_key_prefix + job_id, owner, xx=True, keepttl=True)
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start jobs one by one, so that a stop is heard between two of them."""
@@ -287,6 +295,7 @@ def main(argv: list[str]) -> None:
     logs(given.options, given.log_format)
     asyncio.set_event_loop(asyncio.new_event_loop())  # arq's worker wants one, and newer Pythons make none by themselves
     worker = Worker(**worker_arguments(given, url))
+    worker.node = given.node
     if given.tasks:
         print("workfleet-tasks:", json.dumps({"tasks": sorted(worker.functions)}))  # noqa: T201 - the answer
         return

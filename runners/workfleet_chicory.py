@@ -62,13 +62,15 @@ log = logging.getLogger("workfleet.chicory")
 class Queue:
     """The broker as the worker sees it: one queue, and no more taken from it than there are free places."""
 
-    def __init__(self, broker: RedisBroker, name: str, places: int) -> None:
+    def __init__(self, broker: RedisBroker, name: str, places: int, once: Sequence[str] = ()) -> None:
         self.broker = broker
         self.name = name
         self.places = places
         self.stream = f"chicory:stream:{name}"
         self.delayed = f"chicory:delayed:{name}"
         self.dead = f"chicory:dlq:{name}"
+        # Which tasks must not run twice only the app knows; whoever finds our messages when we are dead has to know it too.
+        self.once = (f"workfleet:{broker.consumer_name.partition('.')[0]}:at-most-once", broker.consumer_name, json.dumps(sorted(once)))
         self.held: set[str] = set()
         self.begun_tasks: dict[str, dict[str, Any]] = {}  # those of ``held``, as they are told
         self.closing = False
@@ -177,7 +179,8 @@ class Queue:
         return []
 
     async def declare(self) -> None:
-        """Make the stream and its group where there is none."""
+        """Make the stream and its group where there is none, and tell which tasks must not run twice."""
+        await self.client.hset(*self.once)
         try:
             await self.client.xgroup_create(self.stream, self.broker.consumer_group, id="0", mkstream=True)
         except ResponseError as error:
@@ -282,6 +285,7 @@ class Queue:
         consumers = await self.client.xinfo_consumers(self.stream, self.broker.consumer_group)
         if any(text(entry["name"]) == self.broker.consumer_name and not entry["pending"] for entry in consumers):
             await self.client.xgroup_delconsumer(self.stream, self.broker.consumer_group, self.broker.consumer_name)
+            await self.client.hdel(*self.once[:2])
 
 
 class Store:
@@ -383,8 +387,11 @@ class Heart:
     async def tell(self) -> bool:
         """Tell once."""
         key, value = f"chicory:heartbeat:{self.worker.worker_id}", self.worker.get_stats().model_dump_json()
-        if not await told(self.queue.client.setex(key, self.worker.heartbeat_ttl, value)):
-            return False
+        async with self.queue.client.pipeline(transaction=False) as pipe:
+            pipe.setex(key, self.worker.heartbeat_ttl, value)
+            pipe.hset(*self.queue.once)  # reap.yml may have taken us for dead, as it found us before our start
+            if not await told(pipe.execute()):
+                return False
         self.stands.set()
         return True
 
@@ -407,7 +414,8 @@ async def serve(options: argparse.Namespace) -> int:
     app.broker.consumer_name = options.node
     app.task(name=PROBE, validation_mode=ValidationMode.NONE)(probe)
 
-    queue = Queue(app.broker, config.queue, config.concurrency)
+    once = [name for name, task in app._tasks.items() if task.options.delivery_mode == DeliveryMode.AT_MOST_ONCE]
+    queue = Queue(app.broker, config.queue, config.concurrency, once)
     worker = Node(App(app, queue), config)
     worker.worker_id = options.node
     heart = Heart(worker, queue)

@@ -6,9 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import answers, engines
+from .engines import local
 from .engines.base import Report
 from .engines.queues import Figures, Question
 from .errors import WorkfleetError
+from .managers.base import Name
 from .plan import is_current
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ PROBLEM_STATES = ("failed", "unresponsive", "unknown")
 
 
 def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
-    """Return ``manager``, ``release``, ``nodes``, ``queues``, ``scaled`` and ``problems`` in the form of the status JSON.
+    """Return ``manager``, ``release``, ``nodes``, ``queues``, ``scaled`` and ``problems`` in the form of the status JSON, and ``processes``.
 
     ``timeout`` bounds the wait for answers over the broker, in seconds; the wait ends when all nodes have answered.
     """
@@ -37,7 +39,29 @@ def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
     problems += [problem(item) for item in entries if item["state"] in PROBLEM_STATES]
     problems += missing(made, nodes, reconciler)
     return {"manager": request.manager, "release": reconciler.release, "nodes": entries, "queues": queues(reconciler, told, problems),
-            "scaled": reconciler.counts.told(), "problems": problems}
+            "scaled": reconciler.counts.told(), "problems": problems, "processes": processes(reconciler, [node.present for node in seen], told)}
+
+
+def processes(reconciler: Reconciler, nodes: list[Present], told: answers.Answers) -> list[dict[str, Any]]:
+    """Return the units that have any process here, also a child that outlived the worker: ``unit``, ``engine``, ``pids``, ``name``.
+
+    ``name`` is the one under which it answered, where that is not its node's. The engine of a group that is not declared
+    any more stands in its unit's text, where a runner of the toolkit's does.
+    """
+    present = {str(node.name): node for node in nodes}
+    pids = {unit: set(found) for unit, found in local.pids_of(reconciler.manager.run_directory).items()}
+    for unit, node in present.items():
+        if node.pid:
+            pids.setdefault(unit, set()).add(node.pid)
+    found = []
+    for unit, alive in sorted(pids.items()):
+        name = Name.parse(unit)
+        if name is None or name.app != reconciler.request.app:
+            continue
+        group, answer, text = reconciler.groups.get(name.group), told.get(name), (present[unit].text if unit in present else None) or ""
+        engine = group.engine if group else next((engine for engine in ("arq", "chicory") if f"workfleet_{engine}.py" in text), None)
+        found.append({"unit": unit, "engine": engine, "pids": sorted(alive), "name": answer.name if answer else None})
+    return found
 
 
 def entry(reconciler: Reconciler, node: Present, answer: Report | None, *, reached: bool) -> dict[str, Any]:

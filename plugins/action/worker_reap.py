@@ -1,10 +1,11 @@
-"""Gather which nodes run on all hosts, have one host return what dead workers held, and say it."""
+"""Have one host note what workers hold; once all hosts told what runs there, have it return what dead ones held, and say it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 SHOWN = 20
 #: Spent between the looks where nothing else is said; a worker that has just taken a task tells of it long before.
 SECONDS = 10.0
+LISTS = ("returned", "dead", "forgotten", "unbound", "left")
 
 
 class ActionModule(ActionBase):
@@ -27,32 +29,71 @@ class ActionModule(ActionBase):
         if actions.only(arguments) is not None:
             raise AnsibleActionFail("worker_only: a task may be held by any node, and all must be looked at; leave it out")
         declared = queues.declarations(arguments, variables, self._templar)
-        sources = [source for source in queues.sources(declared, None) if source["engine"] == "celery"]
-        if not sources:
-            self._display.display("  no Celery workers are declared; arq and Chicory give back what a dead worker held themselves")
-            return {"changed": False, "returned": [], "forgotten": [], "left": []}
-        looked = actions.nodes_of(arguments["hosts"], str(arguments["register"]), variables, "nothing was returned")
-        running = sorted(node["node"] for nodes in looked.values() for node in nodes
-                         if node["engine"] == "celery" and node["pid"] is not None)
-        total: dict[str, Any] = {"changed": False, "returned": [], "forgotten": [], "left": []}
-        for source in sources:
-            order = {"app": declared[0].app.name, "url": source["url"], "queues": source["queues"], "running": running,
-                     "options": source["options"], "seconds": float(arguments.get("sample_seconds") or SECONDS)}
-            result: dict[str, Any] = self._execute_module(
-                module_name="workfleet.core.worker_reap", module_args={"payload": payload.pack(order)}, task_vars=variables)
+        orders = [(source["engine"], {"app": declared[0].app.name, "result_url": declared[0].app.result_url,
+                                      **{key: source[key] for key in ("url", "queues", "options")}})
+                  for source in queues.sources(declared, None)]
+        if boolean(arguments.get("note") or False):
+            return self.note(orders, variables)
+        running = processes(arguments["hosts"], str(arguments["register"]), variables)
+        told = [payload.unpack(text, "worker_reap") for text in str(arguments["seen"]).split()]
+        if len(told) != len(orders):
+            raise AnsibleActionFail("seen: is not what this module returned of these groups with note=true")
+        total: dict[str, Any] = {"changed": False, **{key: [] for key in LISTS}}
+        for (engine, order), seen in zip(orders, told):
+            result = self.module(engine, variables, note=False, order={
+                **order, "seen": seen, "hosts": list(arguments["hosts"]), "force": boolean(arguments.get("force") or False),
+                "seconds": float(SECONDS if arguments.get("sample_seconds") is None else arguments["sample_seconds"]),
+                "processes": {node: entry["pids"] for node, entry in running.items()},
+                # What runs of a group that is not declared any more may be Celery's.
+                "running": [node for node, entry in running.items() if entry["engine"] in (engine, None)],
+                "names": {node: entry["name"] for node, entry in running.items() if entry["name"]}})
             if result.get("failed"):
                 return {**total, **result}
-            total = {**total, "changed": total["changed"] or result["changed"],
-                     **{key: total[key] + result[key] for key in ("returned", "forgotten", "left")}}
+            total = {"changed": total["changed"] or result["changed"], **{key: total[key] + result[key] for key in LISTS}}
         self.show(total)
         return total
 
+    def note(self, orders: list[tuple[str, dict[str, Any]]], variables: dict[str, Any]) -> dict[str, Any]:
+        """Return what workers hold, as one opaque text."""
+        seen = []
+        for engine, order in orders:
+            result = self.module(engine, variables, note=True, order=order)
+            if "seen" not in result:
+                return result
+            seen.append(result["seen"])
+        return {"changed": False, "seen": " ".join(seen)}
+
+    def module(self, engine: str, variables: dict[str, Any], **given: Any) -> dict[str, Any]:
+        """Run the module on the task's host."""
+        result: dict[str, Any] = self._execute_module(
+            module_name="workfleet.core.worker_reap", module_args={"payload": payload.pack({"engine": engine, **given})}, task_vars=variables)
+        return result
+
     def show(self, found: Mapping[str, Any]) -> None:
         """Print what went back, or would."""
-        would = "would go" if self._task.check_mode else "went"
+        would, be = ("would go", "would be ") if self._task.check_mode else ("went", "")
         for task in found["returned"][:SHOWN]:
             self._display.display(f"  {task['queue']}: {task['id']} ({task['task']}) {would} back")
+        for task in found["dead"][:SHOWN]:
+            self._display.display(f"  {task['queue']}: {task['id']} ({task['task']}) must not run twice, and {would} to the dead letters")
+        for binding in found["unbound"][:SHOWN]:
+            self._display.display(f"  {binding['queue']}: used by nobody, {be}taken from the exchange {binding['exchange']}")
         self._display.display(f"  {len(found['returned'])} tasks of dead workers {would} back to their queues; "
-                              f"{len(found['forgotten'])} dead nodes {'would be ' if self._task.check_mode else ''}forgotten")
+                              f"{len(found['forgotten'])} dead nodes {be}forgotten")
         for text in found["left"]:
             self._display.warning(text)
+
+
+def processes(hosts: list[str], register: str, variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the nodes that have a process on one of the hosts, by their names on the broker; a host that did not tell fails the task."""
+    found = {}
+    for host in hosts:
+        told = variables["hostvars"].get(host, {}).get(register) or {}
+        if "processes" not in told:
+            why = str(told.get("msg") or "it was not looked at: leave --limit out")
+            raise AnsibleActionFail(f"{host}: {why}. A worker may run there, so nothing was returned")
+        unread = [f"{node['unit']}: {node['reason']}" for node in told["nodes"] if node["state"] == "unknown"]
+        if unread:
+            raise AnsibleActionFail(f"{host}: {'; '.join(unread)}. It may be at work, so nothing was returned")
+        found.update({f"{entry['unit'].partition('.')[2]}@{host}": entry for entry in told["processes"]})
+    return found

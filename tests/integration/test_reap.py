@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 
 from plugins.module_utils.workfleet import reap, resp
-from plugins.module_utils.workfleet.engines import celery_wire
+from plugins.module_utils.workfleet.engines import celery_reap, celery_wire
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration import celery_fleet
 from tests.integration.celery_fleet import until
@@ -29,6 +29,7 @@ __all__ = ["site"]
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
 DEAD, ALIVE = "shop.w.1.1@h1", "shop.w.2.1@h1"
 LATER = 600
+NOTHING: dict[str, Any] = {"changed": False, "returned": [], "dead": [], "forgotten": [], "unbound": [], "left": []}
 
 
 @pytest.fixture
@@ -38,8 +39,12 @@ def fleet() -> Iterator[Fleet]:
 
 
 def order(fleet: Fleet, *running: str, **more: Any) -> reap.Order:
-    given = {"app": "shop", "url": fleet.url, "queues": ["reports"], "running": running, "seconds": 0.3, "timeout": 3.0}
+    given = {"app": "shop", "url": fleet.url, "queues": ["reports"], "running": running, "hosts": ["h1"], "seconds": 0.3, "timeout": 3.0}
     return reap.Order(**{**given, **more})
+
+
+def reaped(wanted: reap.Order, *, check: bool = False) -> dict[str, Any]:
+    return reap.reap("celery", wanted, check=check)
 
 
 def send(fleet: Fleet, *ids: str, queue: str = "reports", **options: Any) -> None:
@@ -72,12 +77,12 @@ def test_a_killed_workers_tasks_go_back_once_each_to_its_priority_and_no_foreign
     send(fleet, "foreign", queue="default")
     until(lambda: held(fleet) == 4)
 
-    assert reap.reap(order(fleet, DEAD), check=False) == {"changed": False, "returned": [], "forgotten": [], "left": []}
+    assert reaped(order(fleet, DEAD)) == NOTHING
     kill(fleet, DEAD)
     keys = fleet.all_keys()
-    foretold = reap.reap(order(fleet), check=True)
+    foretold = reaped(order(fleet), check=True)
     assert (held(fleet), fleet.all_keys()) == (4, keys)
-    done = reap.reap(order(fleet), check=False)
+    done = reaped(order(fleet))
     assert done == foretold
     assert [(task["id"], task["task"]) for task in done["returned"]] == [
         ("a", "celery.accumulate"), ("b", "celery.accumulate"), ("urgent-6", "celery.accumulate")]
@@ -85,13 +90,13 @@ def test_a_killed_workers_tasks_go_back_once_each_to_its_priority_and_no_foreign
     assert sorted(waiting(fleet, "reports")) == ["a", "b"]
     assert waiting(fleet, "reports\x06\x166") == ["urgent-6"]
     assert (held(fleet), fleet.client.call("ZCARD", "unacked_index")) == (1, 1)
-    assert reap.reap(order(fleet), check=False)["changed"] is False
+    assert reaped(order(fleet))["changed"] is False
 
     # Celery takes them as its own.
     fleet.start(ALIVE, queues="reports")
     until(lambda: held(fleet) == 4)
     fleet.ready(ALIVE)
-    assert reap.reap(order(fleet, ALIVE), check=False)["changed"] is False
+    assert reaped(order(fleet, ALIVE))["changed"] is False
 
 
 def test_nothing_is_moved_while_an_owner_may_be_alive(fleet: Fleet) -> None:
@@ -103,13 +108,13 @@ def test_nothing_is_moved_while_an_owner_may_be_alive(fleet: Fleet) -> None:
     fleet.workers[DEAD].send_signal(19)
     try:
         with pytest.raises(WorkfleetError, match="1 workers listen on the broker, and 0 have answered"):
-            reap.reap(order(fleet, timeout=0.5), check=False)
+            reaped(order(fleet, timeout=0.5))
     finally:
         fleet.workers[DEAD].send_signal(18)
     kill(fleet, DEAD)
     # A node of the inventory has a process, and the broker does not know it: it may be cut off.
     with pytest.raises(WorkfleetError, match=f"{ALIVE}: runs on its host, and has not answered"):
-        reap.reap(order(fleet, ALIVE), check=False)
+        reaped(order(fleet, ALIVE))
     assert (held(fleet), waiting(fleet, "reports")) == (1, [])
 
 
@@ -122,8 +127,8 @@ def test_of_two_reaps_at_once_and_of_celerys_own_restore_one_returns_a_task(flee
     wanted = order(fleet)
     wire = celery_wire.Wire.parse({})
     with resp.connect(fleet.url) as client:
-        (orphan,) = reap.entries(client, wire, wanted).values()
-        assert [reap.give_back(client, wire, wanted, orphan) for _ in range(2)] == [True, False]
+        (orphan,) = celery_reap._Look(client, wire, wanted).seen().held.values()
+        assert [celery_reap.give_back(client, wire, wanted, orphan) for _ in range(2)] == [True, False]
     assert waiting(fleet, "reports") == ["a"]
 
 
@@ -136,7 +141,7 @@ def test_what_waits_for_its_rate_is_left_alone(fleet: Fleet) -> None:
     kill(fleet, DEAD)
     with Celery(broker=fleet.url) as client:
         client.control.rate_limit("celery.accumulate", "1/h", destination=[ALIVE], reply=True)
-    done = reap.reap(order(fleet, ALIVE), check=False)
+    done = reaped(order(fleet, ALIVE))
     assert done["returned"] == []
     assert done["left"][0].startswith("a (celery.accumulate): no worker tells of it, but its rate is limited")
     assert held(fleet) == 1

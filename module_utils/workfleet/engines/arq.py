@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
-from . import arq_backlog, arq_load, arq_options, arq_probe, arq_queues
+from . import arq_backlog, arq_load, arq_options, arq_probe, arq_queues, arq_reap
 from .arq_probe import IN_PROGRESS
 from .arq_queues import HEALTH_CHECK_KEY, refuse, report
 from .one_queue import OneQueue, log_format
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .base import Place, Report
     from .probe import Proof, Request
     from .queues import Figures, Question
+    from .reaping import Found, Reaping
     from .traffic import Order, Traffic
 
 DEFAULT_JOB_TIMEOUT = 300
@@ -102,6 +103,14 @@ class Arq(OneQueue):
     def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
         """Read the instructions of the pickles, and carry none of them out."""
         return arq_backlog.read(url, queues)
+
+    def note(self, order: Reaping) -> dict[str, Any]:
+        """Read the marks of jobs in progress, and the heartbeats."""
+        return arq_reap.note(order)
+
+    def reap(self, order: Reaping, found: Found, *, check: bool) -> None:
+        """Free the jobs of dead workers."""
+        arq_reap.reap(order, found, check=check)
 
     def probe(self, request: Request) -> list[Proof]:
         """Send ``workfleet.probe``, which the runner registers."""

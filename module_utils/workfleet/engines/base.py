@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .controls import Argument
     from .events import Listener, Switch
     from .queues import Figures, Question
+    from .reaping import Found, Reaping
     from .traffic import Order, Traffic
 
 
@@ -59,6 +60,8 @@ class Report:
     doubt: str | None = None
     #: The running tasks by queue, for an engine whose nodes consume several.
     busy: Mapping[str, int] | None = None
+    #: The name under which it answered, where that is not its node's.
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,13 @@ class Engine:
     def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
         """Return by queue how many tasks of each name wait; of a long queue the first thousands are read."""
         return {}
+
+    def note(self, order: Reaping) -> dict[str, Any]:
+        """Return what workers hold, for :meth:`reap` after the hosts were looked at; JSON-ready."""
+        return {}
+
+    def reap(self, order: Reaping, found: Found, *, check: bool) -> None:
+        """Give back what dead workers hold, forget these, and put it into ``found``; raise where it cannot be told who is alive."""
 
     def probe(self, request: Request) -> list[Proof]:
         """Send a canary through each queue and say what became of it, in the order of the queues."""

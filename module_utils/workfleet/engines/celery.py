@@ -18,6 +18,7 @@ from . import (
     celery_options,
     celery_probe,
     celery_queues,
+    celery_reap,
     celery_settings,
     celery_wire,
 )
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .events import Listener, Switch
     from .probe import Proof, Request
     from .queues import Figures, Question
+    from .reaping import Found, Reaping
     from .traffic import Order, Traffic
 
 DEFAULT_QUEUE = "celery"
@@ -170,6 +172,10 @@ class Celery(Engine):
     def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
         """Read the lists of all priorities, and what workers hold."""
         return celery_backlog.read(url, queues, options)
+
+    def reap(self, order: Reaping, found: Found, *, check: bool) -> None:
+        """Ask all workers twice what they have; what none has goes back."""
+        celery_reap.reap(order, found, check=check)
 
     def probe(self, request: Request) -> list[Proof]:
         """Send ``celery.accumulate``, which every app has."""

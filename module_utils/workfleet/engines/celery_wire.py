@@ -13,7 +13,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,7 @@ def strangers(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeou
         told = inspect(client, [name for _, name, _ in mine if names.count(name) == 1], timeout=timeout, wire=wire)
     found = {}
     for node, name, answer in mine:
-        found[node] = report(told.get(name) or {"stats": answer})
+        found[node] = replace(report(told.get(name) or {"stats": answer}), name=name)
         if names.count(name) > 1:
             found[node] = Report(pid=answer["pid"], doubt=f"the broker knows another worker by the name {name}, and neither can be asked "
                                                           "alone: have the command give each worker a name of its own")

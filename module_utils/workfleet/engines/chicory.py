@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
-from . import chicory_backlog, chicory_load, chicory_options, chicory_probe, chicory_queues, chicory_wire, local
+from . import chicory_backlog, chicory_load, chicory_options, chicory_probe, chicory_queues, chicory_reap, chicory_wire, local
 from .base import Held
 from .one_queue import OneQueue, log_format
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .base import Place, Report
     from .probe import Proof, Request
     from .queues import Figures, Question
+    from .reaping import Found, Reaping
     from .traffic import Order, Traffic
 
 _OWN_COMMAND = ("Chicory's own command cancels running tasks when it is told to stop, acknowledges only on the queue default, takes all "
@@ -111,6 +112,14 @@ class Chicory(OneQueue):
     def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
         """Read the instructions of the pickles, and carry none of them out."""
         return chicory_backlog.read(url, queues, options)
+
+    def note(self, order: Reaping) -> dict[str, Any]:
+        """Read what each consumer has not acknowledged, and the heartbeats."""
+        return chicory_reap.note(order)
+
+    def reap(self, order: Reaping, found: Found, *, check: bool) -> None:
+        """Move what dead consumers hold."""
+        chicory_reap.reap(order, found, check=check)
 
     def probe(self, request: Request) -> list[Proof]:
         """Send ``workfleet.probe``, which the runner registers."""

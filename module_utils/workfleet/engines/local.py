@@ -31,15 +31,30 @@ class Process:
     ticks: int
 
 
-def unit_of(pid: int) -> str:
-    """Return the unit that a process belongs to, or nothing."""
+def record_of(pid: int) -> str:
+    """Return the path of the run record that a process inherited, or nothing."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = dict(line.split(b"=", 1) for line in file.read().split(b"\0") if b"=" in line)
     except OSError:
         return ""
-    name, kind = os.path.splitext(os.path.basename(environment.get(b"WORKFLEET_RECORD", b"").decode(errors="replace")))
+    return environment.get(b"WORKFLEET_RECORD", b"").decode(errors="replace")
+
+
+def unit_of(pid: int) -> str:
+    """Return the unit that a process belongs to, or nothing."""
+    name, kind = os.path.splitext(os.path.basename(record_of(pid)))
     return name if kind == ".json" else ""
+
+
+def pids_of(run_directory: str) -> dict[str, list[int]]:
+    """Return by unit all processes of this host whose run record is in this directory, children that outlived it too."""
+    found: dict[str, list[int]] = {}
+    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+        directory, name = os.path.split(record_of(pid))
+        if directory == run_directory and name.endswith(".json"):
+            found.setdefault(name[:-len(".json")], []).append(pid)
+    return found
 
 
 def node_of(pid: int, nodes: Iterable[str]) -> str | None:

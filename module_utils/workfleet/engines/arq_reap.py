@@ -1,0 +1,80 @@
+"""What dead arq workers left behind: marks of jobs in progress, for which arq waits until their time is over, and heartbeats.
+
+arq's mark bears no owner, so the runner writes one into it: ``<node> <pid> <queue>``. While it stands nobody takes the job,
+which is still in its queue: taking the mark away is all that a return is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from .. import resp
+from ..errors import WorkfleetError
+from . import reaping
+from .arq_queues import HEALTH_CHECK_KEY, IN_PROGRESS, JOB, report
+from .backlog import pickled_text
+from .queues import keys
+
+if TYPE_CHECKING:
+    from .reaping import Found, Order
+
+_OWNER = re.compile(r"(?P<node>\S+@\S+) (?P<pid>\d+) (?P<queue>.*)", re.DOTALL)
+# Only what is as it was seen.
+_FORGET = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+
+def note(order: Order) -> dict[str, Any]:
+    """Return what jobs are in progress, and which nodes have told of themselves."""
+    with resp.connect(order.url) as client:
+        return {"marks": values(client, IN_PROGRESS), "beats": values(client, HEALTH_CHECK_KEY)}
+
+
+def values(client: resp.Client, start: str) -> dict[str, str]:
+    """Return what stands under keys that begin so, by the rest of their names."""
+    names, complete = keys(client, f"{start}*", "string")
+    if not complete:
+        raise WorkfleetError(f"the database has too many keys to find all {start}*; nothing was returned")
+    told = client.call("MGET", *names) if names else []
+    return {name[len(start):]: resp.text(value) for name, value in zip(names, told) if value is not None}
+
+
+def reap(order: Order, found: Found, *, check: bool) -> None:
+    """Free the jobs of dead workers, and forget these."""
+    with resp.connect(order.url) as client:
+        marks, beats = order.seen["marks"], order.seen["beats"]
+        for job, value in sorted(marks.items()):
+            owner = _OWNER.match(value)
+            if owner is not None and reaping.app_of(owner["node"]) == order.app:
+                free(client, order, found, job, owner, check=check)
+        for node, value in beats.items():
+            pid = report(value).pid
+            dead = reaping.app_of(node) == order.app and pid is not None and order.doubt(node, pid, beats=True) is None
+            if dead and is_gone(client, HEALTH_CHECK_KEY + node, value, check=check):
+                found.forgotten.append(node)
+        strange = [job for job, value in marks.items() if _OWNER.match(value) is None]
+        places = client.pipeline([("ZSCORE", queue, job) for job in strange for queue in order.queues])
+        if any(place is not None for place in places):
+            found.left.append(f"{sum(place is not None for place in places)} jobs in progress do not tell their worker, as under a command "
+                              "of your own: arq gives those of a dead one to others when their job_timeout is over")
+
+
+def free(client: resp.Client, order: Order, found: Found, job: str, owner: re.Match[str], *, check: bool) -> None:
+    """Take the mark of a dead worker's job away."""
+    node, queue = owner["node"], owner["queue"]
+    data, place, beat = client.pipeline([("GET", JOB + job), ("ZSCORE", queue, job), ("EXISTS", HEALTH_CHECK_KEY + node)])
+    doubt = order.doubt(node, int(owner["pid"]), beats=bool(beat))
+    if doubt is not None:
+        found.left += [] if order.is_known(node) else [f"{queue}: {job}: {node} has it: {doubt}"]
+    elif is_gone(client, IN_PROGRESS + job, owner.string, check=check) and place is not None:
+        found.returned.append(reaping.task(queue, job, pickled_text(data, "f")))
+
+
+def is_gone(client: resp.Client, key: str, value: str, *, check: bool) -> bool:
+    """Delete a key that is as it was seen; whether it went, or would."""
+    if check:
+        return resp.text(client.call("GET", key)) == value
+    return bool(client.call("EVAL", _FORGET, 1, key, value))

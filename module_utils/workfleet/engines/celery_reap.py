@@ -1,0 +1,297 @@
+"""What dead Celery workers left behind: tasks that they held, their place among those that listen for questions, bindings.
+
+Celery's ``unacked`` names no owner, and a task comes back from it by itself only after the visibility timeout, an hour by
+default. A task is taken for an orphan where it was there in two looks some seconds apart, and in both no worker had it:
+
+* every worker that is connected to the broker has answered, and so has every node that runs on a host of the inventory, for
+  one that lost its connection may be at work on it all the same;
+* none has it among its active, reserved and scheduled tasks;
+* no worker limits the rate of its name: what waits for that is in none of these lists.
+
+Where one of these cannot be told nothing is moved. A task goes back in one step with its removal from ``unacked``, to the
+end of its list that is read next, so two runs, or Celery's own restore meanwhile, return it once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .. import resp
+from ..errors import WorkfleetError
+from . import reaping
+from .celery_wire import Wire, inspect_all
+from .queues import MOST_HELD, keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .reaping import Found, Order
+
+_QUESTIONS: dict[str, dict[str, Any]] = {
+    "active": {}, "reserved": {}, "scheduled": {}, "active_queues": {},
+    "registered": {"taskinfoitems": ["rate_limit"], "builtins": True}}
+_PAGE = 200
+_BINDING, _PERMANENT = "_kombu.binding.", "_kombu.binding_permanent."
+#: Exchanges that every Celery app has, unless told otherwise: of what is bound there nobody can tell whose it is.
+_COMMON = ("celery", "celeryev")
+# Only what is still held exactly as it was seen. ARGV: the entry, and the message as it goes back.
+_RETURN = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('RPUSH', KEYS[3], ARGV[3])
+return 1
+"""
+# KEYS: the two tables of an exchange, then the lists of the queue.
+_UNBIND = """
+for i = 3, #KEYS do if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end end
+redis.call('SREM', KEYS[2], ARGV[1])
+return redis.call('SREM', KEYS[1], ARGV[1])
+"""
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A task in ``unacked``: under which tag, the entry as it stands there, where it goes, and whose it is."""
+
+    tag: bytes
+    entry: bytes
+    key: str
+    message: bytes
+    queue: str
+    id: str
+    task: str
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A queue behind an exchange: the member as it stands in the exchange's table."""
+
+    exchange: str
+    key: str
+    queue: str
+    member: bytes
+    is_pattern: bool
+
+    def leads(self, key: str) -> bool:
+        """Whether a message with this routing key goes there."""
+        if not self.is_pattern:
+            return key == self.key
+        words = (".*?" if word == "#" else r".*?[^.]" if word == "*" else re.escape(word) for word in self.key.split("."))
+        return re.match(r"\.".join(words) + r"\Z", key) is not None
+
+
+@dataclass
+class Seen:
+    """One look: what is held, by tag, what was heard of the workers, and what nobody uses.
+
+    ``lost``: id, exchange and routing key of held tasks of which cannot be told from which queue they came. ``used``: the
+    queues from which tasks are held, by whatever app. ``strange``: queues that nobody uses, whose they are cannot be told.
+    """
+
+    held: dict[bytes, Orphan] = field(default_factory=dict)
+    lost: dict[bytes, tuple[str, str, str]] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    ids: set[str] = field(default_factory=set)
+    limited: set[str] = field(default_factory=set)
+    nodes: set[str] = field(default_factory=set)
+    unused: list[Binding] = field(default_factory=list)
+    strange: set[str] = field(default_factory=set)
+
+
+def reap(order: Order, found: Found, *, check: bool) -> None:
+    """Return tasks, and take records away. Raises where it cannot be told who is alive; nothing was moved then."""
+    wire = Wire.parse(order.options)
+    with resp.connect(order.url) as client:
+        look = _Look(client, wire, order)
+        first = second = look.seen()
+        if first.held or first.lost or first.unused:
+            time.sleep(order.seconds)
+            second = look.seen()
+        orphans = judge(first, second, found)
+        found.returned += [reaping.task(orphan.queue, orphan.id, orphan.task) for orphan in orphans
+                           if check or give_back(client, wire, order, orphan)]
+        unused = [binding for binding in second.unused if binding in first.unused]
+        found.unbound += [{"queue": binding.queue, "exchange": binding.exchange} for binding in unused
+                          if check or unbind(client, wire, binding)]
+        if second.strange:
+            found.left.append(f"{', '.join(sorted(second.strange))}: queues that are bound to an exchange, and that nobody consumes, fills "
+                              "or declares here; whose they are cannot be told")
+        gone = stale(client, wire, order, second.nodes)
+        if not check:
+            forget(client, wire, gone)
+        found.forgotten += gone
+
+
+class _Look:
+    """What is looked at, twice."""
+
+    def __init__(self, client: resp.Client, wire: Wire, order: Order) -> None:
+        self.client, self.wire, self.order = client, wire, order
+
+    def seen(self) -> Seen:
+        """Read what is held, then ask all workers: what one has taken since then is not among what is held."""
+        seen = Seen()
+        raw = self.raw()
+        order = self.order
+        told, expected = inspect_all(self.client, _QUESTIONS, order.timeout, self.wire)
+        complete = {node: answers for node, answers in told.items() if all(isinstance(answers.get(name), list) for name in _QUESTIONS)}
+        if len(complete) < expected:
+            raise WorkfleetError(f"{expected} workers listen on the broker, and {len(complete)} have answered within {order.timeout:g} s: "
+                                 "one that is silent may hold any task, as a busy solo pool does. Nothing was returned")
+        silent = sorted(node for node in order.running if order.names.get(node, node) not in complete)
+        if silent:
+            raise WorkfleetError(f"{', '.join(silent)}: runs on its host, and has not answered over the broker: it may hold any task, as a "
+                                 "node that stops does, or one that lost its connection. Nothing was returned; wait for it, or stop it")
+        seen.nodes = set(complete)
+        seen.ids = {identity for answers in complete.values() for name in ("active", "reserved", "scheduled")
+                    for item in answers[name] for identity in [(item.get("request") or item).get("id")] if identity}
+        seen.limited = {line.split(" [rate_limit=")[0] for answers in complete.values() for line in answers["registered"]
+                        if " [rate_limit=" in line}
+        consumed = {node: {queue["name"] for queue in answers["active_queues"]} for node, answers in complete.items()}
+        # A command of one's own need not declare its queues; those of its living nodes are known.
+        own = set(order.queues).union(*(consumed[order.names.get(node, node)] for node in order.running))
+        tables = bindings(self.client, self.wire)
+        for tag, entry in raw.items():
+            self.sort(seen, tag, entry, own, tables)
+        self.unused(seen, own, set().union(*consumed.values()), tables)
+        return seen
+
+    def raw(self) -> dict[bytes, bytes]:
+        """What is held of all apps, by tag."""
+        key = self.wire.key(self.wire.unacked_key)
+        if int(self.client.call("HLEN", key)) > MOST_HELD:
+            raise WorkfleetError(f"{key}: more than {MOST_HELD} tasks are held; that many are not looked through")
+        found: dict[bytes, bytes] = {}
+        cursor = b"0"
+        while True:
+            cursor, page = self.client.call("HSCAN", key, cursor, "COUNT", _PAGE)
+            found.update(zip(page[::2], page[1::2]))
+            if cursor == b"0":
+                return found
+
+    def sort(self, seen: Seen, tag: bytes, entry: bytes, own: set[str], tables: Mapping[str, list[Binding]]) -> None:
+        """Note a held task where it came from one of our queues. Another app's in the same database are left out."""
+        try:
+            message, exchange, key = json.loads(entry)
+            identity, task = str(message["headers"]["id"]), str(message["headers"]["task"])
+        except (ValueError, KeyError, TypeError):
+            return
+        queues = origins(str(exchange), str(key), tables)
+        seen.used.update(queues)
+        if len(queues) == 1 and queues[0] in own:
+            orphan = parsed(tag, entry, self.wire, queues[0], identity, task)
+            if orphan is not None:
+                seen.held[tag] = orphan
+        elif not queues or own.intersection(queues):
+            seen.lost[tag] = (identity, str(exchange), str(key))
+
+    def unused(self, seen: Seen, own: set[str], consumed: set[str], tables: Mapping[str, list[Binding]]) -> None:
+        """Note queues that nobody declares, consumes, fills or holds something of.
+
+        They are this app's where they share an exchange with a queue that it declares, and everything else that is
+        bound there is unused as well. An exchange that every app has tells nothing.
+        """
+        control = (f"{self.wire.control_exchange}.pidbox", "celeryev", f"reply.{self.wire.control_exchange}.pidbox")
+        for exchange, table in tables.items():
+            if exchange in control or exchange.endswith(".pidbox"):
+                continue
+            others = [binding for binding in table if binding.queue not in own and binding.queue != self.wire.deadletter_queue]
+            idle = [binding for binding in others if binding.queue not in consumed | seen.used and not self.waits(binding.queue)]
+            if exchange not in _COMMON and len(others) < len(table) and len(idle) == len(others):
+                seen.unused += idle
+            else:
+                seen.strange.update(binding.queue for binding in idle)
+
+    def waits(self, queue: str) -> bool:
+        """Whether a queue has anything in it."""
+        return bool(self.client.call("EXISTS", *self.wire.lists(queue)))
+
+
+def bindings(client: resp.Client, wire: Wire) -> dict[str, list[Binding]]:
+    """Return what is bound to each exchange."""
+    start = wire.key(_BINDING)
+    names, complete = keys(client, f"{start}*", "set")
+    if not complete:
+        raise WorkfleetError("the database has too many keys to find all exchanges; nothing was returned")
+    found: dict[str, list[Binding]] = {}
+    for name, members in zip(names, client.pipeline([("SMEMBERS", name) for name in names])):
+        for member in sorted(members):
+            words = resp.text(member).split(wire.sep)
+            if len(words) == 3:
+                found.setdefault(name[len(start):], []).append(Binding(name[len(start):], words[0], words[2], member, bool(words[1])))
+    return found
+
+
+def origins(exchange: str, key: str, tables: Mapping[str, list[Binding]]) -> list[str]:
+    """Return the queues that an exchange and a routing key lead to; without an exchange the key is the queue."""
+    if not exchange:
+        return [key]
+    found = sorted({binding.queue for binding in tables.get(exchange, ()) if binding.leads(key)})
+    return found or ([key] if exchange == key else [])
+
+
+def parsed(tag: bytes, entry: bytes, wire: Wire, queue: str, identity: str, task: str) -> Orphan | None:
+    """Return a held task, with the message as kombu would restore it; ``None`` for what kombu would not."""
+    try:
+        message = json.loads(entry)[0]
+        message["headers"]["redelivered"] = True
+        message["properties"]["delivery_info"]["redelivered"] = True
+        priority = int(message["properties"].get("priority") or 0)
+    except (ValueError, KeyError, TypeError):
+        return None
+    step = max((number for number in range(len(wire.priority_steps)) if wire.priority_steps[number] <= priority), default=0)
+    return Orphan(tag, entry, wire.lists(queue)[step], json.dumps(message).encode(), queue, identity, task)
+
+
+def judge(first: Seen, second: Seen, found: Found) -> list[Orphan]:
+    """Return the orphans, and say what is to be said of others."""
+    orphans = []
+    for tag, orphan in second.held.items():
+        before = first.held.get(tag)
+        if before is None or before.entry != orphan.entry or orphan.id in first.ids | second.ids:
+            continue
+        if orphan.task in first.limited | second.limited:
+            found.left.append(f"{orphan.id} ({orphan.task}): no worker tells of it, but its rate is limited, "
+                              "and what waits for that is told of nowhere")
+        else:
+            orphans.append(orphan)
+    for identity, exchange, key in sorted(second.lost[tag] for tag in second.lost.keys() & first.lost.keys()):
+        if identity not in first.ids | second.ids:
+            found.left.append(f"{identity}: no worker tells of it, and it came through the exchange {exchange} with the routing key {key}, "
+                              "which do not lead to one queue alone")
+    return sorted(orphans, key=lambda orphan: (orphan.queue, orphan.id))
+
+
+def give_back(client: resp.Client, wire: Wire, order: Order, orphan: Orphan) -> bool:
+    """Return a task to its queue; whether it was still held."""
+    index = wire.key(str(order.options.get("unacked_index_key") or "unacked_index"))
+    return bool(client.call("EVAL", _RETURN, 3, wire.key(wire.unacked_key), index, orphan.key, orphan.tag, orphan.entry, orphan.message))
+
+
+def unbind(client: resp.Client, wire: Wire, binding: Binding) -> bool:
+    """Take a queue from its exchange unless something has come into it; a worker that consumes it one day binds it again."""
+    tables = [wire.key(start + binding.exchange) for start in (_BINDING, _PERMANENT)]
+    lists = wire.lists(binding.queue)
+    return bool(client.call("EVAL", _UNBIND, 2 + len(lists), *tables, *lists, binding.member))
+
+
+def stale(client: resp.Client, wire: Wire, order: Order, alive: set[str]) -> dict[str, bytes]:
+    """Return this app's nodes that are bound for questions and are not there any more, with their binding."""
+    pidbox = f"{wire.control_exchange}.pidbox"
+    found = {}
+    for member in client.call("SMEMBERS", wire.key(_BINDING + pidbox)):
+        node = resp.text(member).rpartition(wire.sep)[2][:-len(pidbox) - 1]
+        if reaping.app_of(node) == order.app and node not in alive and node not in order.running:
+            found[node] = member
+    return found
+
+
+def forget(client: resp.Client, wire: Wire, gone: Mapping[str, bytes]) -> None:
+    """Take their bindings away; a node that comes back binds itself again."""
+    if gone:
+        client.call("SREM", wire.key(f"{_BINDING}{wire.control_exchange}.pidbox"), *gone.values())

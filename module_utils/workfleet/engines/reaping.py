@@ -1,0 +1,85 @@
+"""What dead workers left behind, whatever the engine: what is known of the living, and what became of the rest.
+
+A process is proved dead where it was at work before the hosts were looked at, and then was on none of them. So what is
+held is noted first, and what was not there then is not touched: a node that starts meanwhile may have taken it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..managers.base import Name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for. ``url`` and ``result_url`` are secret.
+
+    ``processes`` are the pids of each node that has any, by its name on the broker as the toolkit gives it, ``running``
+    those of them that may be this engine's, ``names`` the name under which one answers where that is another one.
+    ``hosts`` were looked at. ``seen`` is what :func:`note` returned before that. Celery looks twice, ``seconds`` apart, and
+    waits for answers for ``timeout``. With ``force`` the nodes of hosts that are not in the inventory are dead.
+    """
+
+    app: str
+    url: str
+    queues: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    result_url: str = ""
+    hosts: Sequence[str] = ()
+    processes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    running: Sequence[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 10.0
+    timeout: float = 5.0
+    force: bool = False
+
+    def doubt(self, node: str, pid: int | None = None, *, beats: bool = False) -> str | None:
+        """Say why a node, or this one process of it, may be alive; ``None`` where it is proved dead. ``beats``: it has a heartbeat."""
+        if not self.is_known(node):
+            if beats:
+                return "its heartbeat is in the broker"
+            return None if self.force else (f"{node.rpartition('@')[2]} is not in the inventory, so nobody looked whether it runs there; where the machine "
+                                            "is gone for good: -e force=true")
+        pids = list(self.processes.get(node, ()))
+        return f"its process {pid or pids[0]} is there" if pids and pid in (None, *pids) else None
+
+    def is_known(self, node: str) -> bool:
+        """Whether a node's host was looked at."""
+        return node.rpartition("@")[2] in self.hosts
+
+
+@dataclass
+class Found:
+    """What was done, or would be.
+
+    ``returned``: tasks that went back to their queue. ``dead``: tasks that must not run twice, now among the dead letters.
+    ``forgotten``: names of nodes whose records went. ``unbound``: bindings of queues that went. ``left``: sentences.
+    """
+
+    returned: list[dict[str, Any]] = field(default_factory=list)
+    dead: list[dict[str, Any]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    unbound: list[dict[str, Any]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    def told(self) -> dict[str, Any]:
+        """For people and programs."""
+        self.forgotten = sorted(set(self.forgotten))
+        return {"changed": any((self.returned, self.dead, self.forgotten, self.unbound)), **asdict(self)}
+
+
+def task(queue: str, identity: str, name: str | None) -> dict[str, Any]:
+    """One task as it is told."""
+    return {"queue": queue, "id": identity, "task": name}
+
+
+def app_of(node: str) -> str | None:
+    """Return the app that a node's name on the broker tells; ``None`` where it is no name of the toolkit's."""
+    name = Name.parse(f"workfleet.{node.rpartition('@')[0]}")
+    return name.app if name else None
