@@ -124,7 +124,7 @@ options:
     type: list
     elements: str
   broker_options:
-    description: How the app's transport lays things out in Redis, as C(app_broker_options). Stands in C(<app_root>/bin/health).
+    description: How the app's transport lays things out in Redis, as C(app_broker_options). Stands in C(<app_root>/bin/workfleet-health).
     type: dict
   result_env:
     description: Names for O(result_url). Default is C(CELERY_RESULT_BACKEND) and C(CHICORY_BACKEND_REDIS_URL).

@@ -23,7 +23,7 @@ PROBLEM_STATES = ("failed", "unresponsive", "unknown")
 
 
 def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
-    """Return ``manager``, ``release``, ``nodes``, ``queues``, ``scaled`` and ``problems`` in the form of the status JSON, and ``processes``.
+    """Return ``manager``, ``release``, ``nodes``, ``queues``, ``scaled`` and ``problems`` as in the status JSON, and ``processes``.
 
     ``timeout`` bounds the wait for answers over the broker, in seconds; the wait ends when all nodes have answered.
     """
@@ -39,7 +39,8 @@ def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
     problems += [problem(item) for item in entries if item["state"] in PROBLEM_STATES]
     problems += missing(made, nodes, reconciler)
     return {"manager": request.manager, "release": reconciler.release, "nodes": entries, "queues": queues(reconciler, told, problems),
-            "scaled": reconciler.counts.told(), "problems": problems, "processes": processes(reconciler, [node.present for node in seen], told)}
+            "scaled": reconciler.counts.told(), "problems": problems,
+            "processes": processes(reconciler, [node.present for node in seen], told)}
 
 
 def processes(reconciler: Reconciler, nodes: list[Present], told: answers.Answers) -> list[dict[str, Any]]:

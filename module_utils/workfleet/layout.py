@@ -38,7 +38,7 @@ class Layout:
     @property
     def health(self) -> str:
         """Judges whether the app's nodes on this host consume."""
-        return self._under("bin", "health")
+        return self._under("bin", "workfleet-health")
 
     @property
     def env(self) -> str:

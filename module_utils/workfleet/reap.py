@@ -7,9 +7,14 @@ from typing import Any
 from . import engines, payload
 from .engines.reaping import Found, Order
 
+__all__ = ["Order", "note", "reap"]
+
 
 def note(engine: str, order: Order) -> dict[str, Any]:
-    """Return what workers hold as ``seen``, one opaque text; before the hosts are looked at, for what is taken later may be held by a node that starts later."""
+    """Return what workers hold as ``seen``, one opaque text.
+
+    For before the hosts are looked at: what is taken later may be held by a node that starts later.
+    """
     return {"changed": False, "seen": payload.pack(engines.named(engine).note(order))}
 
 

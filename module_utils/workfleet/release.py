@@ -196,7 +196,7 @@ exec python3 "$root/workfleet/launch.py" --user {user} --env-file "$root/env/app
 
 
 def health_script(declared: Declared) -> str:
-    """Return the text of ``bin/health``, which judges the nodes of this host; what it cannot read from their files stands in it."""
+    """Return the text of ``bin/workfleet-health``, which judges this host's nodes; what it cannot read from their files stands in it."""
     root, names = shlex.quote(declared.root), shlex.quote(",".join(declared.broker_env))
     options = shlex.quote(json.dumps(dict(declared.broker_options), sort_keys=True))
     return f"""#!/bin/sh

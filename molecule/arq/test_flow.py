@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet import wait
+from fleet import load_json, wait
 from systems import System
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEALTH = "arq:health-check:"
 #: A queue of its own, so that nothing that runs is replaced for it.
@@ -126,6 +129,26 @@ def test_retries_and_a_job_timeout_are_those_of_the_options(fleet: System) -> No
     assert fleet.play("site").touched == {"workfleet.flow.brief.1.1"}
 
 
+def test_failed_jobs_are_sent_again_and_a_queue_is_shown_emptied_and_filled_again(fleet: System, tmp_path: Path) -> None:
+    """The queue of before, of which no node is left."""
+    said = fleet.play("dead_letters", queue="brief").out
+    assert "brief: 2 dead letters" in said
+    assert "max 3 retries exceeded" in said
+    job = next(line.split()[0] for line in said.splitlines() if "  run_flow  " in line)
+    assert "TimeoutError" in fleet.play("dead_letters", queue="brief", letters=f"show {job}").out
+    assert "1 dead letter, 1 sent again" in fleet.play("dead_letters", queue="brief", letters=f"replay {job}").out
+
+    fleet.play("queues", sample_seconds=0, queues_json=str(tmp_path / "queues.json"))
+    told = {queue["queue"]: queue for queue in load_json(str(tmp_path / "queues.json"))["queues"]}
+    assert {name: (queue["waiting"], queue["consumers"], queue["declared"]) for name, queue in told.items()} == {
+        "arq:queue": (0, 6, True), "brief": (1, 0, False)}
+    fleet.play("purge", queue="brief", dump_dir=str(tmp_path), confirm="purge flow brief")
+    assert fleet.ask("EXISTS", "brief", f"arq:job:{job}") == 0
+    fleet.play("restore", dump=str(next(tmp_path.glob("flow-brief-*.dump"))))
+    assert fleet.ask("ZRANGE", "brief", 0, -1) == [job]
+    fleet.ask("DEL", "brief", f"arq:job:{job}")
+
+
 def test_what_cannot_work_is_refused_and_nothing_is_touched(fleet: System) -> None:
     wrong = fleet.groups(flows={"app": "app.worker.Nosuch"})
     fleet.check_refused("app.worker.Nosuch: the module app.worker has no Nosuch", wrong)
@@ -163,6 +186,21 @@ def test_a_killed_node_comes_back_under_its_name_and_disturbs_no_other(fleet: Sy
     after = fleet.processes()
     assert len(set(before.items()) - set(after.items())) == 2
     assert set(before) == set(after)
+
+
+def test_the_job_of_a_killed_node_is_freed_and_every_host_judges_itself_well(fleet: System) -> None:
+    long = fleet.long()
+    send(fleet, *flows("orphan", 1, long))
+    wait(lambda: noted(fleet, "begun", "orphan") == ["orphan-0"], long)
+    owner = next(node for node, words in ((node, fleet.ask("GET", f"{HEALTH}{node}")) for node in healthy(fleet)) if "j_ongoing=1" in words)
+    pid, host = fleet.processes()[owner], owner.rpartition("@")[2]
+    fleet.run(host, "kill", "-KILL", str(pid))
+    wait(lambda: healthy(fleet).get(owner) not in (None, pid), 30)
+    # It is there again, and holds nothing: the job waits for the mark of the process that is dead.
+    assert "1 tasks of dead workers went back to their queues" in fleet.play("reap").out
+    wait(lambda: noted(fleet, "done", "orphan") == ["orphan-0"], 3 * long)
+    assert noted(fleet, "begun", "orphan") == ["orphan-0"] * 2
+    assert fleet.play("health").out.count("flow: all declared nodes consume (3 of 3)") == 2
 
 
 def others(fleet: System, before: dict[str, int]) -> dict[str, int]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet import wait
+from fleet import load_json, wait
 from systems import System
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEARTBEAT = "chicory:heartbeat:"
 URGENT = "high-priority"
@@ -134,6 +137,53 @@ def test_a_task_of_a_killed_node_is_run_by_another(fleet: System) -> None:
     wait(lambda: noted(fleet, "orphan") == {"begin": 2, "end": 1}, 3 * long)
     wait(lambda: fleet.processes().get(owner, before[owner]) != before[owner], 20)
     assert len(set(fleet.processes().items()) - set(before.items())) == 1
+
+
+def test_what_dead_nodes_held_is_returned_where_no_node_is_left_to_claim_it(fleet: System) -> None:
+    first, second = fleet.workers
+    fleet.play("stop", "--limit", second, worker_only="default")
+    long = fleet.long()
+    send(fleet, "default", ("deliver", [long, "reaped"]))
+    wait(lambda: noted(fleet, "reaped") == {"begin": 1}, 10)
+    # Killed while they stop, so that systemd does not start them again.
+    for word in (["stop", "--no-block"], ["kill", "--signal=KILL"]):
+        fleet.run(first, "systemctl", *word, "workfleet.events.default.*")
+    wait(lambda: all(".default." not in node for node in fleet.processes()), 20)
+    said = fleet.play("reap").out
+    assert "(app.tasks.deliver) went back" in said
+    assert "1 tasks of dead workers went back to their queues; 2 dead nodes forgotten" in said
+    assert pending(fleet, "default") == 0
+    fleet.play("start")
+    wait(lambda: noted(fleet, "reaped") == {"begin": 2, "end": 1}, 3 * long)
+
+
+def test_queues_and_dead_letters_are_shown_emptied_and_filled_again_and_every_host_is_well(fleet: System, tmp_path: Path) -> None:
+    send(fleet, "nobody", *[("deliver", [0, "left"])] * 3)
+    fleet.play("queues", sample_seconds=0, queues_json=str(tmp_path / "queues.json"))
+    told = {queue["queue"]: queue for queue in load_json(str(tmp_path / "queues.json"))["queues"]}
+    assert {name: (queue["waiting"], queue["consumers"], queue["declared"]) for name, queue in told.items()} == {
+        "default": (0, 4, True), URGENT: (0, 8, True), "nobody": (3, 0, False)}
+    assert told["default"]["dead"] == 1
+
+    fleet.play("purge", queue="nobody", dump_dir=str(tmp_path), confirm="purge events nobody")
+    assert fleet.ask("XLEN", "chicory:stream:nobody") == 0
+    fleet.play("restore", dump=str(next(tmp_path.glob("events-nobody-*.dump"))))
+    assert fleet.ask("XLEN", "chicory:stream:nobody") == 3
+    fleet.ask("DEL", "chicory:stream:nobody")
+
+    (letter, _), = fleet.ask("XRANGE", "chicory:dlq:default", "-", "+")
+    assert f"{letter} " in fleet.play("dead_letters", queue="default").out
+    assert "is not understood" in fleet.play("dead_letters", queue="default", letters=f"show {letter}").out
+    assert "1 dead letter, 1 sent again" in fleet.play("dead_letters", queue="default", letters=f"replay {letter}").out
+    # It is rejected again, and a letter of its own.
+    wait(lambda: [tag for tag, _ in fleet.ask("XRANGE", "chicory:dlq:default", "-", "+")] not in ([], [letter]), 20)
+    dropped = fleet.play("dead_letters", queue="default", letters="drop all", dump_dir=str(tmp_path), confirm="drop events default").out
+    assert "1 dead letter, dumped and gone" in dropped
+    assert fleet.ask("XLEN", "chicory:dlq:default") == 0
+    fleet.play("restore", dump=str(next(tmp_path.glob("events-default-*.dump"))))
+    assert fleet.ask("XLEN", "chicory:dlq:default") == 1
+
+    assert fleet.play("health").out.count("events: all declared nodes consume (6 of 6)") == 2
 
 
 def test_a_killed_redis_is_waited_for_and_costs_no_task(fleet: System) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from common import *  # noqa: F403 - pytest collects the tests of that file here
+from common import of
 from fleet import Fleet, load_json, wait
 
 if TYPE_CHECKING:
@@ -97,3 +98,21 @@ def test_a_queue_is_shown_emptied_into_a_dump_and_filled_again(fleet: Fleet, tmp
     left = fleet.run(fleet.worker, "sh", "-c", "find / -xdev -name tasks.dump -not -path '/proc/*'")
     assert left == ""
     fleet.play("purge", queue="nobody", dump_dir=str(tmp_path), confirm=f"purge {fleet.app} nobody")
+
+
+def test_what_killed_nodes_held_is_returned_and_the_host_judges_itself_well(fleet: Fleet) -> None:
+    fleet.play("site")
+    fleet.wait_until_ready()
+    # Held from the start for its time, and without reap for an hour beyond it.
+    task = fleet.in_app("from app import tasks; print(tasks.fetch.apply_async((0,), queue='reports', countdown=45).id)")
+    held = ["env", f"REDISCLI_AUTH={fleet.vars['redis_password']}", "redis-cli", "HLEN", "unacked"]
+    wait(lambda: fleet.run(fleet.redis, *held).strip() == "1", 10)
+    before = of(fleet.main_processes(), "reports")
+    fleet.run(fleet.worker, "kill", "-KILL", *map(str, before.values()))
+    wait(lambda: not set(before.items()) & set(fleet.main_processes().items()), 30)
+    fleet.wait_until_ready()
+    said = fleet.play("reap", sample_seconds=1).out
+    assert f"reports: {task} (app.tasks.fetch) went back" in said
+    wait(lambda: fleet.state(task) == "SUCCESS", 60)
+    assert fleet.run(fleet.redis, *held).strip() == "0"
+    assert f"{fleet.app}: all declared nodes consume (6 of 6)" in fleet.play("health").out

@@ -1,3 +1,49 @@
-"""All that holds for a fleet, on this scenario's hosts."""
+"""All that holds for a fleet, on this scenario's hosts; and the logs of nodes that supervisor runs."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
 
 from common import *  # noqa: F403 - pytest collects the tests of that file here
+from fleet import PROJECT, Fleet
+
+LINE = re.compile(r"^\d\d:\d\d:\d\d supervisor-all (\w+) (\d+\.\d+) ([A-Z]+) (.*?)\r?$", re.MULTILINE)
+
+
+def followed(fleet: Fleet, words: str, seconds: float) -> str:
+    """Return what logs.yml shows in a terminal until these words are there, or for so long."""
+    ours, theirs = pty.openpty()
+    command = fleet.command("logs", os.devnull, {"follow": True, "lines": 1, "worker_only": "default"})
+    process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    said, deadline, sent = "", time.monotonic() + seconds, False
+    try:
+        while words not in said and time.monotonic() < deadline and process.poll() is None:
+            if select.select([ours], [], [], 1)[0]:
+                said += os.read(ours, 65536).decode(errors="replace")
+            if not sent and LINE.search(said):  # what comes after that was not there when it began
+                sent = bool(fleet.send("fetch", 0.1, queue="default"))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(ours)
+    return said
+
+
+def test_logs_are_shown_by_time_by_level_and_as_they_come(fleet: Fleet) -> None:
+    fleet.play("site")
+    fleet.wait_until_ready()
+    found = LINE.findall(fleet.play("logs", lines=1000, since="10m").out)
+    assert {(group, slot.partition(".")[0]) for group, slot, _, _ in found} == {(group, slot) for group in ("reports", "default")
+                                                                               for slot in ("1", "2")}
+    assert any(text.endswith(" ready.") for *_, text in found)
+    levels = {level for *_, level, _ in LINE.findall(fleet.play("logs", lines=1000, since="10m", level="warning").out)}
+    assert levels <= {"WARNING", "ERROR", "CRITICAL"}
+    said = followed(fleet, "succeeded in", 90)
+    assert "Task app.tasks.fetch[" in said and "succeeded in" in said, said

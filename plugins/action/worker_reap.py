@@ -65,8 +65,9 @@ class ActionModule(ActionBase):
 
     def module(self, engine: str, variables: dict[str, Any], **given: Any) -> dict[str, Any]:
         """Run the module on the task's host."""
+        packed = payload.pack({"engine": engine, **given})
         result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.worker_reap", module_args={"payload": payload.pack({"engine": engine, **given})}, task_vars=variables)
+            module_name="workfleet.core.worker_reap", module_args={"payload": packed}, task_vars=variables)
         return result
 
     def show(self, found: Mapping[str, Any]) -> None:

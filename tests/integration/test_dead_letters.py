@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +18,7 @@ from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.purge import Run
 from tests.integration import arq_fleet, chicory_fleet
 from tests.integration.celery_fleet import until
+from tests.integration.supervised import ME, MY_GROUP, REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,3 +107,88 @@ def test_celery_where_the_app_has_a_queue_for_them(client: resp.Client, tmp_path
     assert b'"routing_key": "q"' in sent and messages[1].id.encode() in sent
     assert do(client, "celery", "q", replay=True, **dead)["replayed"] == 1
     assert client.call("LRANGE", "dead", 0, -1) == [messages[2].text.encode()]
+
+
+# The playbook
+
+
+class Playbook:
+    """``dead_letters.yml`` for an app of one queue whose host is this machine."""
+
+    def __init__(self, url: str, engine: str, app: str, queue: str, folder: Path) -> None:
+        group = {"name": "w", "engine": engine, "app": app, "queues": [queue], "drain_seconds": 60}
+        variables = {
+            "app_name": "shop", "app_user": ME, "app_group": MY_GROUP, "app_root": str(folder / "app"), "app_broker_url": url,
+            "worker_manager": "supervisor", "worker_groups": [group], "worker_run_directory": str(folder / "run"),
+            "ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
+        self.queue, self.dumps, self.inventory = queue, folder / "dumps", folder / "inventory.json"
+        self.inventory.write_text(json.dumps({"workers": {"hosts": {"web1": variables}}}))
+
+    def run(self, name: str, *words: str, expect: int = 0, **extra: str) -> str:
+        """Return what it said."""
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(self.inventory), str(REPOSITORY / "playbooks" / f"{name}.yml"),
+                   "-e", json.dumps({"queue": self.queue, "dump_dir": str(self.dumps), **extra}), *words]
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == expect, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def letters(self, what: str, *words: str, expect: int = 0, **extra: str) -> str:
+        """Return what it said to ``-e letters=``."""
+        return self.run("dead_letters", *words, expect=expect, letters=what, **extra)
+
+    def drop(self, client: resp.Client, engine: str, one: str, count: int) -> None:
+        """Drop one: foretold, refused without the typed line, done with it, and undone."""
+        assert f"{self.queue}: 1 dead letter\n" in self.letters(f"drop {one}", "--check")
+        assert f"-e confirm='drop shop {self.queue}'" in self.letters(f"drop {one}", expect=2)
+        assert "-e confirm='drop shop" in self.letters(f"drop {one}", expect=2, confirm="drop shop other")
+        assert len(do(client, engine, self.queue)["letters"]) == count
+        assert not self.dumps.exists()
+        said = self.letters(f"drop {one}", confirm=f"drop shop {self.queue}")
+        assert f"{self.queue}: 1 dead letter, dumped and gone: {self.dumps}/shop-" in said
+        assert len(do(client, engine, self.queue)["letters"]) == count - 1
+        (dump,) = self.dumps.iterdir()
+        assert "1 of 1 tasks put back" in self.run("restore", dump=str(dump))
+        assert len(do(client, engine, self.queue)["letters"]) == count
+
+
+def test_the_playbook_with_chicory(client: resp.Client, redis_server: RedisServer, tmp_path: Path) -> None:
+    fleet = chicory_fleet.Fleet(tmp_path, redis_server)
+    try:
+        fleet.start(queues=["slow"], options={"dlq": True}).ready()
+        fleet.send(("reject", ["a"]), ("reject", ["b"]), queue="slow")
+        until(lambda: len(do(client, "chicory", "slow")["letters"]) == 2)
+        playbook = Playbook(redis_server.url(), "chicory", "app.tasks:app", "slow", tmp_path)
+        first, second = do(client, "chicory", "slow")["letters"]
+        said = playbook.letters("list")
+        assert all(f"  {letter['id']}  " in said and letter["reason"] in said for letter in (first, second))
+        assert "slow: 2 dead letters\n" in said
+        said = playbook.letters(f"show {first['id']}")
+        assert first["reason"] in said and second["id"] not in said
+        event = first["reason"].partition(" ")[0]
+        assert "slow: 1 dead letter\n" in playbook.letters(f"replay {first['id']}", "--check")
+        assert fleet.noted()[f"end {event}"] == 1
+        assert "slow: 1 dead letter, 1 sent again\n" in playbook.letters(f"replay {first['id']}")
+        until(lambda: fleet.noted()[f"end {event}"] == 2 and len(do(client, "chicory", "slow")["letters"]) == 2)
+        playbook.drop(client, "chicory", second["id"], 2)
+        assert "there is no dead letter 1-1" in playbook.letters("show 1-1", expect=2)
+        assert "letters = 'show': must be one of list, show ID" in playbook.letters("show", expect=2)
+    finally:
+        fleet.close()
+
+
+def test_the_playbook_with_arq(client: resp.Client, redis_server: RedisServer, tmp_path: Path) -> None:
+    with arq_fleet.fleet(tmp_path, redis_server) as fleet:
+        fleet.start().ready()
+        fleet.python("for n in range(2): await q('fail', f'no {n}')")
+        until(lambda: len(do(client, "arq", "arq:queue")["letters"]) == 2)
+        playbook = Playbook(redis_server.url(), "arq", "app.worker.WorkerSettings", "arq:queue", tmp_path)
+        first, second = do(client, "arq", "arq:queue")["letters"]
+        said = playbook.letters("list")
+        assert "FlowError: no 0" in said and "FlowError: no 1" in said and "arq:queue: 2 dead letters\n" in said
+        assert first["reason"] in playbook.letters(f"show {first['id']}")
+        assert "arq:queue: 1 dead letter, 1 sent again\n" in playbook.letters(f"replay {first['id']}")
+        again = until(lambda: [letter for letter in do(client, "arq", "arq:queue")["letters"]
+                               if letter["id"] == first["id"] and letter["failed_at"] > first["failed_at"]])
+        assert len(again) == 1
+        playbook.drop(client, "arq", second["id"], 2)

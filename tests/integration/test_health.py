@@ -1,4 +1,4 @@
-"""``bin/health`` beside real nodes: it judges by what they consume, not by a process being there."""
+"""``bin/workfleet-health`` beside real nodes: it judges by what they consume, not by a process being there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["site"]
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
 
 
-#: As a host's bin/health does: the system's own Python, not that of a virtualenv.
+#: As a host's bin/workfleet-health does: the system's own Python, not that of a virtualenv.
 PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
 #: Where a judgement was measured to cost 36 ms, Python's own start cost 13; a busy machine makes both dearer.
 START_SECONDS = 0.013
@@ -135,7 +135,7 @@ def test_a_node_without_a_heartbeat_does_not_consume(site: Site, redis_server: R
 
 
 def test_the_playbook_shows_the_judgement_of_the_hosts_own_program_and_fails_where_nothing_consumes(site: Site, tmp_path: Path) -> None:
-    program = Path(site.root, "bin", "health")
+    program = Path(site.root, "bin", "workfleet-health")
     program.parent.mkdir()
     declared = Declared("web1", "shop", ME, MY_GROUP, site.root, "python3", broker_options={"global_keyprefix": "it's:"})
     program.write_text(health_script(declared))

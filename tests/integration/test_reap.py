@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
 
-from plugins.module_utils.workfleet import reap, resp
+from plugins.module_utils.workfleet import info, payload, reap, resp
 from plugins.module_utils.workfleet.engines import celery_reap, celery_wire
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.letters import ChicoryLetters
 from tests.integration import celery_fleet
 from tests.integration.celery_fleet import until
+from tests.integration.drained import Drained
 from tests.integration.supervised import ME, MY_GROUP, REPOSITORY, Site, site
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.integration.celery_fleet import Fleet
+    from tests.integration.conftest import RedisServer
 
 __all__ = ["site"]
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
@@ -56,6 +61,14 @@ def send(fleet: Fleet, *ids: str, queue: str = "reports", **options: Any) -> Non
 
 def held(fleet: Fleet) -> int:
     return int(fleet.client.call("HLEN", "unacked"))
+
+
+def bind(connection: Any, exchange: str, queue: str, key: str, kind: str = "direct") -> None:
+    """As an app does that declares its queues behind an exchange."""
+    channel = connection.default_channel
+    channel.exchange_declare(exchange=exchange, type=kind)
+    channel.queue_declare(queue=queue)
+    channel.queue_bind(queue=queue, exchange=exchange, routing_key=key)
 
 
 def waiting(fleet: Fleet, *lists: str) -> list[str]:
@@ -147,12 +160,234 @@ def test_what_waits_for_its_rate_is_left_alone(fleet: Fleet) -> None:
     assert held(fleet) == 1
 
 
-def play(fleet: Fleet, site: Site, folder: Path, *words: str, expect: int = 0, others: int = 0) -> str:
+def test_a_task_behind_an_exchange_goes_back_where_the_bindings_lead_to_one_queue(fleet: Fleet) -> None:
+    with Celery(broker=fleet.url) as client, client.connection() as connection:
+        for exchange, kind, key, queues in (("tasks", "direct", "r", ["reports"]), ("news", "topic", "world.#", ["reports"]),
+                                            ("both", "direct", "r", ["reports", "default"]), ("others", "direct", "r", ["default"])):
+            for queue in queues:
+                bind(connection, exchange, queue, key, kind)
+        fleet.start(DEAD)
+        fleet.ready(DEAD)
+        for identity, exchange, key in (("a", "tasks", "r"), ("b", "news", "world.europe.fr"), ("c", "both", "r"), ("d", "others", "r")):
+            client.send_task("celery.accumulate", [identity], task_id=identity, countdown=LATER, connection=connection,
+                             exchange=exchange, exchange_type="topic" if exchange == "news" else "direct", routing_key=key, queue=None)
+    until(lambda: held(fleet) == 4)
+    kill(fleet, DEAD)
+    foretold = reaped(order(fleet), check=True)
+    done = reaped(order(fleet))
+    assert done == foretold
+    assert sorted(task["id"] for task in done["returned"]) == ["a", "b"]
+    assert [text.partition(",")[0] for text in done["left"] if "exchange both" in text] == ["c: no worker tells of it"]
+    assert sorted(waiting(fleet, "reports")) == ["a", "b"]
+    # The other app's, and the one that could be either's.
+    assert held(fleet) == 2
+
+
+def test_only_a_queue_that_is_this_apps_and_that_nobody_uses_is_taken_from_its_exchange(fleet: Fleet) -> None:
+    with Celery(broker=fleet.url) as client, client.connection() as connection:
+        for exchange, queue in (("tasks", "reports"), ("tasks", "reports-old"), ("shared", "reports"), ("shared", "default"),
+                                ("shared", "idle"), ("celery", "reports"), ("celery", "celery"), ("alone", "alone"),
+                                ("full", "reports"), ("full", "filled")):
+            bind(connection, exchange, queue, queue)
+    send(fleet, "a", queue="filled")
+    fleet.start("other@h1", queues="default")
+    fleet.ready("other@h1")
+    foretold = reaped(order(fleet), check=True)
+    before = fleet.client.call("SCARD", "_kombu.binding.tasks")
+    done = reaped(order(fleet))
+    assert done == foretold
+    assert before == 2
+    assert done["unbound"] == [{"queue": "reports-old", "exchange": "tasks"}]
+    assert fleet.client.call("SMEMBERS", "_kombu.binding.tasks") == [b"reports\x06\x16\x06\x16reports"]
+    assert [fleet.client.call("SCARD", f"_kombu.binding.{name}") for name in ("shared", "celery", "alone", "full")] == [3, 2, 1, 2]
+    assert done["left"] == ["alone, celery, idle: queues that are bound to an exchange, and that nobody consumes, fills or declares here; "
+                            "whose they are cannot be told"]
+
+
+# What the broker tells the owner of
+
+
+def stopped(fleet: Drained, *where: str) -> None:
+    """Kill nodes while they are told to stop, so that nobody starts them again."""
+    pids = fleet.site.pids()
+    fleet.site.manager.stop([node.name for name, node in fleet.site.present().items() if name in where])
+    for name in where:
+        pid = pids[name]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(fleet.site.pids()[name] for name in where))
+
+
+def nodes(fleet: Drained, *groups: dict[str, Any]) -> dict[str, Any]:
+    """What the control node makes of what the host told."""
+    told = info.look(fleet.site.reconciler(fleet.site.request(list(groups)), check=True), 1.0)
+    found = {f"{entry['unit'].partition('.')[2]}@h1": entry for entry in told["processes"]}
+    return {"processes": {node: entry["pids"] for node, entry in found.items()}, "hosts": ["h1"],
+            "running": [node for node, entry in found.items() if entry["engine"] == fleet.engine],
+            "names": {node: entry["name"] for node, entry in found.items() if entry["name"]}}
+
+
+def noted(fleet: Drained, **more: Any) -> reap.Order:
+    """What workers hold now; an order without what the hosts tell."""
+    wanted = reap.Order("shop", fleet.redis.url(3), ["work"], **more)
+    return replace(wanted, seen=payload.unpack(reap.note(fleet.engine, wanted)["seen"], "test"))
+
+
+def both(fleet: Drained, wanted: reap.Order) -> dict[str, Any]:
+    """Foretell, change nothing, and do it."""
+    keys = {name: fleet.redis.call("DUMP", name, db=3) for name in fleet.redis.call("KEYS", "*", db=3)}
+    foretold = reap.reap(fleet.engine, wanted, check=True)
+    assert {name: fleet.redis.call("DUMP", name, db=3) for name in fleet.redis.call("KEYS", "*", db=3)} == keys
+    done = reap.reap(fleet.engine, wanted, check=False)
+    assert done == foretold
+    return done
+
+
+def pending(fleet: Drained) -> list[Any]:
+    return list(fleet.redis.call("XPENDING", "chicory:stream:work", "chicory-workers", "-", "+", 10, db=3))
+
+
+@pytest.mark.parametrize("engine", ["arq", "chicory"])
+def test_tasks_of_a_dead_node_run_again_and_those_of_a_living_one_are_not_touched(
+    site: Site, redis_server: RedisServer, tmp_path: Path, engine: str
+) -> None:
+    fleet = Drained(site, redis_server, tmp_path, engine)
+    group = fleet.group(nodes=2)
+    fleet.converge(group)
+    fleet.send(("a", 12), ("b", 12), ("c", 12), ("d", 12))
+    fleet.begun(4)
+    wanted = noted(fleet)
+    stopped(fleet, "w.1.1")
+    # What it held was held before anybody looked; and then it was not there.
+    done = both(fleet, replace(wanted, **nodes(fleet, group)))
+    assert [task["task"] for task in done["returned"]] == ["work"] * 2
+    assert {task["queue"] for task in done["returned"]} == {"work"}
+    assert (done["dead"], done["left"], done["forgotten"]) == ([], [], ["shop.w.1.1@h1"])
+    assert reap.reap(engine, replace(wanted, **nodes(fleet, group)), check=False)["changed"] is False
+
+    # The living node has two more places once its own are done: of the four two run twice, and none three times.
+    until(lambda: len(fleet.noted("end")) == 4, 90)
+    begun, ended = fleet.noted("begin"), fleet.noted("end")
+    assert sorted(len(times) for times in begun.values()) == [1, 1, 2, 2]
+    assert {len(times) for times in ended.values()} == {1}
+    assert reap.reap(engine, replace(noted(fleet), **nodes(fleet, group)), check=False)["changed"] is False
+
+
+@pytest.mark.parametrize("engine", ["arq", "chicory"])
+def test_what_a_node_holds_that_may_be_alive_stays_where_it_is(
+    site: Site, redis_server: RedisServer, tmp_path: Path, engine: str
+) -> None:
+    fleet = Drained(site, redis_server, tmp_path, engine)
+    group = fleet.group()
+    fleet.converge(group)
+    fleet.send(("a", 60), ("b", 60))
+    fleet.begun(2)
+    start = {"arq": "arq:health-check:", "chicory": "chicory:heartbeat:"}[engine]
+    pid = fleet.site.pids()["w.1.1"]
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)  # it cannot keep its heartbeat, and may go on at any time
+    try:
+        fleet.redis.call("DEL", f"{start}shop.w.1.1@h1", db=3)
+        assert both(fleet, replace(noted(fleet), **nodes(fleet, group))) == NOTHING
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    # Its host is not in the inventory: nobody has looked whether it runs there.
+    elsewhere: dict[str, Any] = {"hosts": ["h2"]}
+    done = both(fleet, replace(noted(fleet), **elsewhere))
+    assert done["changed"] is False
+    assert "h1 is not in the inventory, so nobody looked whether it runs there" in done["left"][0]
+    # Even where it is said to be gone for good, its heartbeat says that it is not.
+    until(lambda: fleet.redis.call("EXISTS", f"{start}shop.w.1.1@h1", db=3), 30)
+    done = both(fleet, replace(noted(fleet), force=True, **elsewhere))
+    assert done["changed"] is False
+    assert "its heartbeat is in the broker" in done["left"][0]
+    stopped(fleet, "w.1.1")
+    fleet.redis.call("DEL", f"{start}shop.w.1.1@h1", db=3)
+    assert len(both(fleet, replace(noted(fleet), force=True, **elsewhere))["returned"]) == 2
+
+
+@pytest.mark.parametrize("engine", ["arq", "chicory"])
+def test_what_a_node_took_after_the_look_is_its_own_though_no_host_told_of_it(
+    site: Site, redis_server: RedisServer, tmp_path: Path, engine: str
+) -> None:
+    fleet = Drained(site, redis_server, tmp_path, engine)
+    group = fleet.group()
+    wanted, told = noted(fleet), nodes(fleet, group)
+    assert told["processes"] == {}
+    fleet.converge(group)
+    fleet.send(("a", 1), ("b", 1))
+    fleet.begun(2)
+    assert both(fleet, replace(wanted, **told)) == NOTHING
+    until(lambda: len(fleet.noted("end")) == 2)
+
+
+def test_a_chicory_task_that_must_not_run_twice_is_put_among_the_dead(site: Site, redis_server: RedisServer, tmp_path: Path) -> None:
+    fleet = Drained(site, redis_server, tmp_path, "chicory")
+    group = fleet.group()
+    fleet.converge(group)
+    fleet.send(("running", 60), task="once")
+    fleet.begun(1)
+    stopped(fleet, "w.1.1")
+    # It is acknowledged before it runs; one that was not is as it is where the result store was away, or Redis lost a second.
+    fleet.send(("unbegun", 0), task="once")
+    fleet.send(("again", 0))
+    fleet.redis.call("XREADGROUP", "GROUP", "chicory-workers", "shop.w.1.1@h1", "COUNT", 2, "STREAMS", "chicory:stream:work", ">", db=3)
+    done = both(fleet, replace(noted(fleet), **nodes(fleet, group)))
+    assert [(task["id"], task["task"]) for task in done["dead"]] == [("unbegun", "once")]
+    assert [(task["id"], task["task"]) for task in done["returned"]] == [("again", "work")]
+    assert pending(fleet) == []
+    assert fleet.redis.call("XINFO", "CONSUMERS", "chicory:stream:work", "chicory-workers", db=3) == []
+    (letter,) = ChicoryLetters(resp.connect(redis_server.url(3)), "work", {}).read()
+    assert (letter.id != "", letter.task_name, letter.reason) == (True, "once", "shop.w.1.1@h1 died with it, and it must not run twice")
+    fleet.converge(fleet.group(env={"TURN": "2"}))
+    until(lambda: "again" in fleet.noted("end"))
+    assert {name: len(times) for name, times in fleet.noted("begin").items()} == {"running": 1, "again": 1}
+
+
+def test_what_does_not_tell_its_owner_is_left_and_said(site: Site, redis_server: RedisServer, tmp_path: Path) -> None:
+    fleet = Drained(site, redis_server, tmp_path, "chicory")
+    fleet.send(("a", 0), ("b", 0), ("c", 0))
+    fleet.redis.call("XGROUP", "CREATE", "chicory:stream:work", "chicory-workers", "0", db=3)
+    for consumer in ("worker-1a2b3c4d", "shop.w.9.1@h1", "shop-too.w.1.1@h1"):
+        fleet.redis.call("XREADGROUP", "GROUP", "chicory-workers", consumer, "COUNT", 1, "STREAMS", "chicory:stream:work", ">", db=3)
+    before = pending(fleet)
+    done = both(fleet, replace(noted(fleet), hosts=["h1"]))
+    assert done["changed"] is False
+    assert sorted(done["left"]) == [
+        "work: shop.w.9.1@h1 has 1 messages, and never told which of its tasks must not run twice",
+        "work: worker-1a2b3c4d has 1 messages and is no node of the toolkit's, so whether it lives cannot be told; nodes that run claim "
+        "them, unless they are at-most-once"]
+    assert [entry[:2] for entry in pending(fleet)] == [entry[:2] for entry in before]
+
+    fleet.engine = "arq"
+    fleet.redis.call("ZADD", "work", 1, "job", db=3)
+    fleet.redis.call("SET", "arq:in-progress:job", "1", db=3)
+    assert "1 jobs in progress do not tell their worker" in both(fleet, replace(noted(fleet), hosts=["h1"]))["left"][0]
+
+
+def test_a_celery_worker_with_a_name_of_its_own_counts_as_one_that_answered(site: Site, redis_server: RedisServer, tmp_path: Path) -> None:
+    fleet = Drained(site, redis_server, tmp_path, "celery")
+    command = [f"{sys.prefix}/bin/celery", "-A", "noted", "worker", "-n", "mine@elsewhere", "-Q", "work", "-P", "threads", "-c", "1",
+               "--without-mingle", "--without-gossip"]
+    group = {"name": "w", "engine": "celery", "command": command, "drain_seconds": 60, "app": "noted"}
+    site.work([group], rollout={"ready_timeout_seconds": 60})
+    told = until(lambda: (found := nodes(fleet, group))["names"] and found)
+    assert told["names"] == {"shop.w.1.1@h1": "mine@elsewhere"}
+    fleet.send(("a", 0), countdown=LATER)
+    until(lambda: fleet.redis.call("HLEN", "unacked", db=3) == 1)
+    wanted = reap.Order("shop", redis_server.url(3), seconds=0.3, **told)
+    assert reaped(wanted) == NOTHING
+
+
+# The playbook
+
+
+def play(url: str, site: Site, folder: Path, *words: str, expect: int = 0, others: int = 0, group: dict[str, Any] | None = None) -> str:
     """Run the playbook for one host that is this machine and some that cannot be reached."""
-    group = {"name": "w", "engine": "celery", "app": "app.celery_app", "queues": ["reports"], "drain_seconds": 60}
-    variables = {"app_name": "shop", "app_user": ME, "app_group": MY_GROUP, "app_root": site.root, "app_broker_url": fleet.url,
+    group = group or {"name": "w", "engine": "celery", "app": "app.celery_app", "queues": ["reports"], "drain_seconds": 60}
+    variables = {"app_name": "shop", "app_user": ME, "app_group": MY_GROUP, "app_root": site.root, "app_broker_url": url,
                  "worker_manager": "supervisor", "worker_groups": [group], "worker_run_directory": site.run_directory}
-    hosts = {"web1": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False},
+    hosts = {"h1": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False},
              **{f"gone{number}": {"ansible_host": "127.0.0.1", "ansible_port": 1} for number in range(others)}}
     inventory = folder / "inventory.json"
     inventory.write_text(json.dumps({"workers": {"hosts": hosts, "vars": variables}}))
@@ -170,10 +405,31 @@ def test_the_playbook_foretells_and_returns_and_refuses_while_a_host_was_not_loo
     send(fleet, "a")
     until(lambda: held(fleet) == 1)
     kill(fleet, DEAD)
-    assert "A worker may run there, so nothing was returned" in play(fleet, site, tmp_path, expect=2, others=1)
-    assert "worker_only: a task may be held by any node" in play(fleet, site, tmp_path, "-e", "worker_only=w", expect=2)
-    assert "  reports: a (celery.accumulate) would go back\n" in play(fleet, site, tmp_path, "--check")
+    assert "A worker may run there, so nothing was returned" in play(fleet.url, site, tmp_path, expect=2, others=1)
+    assert "worker_only: a task may be held by any node" in play(fleet.url, site, tmp_path, "-e", "worker_only=w", expect=2)
+    assert "  reports: a (celery.accumulate) would go back\n" in play(fleet.url, site, tmp_path, "--check")
     assert (held(fleet), waiting(fleet, "reports")) == (1, [])
-    said = play(fleet, site, tmp_path)
+    said = play(fleet.url, site, tmp_path)
     assert "  1 tasks of dead workers went back to their queues; 1 dead nodes forgotten\n" in said
     assert (held(fleet), waiting(fleet, "reports")) == (0, ["a"])
+
+
+@pytest.mark.parametrize("engine", ["arq", "chicory"])
+def test_the_playbook_notes_what_is_held_looks_at_the_hosts_and_returns_it(
+    site: Site, redis_server: RedisServer, tmp_path: Path, engine: str
+) -> None:
+    fleet = Drained(site, redis_server, tmp_path, engine)
+    url, group = redis_server.url(3), fleet.group(nodes=1)
+    fleet.converge(group)
+    fleet.send(("a", 15))
+    fleet.begun(1)
+    stopped(fleet, "w.1.1")
+    keys = fleet.redis.call("KEYS", "*", db=3)
+    assert "A worker may run there, so nothing was returned" in play(url, site, tmp_path, expect=2, others=1, group=group)
+    assert "(work) would go back\n" in play(url, site, tmp_path, "--check", group=group)
+    assert set(fleet.redis.call("KEYS", "*", db=3)) <= set(keys)
+    said = play(url, site, tmp_path, group=group)
+    assert "  1 tasks of dead workers went back to their queues; 1 dead nodes forgotten\n" in said
+    fleet.converge(fleet.group(env={"TURN": "2"}))
+    until(lambda: fleet.noted("end"), 60)
+    assert (len(fleet.noted("begin")["a"]), len(fleet.noted("end")["a"])) == (2, 1)

@@ -1,4 +1,4 @@
-"""``bin/health``: what it reads from the files of systemd and supervisor, and how words on nodes become one exit code."""
+"""``bin/workfleet-health``: what it reads from the files of systemd and supervisor, and how words on nodes become one exit code."""
 
 from __future__ import annotations
 

@@ -44,8 +44,10 @@ class Order:
         if not self.is_known(node):
             if beats:
                 return "its heartbeat is in the broker"
-            return None if self.force else (f"{node.rpartition('@')[2]} is not in the inventory, so nobody looked whether it runs there; where the machine "
-                                            "is gone for good: -e force=true")
+            if self.force:
+                return None
+            return (f"{node.rpartition('@')[2]} is not in the inventory, so nobody looked whether it runs there; where the machine is gone "
+                    "for good: -e force=true")
         pids = list(self.processes.get(node, ()))
         return f"its process {pid or pids[0]} is there" if pids and pid in (None, *pids) else None
 
