@@ -22,8 +22,8 @@ description:
   - A Chicory task that must not run twice (at most once) does not go back. It is put among the dead letters.
   - Queues that are not declared, consumed, filled or held of are taken from an exchange of the app's own.
   - Tasks of other apps are never touched.
-  - It is called twice. With O(note=true) before the hosts are looked at, for what a worker takes after that may be held by a node that
-    starts after that. Then once more with what the first call returned.
+  - It is called twice. First without O(seen), before the hosts are looked at, for what a worker takes after that may be held by a node
+    that starts after that. Then with what the first call returned.
 options:
   app:
     description: The values that nodes share, the C(app_*) variables without their prefix.
@@ -43,14 +43,11 @@ options:
     elements: str
     required: true
   register:
-    description: The variable under which each of these hosts has registered what M(workfleet.core.worker_info) told of it.
+    description: The variable under which each of these hosts has registered what M(workfleet.core.worker_info) told of it. Required with
+      O(seen).
     type: str
-  note:
-    description: Only return what workers hold.
-    type: bool
-    default: false
   seen:
-    description: What RV(seen) was before the hosts were looked at. Required without O(note).
+    description: What RV(seen) was before the hosts were looked at. Without it only what workers hold is returned.
     type: str
   only:
     description: Must be empty. Who narrows to some groups does not know what the others hold.
@@ -82,7 +79,6 @@ EXAMPLES = r"""
       broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
     groups: "{{ worker_groups }}"
     hosts: "{{ groups.workers }}"
-    note: true
   register: held
   run_once: true
 
@@ -97,7 +93,6 @@ EXAMPLES = r"""
 - name: Return what dead workers held
   workfleet.core.worker_reap:
     <<: *reap
-    note: false
     seen: "{{ held.seen }}"
     register: nodes
   run_once: true
@@ -107,35 +102,35 @@ RETURN = r"""
 seen:
   description: What workers hold, for the second call. Opaque.
   type: str
-  returned: with O(note)
+  returned: without O(seen)
 returned:
   description: The tasks that went back, or would.
   type: list
   elements: dict
-  returned: without O(note)
+  returned: with O(seen)
   sample: [{"id": "6f1c…", "queue": "reports", "task": "app.tasks.report"}]
 dead:
   description: The tasks that must not run twice, and are among the dead letters now, or would be.
   type: list
   elements: dict
-  returned: without O(note)
+  returned: with O(seen)
   sample: []
 forgotten:
   description: Dead nodes of which a record was taken away, as their heartbeat, their name among consumers, their binding for questions.
   type: list
   elements: str
-  returned: without O(note)
+  returned: with O(seen)
 unbound:
   description: The queues that were taken from an exchange.
   type: list
   elements: dict
-  returned: without O(note)
+  returned: with O(seen)
   sample: [{"exchange": "tasks", "queue": "reports-old"}]
 left:
   description: One sentence for each thing that looks dead and was left alone all the same.
   type: list
   elements: str
-  returned: without O(note)
+  returned: with O(seen)
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -146,7 +141,7 @@ from ..module_utils.workfleet.errors import WorkfleetError
 ARGUMENTS = {
     "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
     "hosts": {"type": "list", "elements": "str"}, "register": {"type": "str"}, "only": {"type": "str"}, "sample_seconds": {"type": "float"},
-    "note": {"type": "bool"}, "seen": {"type": "str"}, "force": {"type": "bool"},
+    "seen": {"type": "str"}, "force": {"type": "bool"},
     "payload": {"type": "str", "no_log": True},
 }
 

@@ -32,12 +32,12 @@ class ActionModule(ActionBase):
         orders = [(source["engine"], {"app": declared[0].app.name, "result_url": declared[0].app.result_url,
                                       **{key: source[key] for key in ("url", "queues", "options")}})
                   for source in queues.sources(declared, None)]
-        if boolean(arguments.get("note") or False):
+        if arguments.get("seen") is None:
             return self.note(orders, variables)
         running = processes(arguments["hosts"], str(arguments["register"]), variables)
         told = [payload.unpack(text, "worker_reap") for text in str(arguments["seen"]).split()]
         if len(told) != len(orders):
-            raise AnsibleActionFail("seen: is not what this module returned of these groups with note=true")
+            raise AnsibleActionFail("seen: is not what this module returned of these groups")
         total: dict[str, Any] = {"changed": False, **{key: [] for key in LISTS}}
         for (engine, order), seen in zip(orders, told):
             result = self.module(engine, variables, note=False, order={
