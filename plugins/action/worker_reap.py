@@ -8,7 +8,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues, reaping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
                   for source in queues.sources(declared, None)]
         if arguments.get("seen") is None:
             return self.note(orders, variables)
-        running = processes(arguments["hosts"], str(arguments["register"]), variables)
+        running = reaping.processes(arguments["hosts"], str(arguments["register"]), variables)
         told = [payload.unpack(text, "worker_reap") for text in str(arguments["seen"]).split()]
         if len(told) != len(orders):
             raise AnsibleActionFail("seen: is not what this module returned of these groups")
@@ -83,18 +83,3 @@ class ActionModule(ActionBase):
                               f"{len(found['forgotten'])} dead nodes {be}forgotten")
         for text in found["left"]:
             self._display.warning(text)
-
-
-def processes(hosts: list[str], register: str, variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the nodes that have a process on one of the hosts, by their names on the broker; a host that did not tell fails the task."""
-    found = {}
-    for host in hosts:
-        told = variables["hostvars"].get(host, {}).get(register) or {}
-        if "processes" not in told:
-            why = str(told.get("msg") or "it was not looked at: leave --limit out")
-            raise AnsibleActionFail(f"{host}: {why}. A worker may run there, so nothing was returned")
-        unread = [f"{node['unit']}: {node['reason']}" for node in told["nodes"] if node["state"] == "unknown"]
-        if unread:
-            raise AnsibleActionFail(f"{host}: {'; '.join(unread)}. It may be at work, so nothing was returned")
-        found.update({f"{entry['unit'].partition('.')[2]}@{host}": entry for entry in told["processes"]})
-    return found

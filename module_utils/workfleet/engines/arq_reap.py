@@ -65,10 +65,12 @@ def reap(order: Order, found: Found, *, check: bool) -> None:
 def free(client: resp.Client, order: Order, found: Found, job: str, owner: re.Match[str], *, check: bool) -> None:
     """Take the mark of a dead worker's job away."""
     node, queue = owner["node"], owner["queue"]
-    data, place, beat = client.pipeline([("GET", JOB + job), ("ZSCORE", queue, job), ("EXISTS", HEALTH_CHECK_KEY + node)])
-    doubt = order.doubt(node, int(owner["pid"]), beats=bool(beat))
+    data, place, beat = client.pipeline([("GET", JOB + job), ("ZSCORE", queue, job), ("GET", HEALTH_CHECK_KEY + node)])
+    pid, before, now = int(owner["pid"]), order.seen["beats"].get(node), resp.text(beat) or None
+    is_there = order.doubt(node, pid, beats=now is not None)
+    doubt = is_there or reaping.renewed(before, now, same=report(now or "").pid == pid)
     if doubt is not None:
-        found.left += [] if order.is_known(node) else [f"{queue}: {job}: {node} has it: {doubt}"]
+        found.left += [] if is_there and order.is_known(node) else [f"{queue}: {job}: {node} has it: {doubt}"]
     elif is_gone(client, IN_PROGRESS + job, owner.string, check=check) and place is not None:
         found.returned.append(reaping.task(queue, job, pickled_text(data, "f")))
 

@@ -115,9 +115,11 @@ class _Queue:
 
     def give_back(self, node: str, held: Sequence[Sequence[Any]], once: bytes | None, *, check: bool) -> bool:
         """Move what a node holds where it is proved dead; whether its name is gone from the consumers then."""
-        doubt = self.order.doubt(node, beats=bool(self.client.call("EXISTS", HEARTBEAT + node)))
+        before, now = self.order.seen["beats"].get(node), resp.text(self.client.call("GET", HEARTBEAT + node)) or None
+        is_there = self.order.doubt(node, beats=now is not None)
+        doubt = is_there or reaping.renewed(before, now, same=before is None or pid_of(before) == pid_of(now or ""))
         if doubt is not None:
-            if held and not self.order.is_known(node):
+            if held and not (is_there and self.order.is_known(node)):
                 self.found.left.append(f"{self.name}: {node} has {len(held)} messages: {doubt}")
             return False
         if held and once is None:

@@ -81,6 +81,11 @@ def task(queue: str, identity: str, name: str | None) -> dict[str, Any]:
     return {"queue": queue, "id": identity, "task": name}
 
 
+def renewed(before: str | None, now: str | None, *, same: bool) -> str | None:
+    """Say that a node has told of itself since what it holds was noted, as the same process: it lives, though no host has it."""
+    return "it has renewed its heartbeat, and no host has its process" if now is not None and now != before and same else None
+
+
 def app_of(node: str) -> str | None:
     """Return the app that a node's name on the broker tells; ``None`` where it is no name of the toolkit's."""
     name = Name.parse(f"workfleet.{node.rpartition('@')[0]}")
