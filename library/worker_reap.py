@@ -151,7 +151,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_reap")
-        engine, order = given["engine"], reap.Order(**given["order"])
+        engine, order = given["engine"], reap.Reaping(**given["order"])
         found = reap.note(engine, order) if given["note"] else reap.reap(engine, order, check=module.check_mode)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)

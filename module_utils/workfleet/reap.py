@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from . import engines, payload
-from .engines.reaping import Found, Order
+from .engines.reaping import Found, Reaping
 
-__all__ = ["Order", "note", "reap"]
+__all__ = ["Reaping", "note", "reap"]
 
 
-def note(engine: str, order: Order) -> dict[str, Any]:
+def note(engine: str, order: Reaping) -> dict[str, Any]:
     """Return what workers hold as ``seen``, one opaque text.
 
     For before the hosts are looked at: what is taken later may be held by a node that starts later.
@@ -18,7 +18,7 @@ def note(engine: str, order: Order) -> dict[str, Any]:
     return {"changed": False, "seen": payload.pack(engines.named(engine).note(order))}
 
 
-def reap(engine: str, order: Order, *, check: bool) -> dict[str, Any]:
+def reap(engine: str, order: Reaping, *, check: bool) -> dict[str, Any]:
     """Return ``changed`` and what was done, as :class:`Found` has it.
 
     Raises where it cannot be told who is alive; nothing was moved then.

@@ -43,12 +43,12 @@ def fleet() -> Iterator[Fleet]:
         yield started
 
 
-def order(fleet: Fleet, *running: str, **more: Any) -> reap.Order:
+def order(fleet: Fleet, *running: str, **more: Any) -> reap.Reaping:
     given = {"app": "shop", "url": fleet.url, "queues": ["reports"], "running": running, "hosts": ["h1"], "seconds": 0.3, "timeout": 3.0}
-    return reap.Order(**{**given, **more})
+    return reap.Reaping(**{**given, **more})
 
 
-def reaped(wanted: reap.Order, *, check: bool = False) -> dict[str, Any]:
+def reaped(wanted: reap.Reaping, *, check: bool = False) -> dict[str, Any]:
     return reap.reap("celery", wanted, check=check)
 
 
@@ -227,13 +227,13 @@ def nodes(fleet: Drained, *groups: dict[str, Any]) -> dict[str, Any]:
             "names": {node: entry["name"] for node, entry in found.items() if entry["name"]}}
 
 
-def noted(fleet: Drained, **more: Any) -> reap.Order:
+def noted(fleet: Drained, **more: Any) -> reap.Reaping:
     """What workers hold now; an order without what the hosts tell."""
-    wanted = reap.Order("shop", fleet.redis.url(3), ["work"], **more)
+    wanted = reap.Reaping("shop", fleet.redis.url(3), ["work"], **more)
     return replace(wanted, seen=payload.unpack(reap.note(fleet.engine, wanted)["seen"], "test"))
 
 
-def both(fleet: Drained, wanted: reap.Order) -> dict[str, Any]:
+def both(fleet: Drained, wanted: reap.Reaping) -> dict[str, Any]:
     """Foretell, change nothing, and do it."""
     def content() -> dict[bytes, Any]:  # but what nodes tell of themselves all the time
         return {name: b"beat" in name or b"health" in name or fleet.redis.call("DUMP", name, db=3)
@@ -386,7 +386,7 @@ def test_a_celery_worker_with_a_name_of_its_own_counts_as_one_that_answered(site
     assert told["names"] == {"shop.w.1.1@h1": "mine@elsewhere"}
     fleet.send(("a", 0), countdown=LATER)
     until(lambda: fleet.redis.call("HLEN", "unacked", db=3) == 1)
-    wanted = reap.Order("shop", redis_server.url(3), seconds=0.3, **told)
+    wanted = reap.Reaping("shop", redis_server.url(3), seconds=0.3, **told)
     assert reaped(wanted) == NOTHING
 
 

@@ -34,7 +34,7 @@ NODE = "shop.w.1.1@web1"
 def test_a_process_is_dead_where_its_host_was_looked_at_and_has_it_not(
     node: str, pid: int | None, beats: bool, more: dict[str, Any], said: str | None
 ) -> None:
-    order = reaping.Order("shop", "redis://", hosts=["web1"], **more)
+    order = reaping.Reaping("shop", "redis://", hosts=["web1"], **more)
     doubt = order.doubt(node, pid, beats=beats)
     assert (doubt is None) == (said is None)
     assert (said or "") in (doubt or "")

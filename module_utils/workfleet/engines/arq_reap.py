@@ -17,7 +17,7 @@ from .backlog import pickled_text
 from .queues import keys
 
 if TYPE_CHECKING:
-    from .reaping import Found, Order
+    from .reaping import Found, Reaping
 
 _OWNER = re.compile(r"(?P<node>\S+@\S+) (?P<pid>\d+) (?P<queue>.*)", re.DOTALL)
 # Only what is as it was seen.
@@ -27,7 +27,7 @@ return redis.call('DEL', KEYS[1])
 """
 
 
-def note(order: Order) -> dict[str, Any]:
+def note(order: Reaping) -> dict[str, Any]:
     """Return what jobs are in progress, and which nodes have told of themselves."""
     with resp.connect(order.url) as client:
         return {"marks": values(client, IN_PROGRESS), "beats": values(client, HEALTH_CHECK_KEY)}
@@ -42,7 +42,7 @@ def values(client: resp.Client, start: str) -> dict[str, str]:
     return {name[len(start):]: resp.text(value) for name, value in zip(names, told) if value is not None}
 
 
-def reap(order: Order, found: Found, *, check: bool) -> None:
+def reap(order: Reaping, found: Found, *, check: bool) -> None:
     """Free the jobs of dead workers, and forget these."""
     with resp.connect(order.url) as client:
         marks, beats = order.seen["marks"], order.seen["beats"]
@@ -62,7 +62,7 @@ def reap(order: Order, found: Found, *, check: bool) -> None:
                               "of your own: arq gives those of a dead one to others when their job_timeout is over")
 
 
-def free(client: resp.Client, order: Order, found: Found, job: str, owner: re.Match[str], *, check: bool) -> None:
+def free(client: resp.Client, order: Reaping, found: Found, job: str, owner: re.Match[str], *, check: bool) -> None:
     """Take the mark of a dead worker's job away."""
     node, queue = owner["node"], owner["queue"]
     data, place, beat = client.pipeline([("GET", JOB + job), ("ZSCORE", queue, job), ("GET", HEALTH_CHECK_KEY + node)])

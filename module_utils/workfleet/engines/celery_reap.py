@@ -29,7 +29,7 @@ from .queues import MOST_HELD, keys
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .reaping import Found, Order
+    from .reaping import Found, Reaping
 
 _QUESTIONS: dict[str, dict[str, Any]] = {
     "active": {}, "reserved": {}, "scheduled": {}, "active_queues": {},
@@ -103,7 +103,7 @@ class Seen:
     strange: set[str] = field(default_factory=set)
 
 
-def reap(order: Order, found: Found, *, check: bool) -> None:
+def reap(order: Reaping, found: Found, *, check: bool) -> None:
     """Return tasks, and take records away. Raises where it cannot be told who is alive; nothing was moved then."""
     wire = Wire.parse(order.options)
     with resp.connect(order.url) as client:
@@ -130,7 +130,7 @@ def reap(order: Order, found: Found, *, check: bool) -> None:
 class _Look:
     """What is looked at, twice."""
 
-    def __init__(self, client: resp.Client, wire: Wire, order: Order) -> None:
+    def __init__(self, client: resp.Client, wire: Wire, order: Reaping) -> None:
         self.client, self.wire, self.order = client, wire, order
 
     def seen(self) -> Seen:
@@ -267,7 +267,7 @@ def judge(first: Seen, second: Seen, found: Found) -> list[Orphan]:
     return sorted(orphans, key=lambda orphan: (orphan.queue, orphan.id))
 
 
-def give_back(client: resp.Client, wire: Wire, order: Order, orphan: Orphan) -> bool:
+def give_back(client: resp.Client, wire: Wire, order: Reaping, orphan: Orphan) -> bool:
     """Return a task to its queue; whether it was still held."""
     index = wire.key(str(order.options.get("unacked_index_key") or "unacked_index"))
     return bool(client.call("EVAL", _RETURN, 3, wire.key(wire.unacked_key), index, orphan.key, orphan.tag, orphan.entry, orphan.message))
@@ -280,7 +280,7 @@ def unbind(client: resp.Client, wire: Wire, binding: Binding) -> bool:
     return bool(client.call("EVAL", _UNBIND, 2 + len(lists), *tables, *lists, binding.member))
 
 
-def stale(client: resp.Client, wire: Wire, order: Order, alive: set[str]) -> dict[str, bytes]:
+def stale(client: resp.Client, wire: Wire, order: Reaping, alive: set[str]) -> dict[str, bytes]:
     """Return this app's nodes that are bound for questions and are not there any more, with their binding."""
     pidbox = f"{wire.control_exchange}.pidbox"
     found = {}

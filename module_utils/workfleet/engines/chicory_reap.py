@@ -21,7 +21,7 @@ from .queues import MOST_HELD, keys
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .reaping import Found, Order
+    from .reaping import Found, Reaping
 
 #: Chicory's own list of workers, in the result store.
 WORKERS = "chicory:workers"
@@ -55,7 +55,7 @@ def at_most_once(app: str) -> str:
     return f"workfleet:{app}:at-most-once"
 
 
-def note(order: Order) -> dict[str, Any]:
+def note(order: Reaping) -> dict[str, Any]:
     """Return what each consumer holds, ``[id, deliveries]`` by stream and consumer, and which nodes have told of themselves."""
     group = consumer_group(order.options)
     with resp.connect(order.url) as client:
@@ -80,7 +80,7 @@ def consumers(client: resp.Client, stream: str, group: str) -> Iterator[tuple[st
         yield name, [[resp.text(entry[0]), int(entry[3])] for entry in held]
 
 
-def reap(order: Order, found: Found, *, check: bool) -> None:
+def reap(order: Reaping, found: Found, *, check: bool) -> None:
     """Give back what dead nodes hold, and forget these."""
     with resp.connect(order.url) as client:
         once = values_of(client, at_most_once(order.app))
@@ -109,7 +109,7 @@ def reap(order: Order, found: Found, *, check: bool) -> None:
 class _Queue:
     """One stream, and the messages of its dead consumers."""
 
-    def __init__(self, client: resp.Client, order: Order, name: str, found: Found) -> None:
+    def __init__(self, client: resp.Client, order: Reaping, name: str, found: Found) -> None:
         self.client, self.order, self.name, self.found = client, order, name, found
         self.stream, self.group = STREAM + name, consumer_group(order.options)
 
@@ -165,7 +165,7 @@ def pid_of(beat: str) -> int | None:
     return next((report.pid for report in parsed(beat.encode(errors="surrogateescape"))), None)
 
 
-def forget_workers(client: resp.Client, order: Order, found: Found, *, check: bool) -> None:
+def forget_workers(client: resp.Client, order: Reaping, found: Found, *, check: bool) -> None:
     """Take dead nodes off the list that Chicory itself keeps beside the results."""
     names = [resp.text(name) for name in client.call("SMEMBERS", WORKERS)]
     beats = client.pipeline([("EXISTS", HEARTBEAT + name) for name in names])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Order:
+class Reaping:
     """What is asked for. ``url`` and ``result_url`` are secret.
 
     ``processes`` are the pids of each node that has any, by its name on the broker as the toolkit gives it, ``running``
