@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import engines, purge, reap, resp
-from .engines import arq_queues, celery_held, chicory_queues, queues
+from . import engines, purge, resp
+from .engines import arq_queues, celery_held, celery_reap, chicory_queues, queues
 from .engines.celery_wire import Wire, inspect, report
 from .engines.chicory_wire import HEARTBEAT, STREAM, consumer_group
 from .engines.queues import Figures, Question
@@ -103,7 +103,7 @@ def _celery(client: resp.Client, order: Order) -> list[Trace]:
             keys = [wire.key(f"{start}{exchange}") for start in ("_kombu.binding.", _PERMANENT)]
             found += [Trace(key, resp.text(member)) for key in keys if client.call("SISMEMBER", key, member)]
     pidbox = wire.key(f"_kombu.binding.{wire.control_exchange}.pidbox")
-    return found + [Trace(pidbox, resp.text(member)) for _, member in sorted(reap.stale(client, wire, order.app, ()).items())]
+    return found + [Trace(pidbox, resp.text(member)) for _, member in sorted(celery_reap.stale(client, wire, order.app, ()).items())]
 
 
 def _arq(client: resp.Client, order: Order) -> list[Trace]:

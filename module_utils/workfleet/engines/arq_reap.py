@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .. import resp
 from ..errors import WorkfleetError
 from . import reaping
-from .arq_queues import HEALTH_CHECK_KEY, IN_PROGRESS, JOB, report
+from .arq_probe import IN_PROGRESS, JOB
+from .arq_queues import HEALTH_CHECK_KEY, report
 from .backlog import pickled_text
 from .queues import keys
 

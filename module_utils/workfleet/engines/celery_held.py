@@ -45,7 +45,7 @@ class Entry:
     id: str | None
     task: str | None
 
-    def told(self) -> dict[str, str | None]:
+    def told(self) -> dict[str, Any]:
         """The task for people and programs."""
         return {"queue": self.queue, "id": self.id, "task": self.task}
 

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import resp
 from ..errors import WorkfleetError
-from . import reaping
+from . import celery_held, reaping
 from .celery_wire import Wire, inspect_all
 from .queues import MOST_HELD, keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
+    from .celery_held import Entry
     from .reaping import Found, Reaping
 
 _QUESTIONS: dict[str, dict[str, Any]] = {
@@ -38,33 +39,12 @@ _PAGE = 200
 _BINDING, _PERMANENT = "_kombu.binding.", "_kombu.binding_permanent."
 #: Exchanges that every Celery app has, unless told otherwise: of what is bound there nobody can tell whose it is.
 _COMMON = ("celery", "celeryev")
-# Only what is still held exactly as it was seen. ARGV: the entry, and the message as it goes back.
-_RETURN = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('RPUSH', KEYS[3], ARGV[3])
-return 1
-"""
 # KEYS: the two tables of an exchange, then the lists of the queue.
 _UNBIND = """
 for i = 3, #KEYS do if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end end
 redis.call('SREM', KEYS[2], ARGV[1])
 return redis.call('SREM', KEYS[1], ARGV[1])
 """
-
-
-@dataclass(frozen=True)
-class Orphan:
-    """A task in ``unacked``: under which tag, the entry as it stands there, where it goes, and whose it is."""
-
-    tag: bytes
-    entry: bytes
-    key: str
-    message: bytes
-    queue: str
-    id: str
-    task: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +73,7 @@ class Seen:
     queues from which tasks are held, by whatever app. ``strange``: queues that nobody uses, whose they are cannot be told.
     """
 
-    held: dict[bytes, Orphan] = field(default_factory=dict)
+    held: dict[bytes, Entry] = field(default_factory=dict)
     lost: dict[bytes, tuple[str, str, str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     ids: set[str] = field(default_factory=set)
@@ -113,7 +93,7 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
             time.sleep(order.seconds)
             second = look.seen()
         orphans = judge(first, second, found)
-        found.returned += [reaping.task(orphan.queue, orphan.id, orphan.task) for orphan in orphans
+        found.returned += [orphan.told() for orphan in orphans
                            if check or give_back(client, wire, order, orphan)]
         unused = [binding for binding in second.unused if binding in first.unused]
         found.unbound += [{"queue": binding.queue, "exchange": binding.exchange} for binding in unused
@@ -121,7 +101,7 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
         if second.strange:
             found.left.append(f"{', '.join(sorted(second.strange))}: queues that are bound to an exchange, and that nobody consumes, fills "
                               "or declares here; whose they are cannot be told")
-        gone = stale(client, wire, order, second.nodes)
+        gone = stale(client, wire, order.app, {*second.nodes, *order.running})
         if not check:
             forget(client, wire, gone)
         found.forgotten += gone
@@ -178,13 +158,13 @@ class _Look:
         """Note a held task where it came from one of our queues. Another app's in the same database are left out."""
         try:
             message, exchange, key = json.loads(entry)
-            identity, task = str(message["headers"]["id"]), str(message["headers"]["task"])
+            identity = str(message["headers"]["id"])
         except (ValueError, KeyError, TypeError):
             return
         queues = origins(str(exchange), str(key), tables)
         seen.used.update(queues)
         if len(queues) == 1 and queues[0] in own:
-            orphan = parsed(tag, entry, self.wire, queues[0], identity, task)
+            orphan = celery_held.parsed(tag, entry, self.wire, {(exchange, key): queues})
             if orphan is not None:
                 seen.held[tag] = orphan
         elif not queues or own.intersection(queues):
@@ -235,25 +215,12 @@ def origins(exchange: str, key: str, tables: Mapping[str, list[Binding]]) -> lis
     return found or ([key] if exchange == key else [])
 
 
-def parsed(tag: bytes, entry: bytes, wire: Wire, queue: str, identity: str, task: str) -> Orphan | None:
-    """Return a held task, with the message as kombu would restore it; ``None`` for what kombu would not."""
-    try:
-        message = json.loads(entry)[0]
-        message["headers"]["redelivered"] = True
-        message["properties"]["delivery_info"]["redelivered"] = True
-        priority = int(message["properties"].get("priority") or 0)
-    except (ValueError, KeyError, TypeError):
-        return None
-    step = max((number for number in range(len(wire.priority_steps)) if wire.priority_steps[number] <= priority), default=0)
-    return Orphan(tag, entry, wire.lists(queue)[step], json.dumps(message).encode(), queue, identity, task)
-
-
-def judge(first: Seen, second: Seen, found: Found) -> list[Orphan]:
+def judge(first: Seen, second: Seen, found: Found) -> list[Entry]:
     """Return the orphans, and say what is to be said of others."""
     orphans = []
     for tag, orphan in second.held.items():
         before = first.held.get(tag)
-        if before is None or before.entry != orphan.entry or orphan.id in first.ids | second.ids:
+        if before is None or before.text != orphan.text or orphan.id in first.ids | second.ids:
             continue
         if orphan.task in first.limited | second.limited:
             found.left.append(f"{orphan.id} ({orphan.task}): no worker tells of it, but its rate is limited, "
@@ -264,13 +231,13 @@ def judge(first: Seen, second: Seen, found: Found) -> list[Orphan]:
         if identity not in first.ids | second.ids:
             found.left.append(f"{identity}: no worker tells of it, and it came through the exchange {exchange} with the routing key {key}, "
                               "which do not lead to one queue alone")
-    return sorted(orphans, key=lambda orphan: (orphan.queue, orphan.id))
+    return sorted(orphans, key=lambda orphan: (orphan.queue, str(orphan.id)))
 
 
-def give_back(client: resp.Client, wire: Wire, order: Reaping, orphan: Orphan) -> bool:
+def give_back(client: resp.Client, wire: Wire, order: Reaping, orphan: Entry) -> bool:
     """Return a task to its queue; whether it was still held."""
-    index = wire.key(str(order.options.get("unacked_index_key") or "unacked_index"))
-    return bool(client.call("EVAL", _RETURN, 3, wire.key(wire.unacked_key), index, orphan.key, orphan.tag, orphan.entry, orphan.message))
+    key = wire.lists(orphan.queue)[wire.priority_steps.index(orphan.step)]
+    return celery_held.give_back(client, wire, order.options, [(orphan, key)])[0]
 
 
 def unbind(client: resp.Client, wire: Wire, binding: Binding) -> bool:
@@ -280,13 +247,13 @@ def unbind(client: resp.Client, wire: Wire, binding: Binding) -> bool:
     return bool(client.call("EVAL", _UNBIND, 2 + len(lists), *tables, *lists, binding.member))
 
 
-def stale(client: resp.Client, wire: Wire, order: Reaping, alive: set[str]) -> dict[str, bytes]:
+def stale(client: resp.Client, wire: Wire, app: str, alive: Container[str]) -> dict[str, bytes]:
     """Return this app's nodes that are bound for questions and are not there any more, with their binding."""
     pidbox = f"{wire.control_exchange}.pidbox"
     found = {}
     for member in client.call("SMEMBERS", wire.key(_BINDING + pidbox)):
         node = resp.text(member).rpartition(wire.sep)[2][:-len(pidbox) - 1]
-        if reaping.app_of(node) == order.app and node not in alive and node not in order.running:
+        if reaping.app_of(node) == app and node not in alive:
             found[node] = member
     return found
 

@@ -88,5 +88,5 @@ def renewed(before: str | None, now: str | None, *, same: bool) -> str | None:
 
 def app_of(node: str) -> str | None:
     """Return the app that a node's name on the broker tells; ``None`` where it is no name of the toolkit's."""
-    name = Name.parse(f"workfleet.{node.rpartition('@')[0]}")
-    return name.app if name else None
+    name = Name.of_node(node)
+    return None if name is None else name.app
