@@ -103,18 +103,33 @@ options:
     type: str
     choices: ["", only, done]
     default: ""
+  singles:
+    description:
+      - V(later) leaves a running scheduler or dashboard of another generation for a later task, so that the workers of all hosts are
+        replaced before it. V(only) is that task, and is about nothing else. They are no part of O(canary) V(only) in any case.
+    type: str
+    choices: ["", later, only]
+    default: ""
   undoable:
     description:
       - Whether what ran before is remembered beyond the end of a rollout that goes well, since other hosts follow and one of
         them may fail. A later task without it, on a host where nothing is stale, forgets it.
+      - The host's lock stays with the run of the playbook till then, for ten minutes from its last task on this host.
     type: bool
     default: false
   undo:
     description:
-      - Brings back the nodes that ran before the last rollout to this very declaration. Does nothing where there was none,
-        or where it is forgotten.
+      - Brings back the nodes that ran before the rollout of this run of the playbook to this very declaration, or before one that was
+        cut short and that this run has gone on with. Does nothing where there was none, or where it is forgotten.
     type: bool
     default: false
+  phase:
+    description:
+      - Touches no node. V(begin) takes the host's lock for this run of the playbook, as with O(undoable). V(end) forgets what ran
+        before the rollout and gives the lock back; V(pause) gives it back and forgets nothing, so that a later run goes on.
+    type: str
+    choices: ["", begin, end, pause]
+    default: ""
   pip_environment:
     description: Environment of the pip that installs supervisor, as C(app_pip_environment).
     type: dict
@@ -187,6 +202,10 @@ stale:
   description: How many running nodes are of another generation and not replaced yet.
   type: int
   returned: always
+remembered:
+  description: Whether what ran before a rollout is still remembered on the host, since that is under way or was cut short.
+  type: bool
+  returned: always
 more:
   description: Whether the action plugin has to call again.
   type: bool
@@ -204,7 +223,7 @@ ARGUMENTS = {
     "rollout": {"type": "dict"}, "log": {"type": "dict"}, "templates": {"type": "str"}, "release": {"type": "str"}, "only": {"type": "str"},
     "state": {"type": "str"}, "restart": {"type": "bool"}, "rollout_now": {"type": "bool"}, "lock_seconds": {"type": "int"},
     "scale": {"type": "dict"}, "nodes": {"type": "str"}, "kill": {"type": "bool"}, "after_stop": {"type": "bool"},
-    "canary": {"type": "str"}, "undoable": {"type": "bool"}, "undo": {"type": "bool"},
+    "canary": {"type": "str"}, "singles": {"type": "str"}, "undoable": {"type": "bool"}, "undo": {"type": "bool"}, "phase": {"type": "str"},
     "payload": {"type": "str", "no_log": True},
 }
 
@@ -219,7 +238,9 @@ def main() -> None:
         reconciler = reconcile.Reconciler(request, manager, check=module.check_mode)
         outcome = reconciler.call()
     except WorkfleetError as error:
-        done = {"steps": report(reconciler.outcome.steps, None), "can_undo": reconciler.can_undo()} if reconciler else {"steps": []}
+        # A run that was refused has begun nothing here: what could be undone is another's.
+        can_undo = reconciler is not None and not error.details.get("locked") and reconciler.can_undo()
+        done = {"steps": report(reconciler.outcome.steps, None) if reconciler else [], "can_undo": can_undo}
         module.fail_json(msg=str(error), **{**done, **error.details})
     module.exit_json(**reconcile.outcome_result(outcome))
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import engines, host
 from .errors import WorkfleetError
+from .lock import Lock
 from .managers.base import Record, read_record
-from .reconcile import Lock
 from .steps import Step, report
 
 if TYPE_CHECKING:

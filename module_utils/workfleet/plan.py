@@ -30,7 +30,8 @@ class Intent:
     ``order`` is that of a replacement: with ``start-first`` the new node is ready before the old one is told to go.
     ``waits`` tells whether a run waits until nodes that were replaced, or are too many, have drained; where it does not,
     they drain in the background, and what is left of them is removed by a later run. A group that is not to run is always
-    waited for.
+    waited for. ``comes_last`` is said of what sends the tasks or looks at those who run them: it is no canary, and is replaced
+    when they are.
     """
 
     group: str
@@ -41,6 +42,7 @@ class Intent:
     env: Callable[[Name], str]
     order: str = "stop-first"
     waits: bool = True
+    comes_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ class Draft:
     intents: dict[str, Intent] = field(default_factory=dict)
     #: Groups of which a node of the declared generation is at work: a canary of theirs is there.
     proved: set[str] = field(default_factory=set)
+    #: Groups whose running nodes are left to a later call.
+    skipped: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     wanted: list[Name] = field(default_factory=list)
     overlapping: list[Name] = field(default_factory=list)
@@ -170,6 +174,7 @@ def make(
     restart_older_than: float | None = None,
     canary: str = "",
     cleans: Container[Name] | None = None,
+    leaves_last: bool = False,
 ) -> Plan:
     """Return the plan for one app on one host.
 
@@ -179,7 +184,8 @@ def make(
     wish, which ends by itself since what was started after the wish is younger. ``canary`` is ``only`` (replace one node of
     each group of which none is of the declared generation, no more) or ``done`` (all but those). ``cleans`` are the
     drained nodes whose files may go, all of them where it is None: a run that lets nodes drain in the background leaves
-    what is left of them to the next one, so that a check can foretell what it does.
+    what is left of them to the next one, so that a check can foretell what it does. ``leaves_last`` leaves the running nodes of
+    groups that come last, so that other hosts go first.
     """
     draft = Draft(app, cleans)
     by_group: dict[str, list[Seen]] = {}
@@ -197,7 +203,7 @@ def make(
     for intent in chosen:
         group_plan(draft, intent, by_group.get(intent.group, []), running or {}, restart_older_than)
     retire(draft, [node for node in remains if node.name not in draft.wanted], "nothing but remains of it is here")
-    return assemble(draft, batch, canary)
+    return assemble(draft, batch, canary, leaves_last=leaves_last)
 
 
 def stopped(app: str, made: Plan, intents: Sequence[Intent], seen: Sequence[Seen]) -> list[Seen]:
@@ -221,6 +227,12 @@ def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[
     draft.intents[intent.group] = intent
     for slot, nodes in kept.items():
         keep(draft, intent, settle(draft.app, intent, slot, nodes, age))
+    quiesced = intent.state == "started" and any(node.is_quiesced and not node.is_leaving for nodes in kept.values() for node in nodes)
+    if quiesced and free:
+        # They would take the tasks that the group was told not to take.
+        more = f"{len(free)} more is" if len(free) == 1 else f"{len(free)} more are"
+        draft.notes.append(f"{intent.group}: its nodes were told to take no new tasks, and {more} not started; resume.yml ends that")
+        return
     for slot, incarnation in free:
         keep(draft, intent, Slot(Name(draft.app, intent.group, slot, incarnation), fresh=True, reason="new node"))
 
@@ -385,7 +397,7 @@ def leave(draft: Draft, nodes: Iterable[Seen], reason: str, *, waits: bool = Tru
             draft.gone.append(step("remove", node.name, reason))
 
 
-def assemble(draft: Draft, batch: Callable[[int], int], canary: str) -> Plan:
+def assemble(draft: Draft, batch: Callable[[int], int], canary: str, *, leaves_last: bool) -> Plan:
     """Put the parts in order: what is new first, then what goes, then the rollout batch by batch."""
     phases = []
     first = [*draft.removes, *draft.writes]
@@ -398,6 +410,8 @@ def assemble(draft: Draft, batch: Callable[[int], int], canary: str) -> Plan:
     going = [*draft.disables, *draft.stops, *draft.gone]
     if going or draft.gone_waits:
         phases.append(Phase(tuple(going), tuple(draft.gone_waits)))
+    if leaves_last or canary == "only":
+        draft.skipped = {group for group, intent in draft.intents.items() if intent.comes_last}
     return Plan(tuple(phases), tuple(rollout(draft, batch, canary)), tuple(draft.notes), tuple(draft.wanted),
                 tuple(draft.overlapping), len(draft.stale))
 
@@ -412,8 +426,10 @@ def rollout(draft: Draft, batch: Callable[[int], int], canary: str) -> Iterator[
         by_group.setdefault(item[0].target.group, []).append(item)
     for group, items in by_group.items():
         intent = draft.intents[group]
+        if group in draft.skipped:
+            continue
         width = batch(intent.nodes)
-        first = 1 if canary and group not in draft.proved else 0
+        first = 1 if canary and not intent.comes_last and group not in draft.proved else 0
         for start in range(first, 0 if canary == "only" else len(items), width):
             yield from replacement(items[start:start + width], intent)
         if canary == "only":

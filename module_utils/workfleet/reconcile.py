@@ -7,7 +7,6 @@ between calls but what the host itself shows and ``Request.waiting``: the nodes 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import hmac
 import json
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import answers, engines, envfile, host, managers, plan, postgresql_login, scaled, snapshot
 from .errors import WorkfleetError
+from .lock import Lock
 from .managers.base import Manager, Name, Present, Wanted
 from .spec import Rollout
 from .steps import Step, report, secret_diff, text_diff
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 #: What runs the launcher: the system's Python, whichever interpreter Ansible happens to use today.
 PYTHON = next(path for path in ("/usr/bin/python3", sys.executable) if os.path.exists(path))
 POLL_SECONDS = 0.1
-NOTHING_TO_UNDO = "nothing was replaced on this host, so there is nothing to undo"
 LOG_LINES = 15
 #: Begins a line of a trial's output that is for people.
 TRIAL_WARNING = "workfleet-warning:"
 #: How long answers over the broker are waited for, between two looks at the nodes.
 ASK_SECONDS = 1.0
-#: A lease outlives one call by this much, so that a run whose control node died frees the host by itself.
-LEASE_SECONDS = 30
+#: What is told where counts of nodes are not changed.
+CUT_SHORT = ("a rollout is under way on this host, or was cut short: nodes of which release they were to be is not told yet; "
+             "site.yml, deploy.yml or rollback.yml ends it")
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class GroupRequest:
     values: str
     directories: list[str] = field(default_factory=list)
     overlaps: bool = False
+    comes_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ class Request:
     ``tokens`` maps ``slot``, ``incarnation``, ``generation``, ``release`` and ``python`` to the placeholders in the texts.
     ``release`` is the release that the nodes should run; None means the current one. ``restart_since`` is the time of a
     wish to restart: 0 for now, and then what the first call told (by this host's own clock). ``scale`` are new counts of nodes,
-    see :class:`scaled.Counts`. ``canary`` is that of :func:`plan.make`. ``undo`` brings back what ran before the last rollout
-    to this very declaration; ``undoable`` says that other hosts have yet to follow, so that this may still be asked for.
-    ``kill`` does not let nodes that are to go end their tasks. In check mode ``after_stop`` takes it that a run with all groups
-    stopped has been here before. ``cleans`` are units whose remains may go: None, and then what the first call told. ``run``
-    names this run of a playbook; ``holder`` says for people who it is.
+    see :class:`scaled.Counts`. ``canary`` is that of :func:`plan.make`. ``singles`` says when nodes that come last in a rollout
+    are replaced: ``later`` (not by this call), or nothing but them: ``only``. ``undo`` brings back what ran before the rollout
+    of this very run to this very declaration; ``undoable`` says that other hosts have yet to follow, so that this may still be
+    asked for: the run keeps the host. ``phase`` touches no node: ``begin`` takes the host for the run, ``end`` forgets what
+    ran before and gives it back, ``pause`` gives it back. ``cleans`` are units whose remains may go: None, and then what the
+    first call told. ``kill`` does not let nodes that are to go end their tasks. In check mode ``after_stop`` takes it that a run
+    with all groups stopped has been here before. ``run`` names this run of a playbook, ``ended_run`` one that was seen to be no more; ``holder`` says for
+    people who it is.
     """
 
     app: str
@@ -100,14 +104,17 @@ class Request:
     restart_since: float | None = None
     scale: dict[str, dict[str, Any]] = field(default_factory=dict)
     canary: str = ""
+    singles: str = ""
     undo: bool = False
     undoable: bool = False
+    phase: str = ""
     cleans: list[str] | None = None
     kill: bool = False
     after_stop: bool = False
     waiting: list[str] = field(default_factory=list)
     deadline_seconds: float = 5
     run: str = ""
+    ended_run: str = ""
     holder: str = ""
 
     @classmethod
@@ -131,6 +138,7 @@ class Outcome:
     more: bool = False
     doing: str = ""
     stale: int = 0
+    remembered: bool = False
     restart_since: float | None = None
     cleans: list[str] | None = None
     checked: bool = False
@@ -141,6 +149,9 @@ class Reconciler:
     """The nodes of one app on this host, and what is asked of them."""
 
     def __init__(self, request: Request, manager: Manager, *, check: bool) -> None:
+        if request.singles == "only":
+            last = [group.name for group in request.groups if group.comes_last]
+            request = replace(request, only=[name for name in last if request.only is None or name in request.only])
         self.request = request
         self.manager = manager
         self.check = check
@@ -153,11 +164,12 @@ class Reconciler:
         since = request.restart_since
         self.outcome = Outcome(waiting=list(request.waiting), checked=request.checked, cleans=request.cleans,
                                restart_since=uptime() if since == 0 else since)
-        self.to = {one.group: one.generation for one in self.intents if one.state == "started"}
-        before = snapshot.load(request.root) if request.undo else None
-        self.is_undo = before is not None and before.to == self.to
-        if before is not None and self.is_undo:
-            self.intents = before.intents(request.app, self.intents)
+        self.to = {one.group: one.generation for one in self.intents if one.state == "started" and snapshot.is_of(one.group, request.only)}
+        before = self.ours() if request.undo else None
+        self.is_undo = before is not None
+        if before is not None:
+            # What sends tasks goes back before those that run them.
+            self.intents = sorted(before.intents(request.app, self.intents), key=lambda one: not one.comes_last)
         self.started = {one.group for one in self.intents if one.state == "started"}
         self.wanted = Wanted(request.manager_texts, request.user, request.group, request.longest_drain,
                              request.pip_environment)
@@ -175,6 +187,7 @@ class Reconciler:
             text=lambda name: self.filled(group.unit_text, name, generation),
             env=lambda name: self.filled(group.env_text, name, generation),
             order="start-first" if overlaps else "stop-first", waits=not overlaps or self.request.rollout.wait_for_drain,
+            comes_last=group.comes_last,
         )
 
     def filled(self, text: str, name: Name, generation: str) -> str:
@@ -219,7 +232,7 @@ class Reconciler:
         return plan.make(
             self.request.app, self.intents, seen, only=self.request.only, batch=self.request.rollout.batch,
             restart_older_than=None if wish is None else uptime() - wish, running=self.running(seen),
-            canary=self.request.canary, cleans=self.cleans(seen),
+            canary=self.request.canary, cleans=self.cleans(seen), leaves_last=self.request.singles == "later",
         )
 
     def cleans(self, seen: list[plan.Seen]) -> set[Name]:
@@ -247,10 +260,15 @@ class Reconciler:
     def call(self) -> Outcome:
         """Work until all is done or the deadline is near."""
         outcome = self.outcome
-        if self.request.undo and not self.is_undo:
-            outcome.notes = [NOTHING_TO_UNDO]
+        if self.request.phase or (self.request.undo and not self.is_undo):
+            if not self.check:
+                self.turn()
             return outcome
         self.refuse_other_manager()
+        held = self.held_counts()
+        if held:
+            outcome.notes = [held]
+            return outcome
         service = [] if self.request.after_stop else self.manager.prepare(self.wanted)
         seen = self.observe()
         self.leave_stopped(seen)
@@ -263,9 +281,53 @@ class Reconciler:
                 self.manager.install(self.wanted)
                 done += service_steps(service)
             outcome.more = not self.work(outcome, done)
-        if not (self.check or outcome.more or outcome.stale or self.request.undoable):
-            snapshot.drop(self.request.root)
+        outcome.remembered = snapshot.load(self.request.root) is not None
+        if not (self.check or outcome.more):
+            self.close(outcome, seen)
         return outcome
+
+    def turn(self) -> None:
+        """Begin or end the run on this host without touching a node."""
+        if self.request.phase == "begin":
+            with Lock(self.request):
+                pass
+        elif Lock(self.request).holder() is None:
+            if self.request.phase == "end":
+                snapshot.forget(self.request.root, self.request.only)
+            if not self.request.undoable:
+                Lock(self.request).give_back()
+
+    def close(self, outcome: Outcome, seen: Sequence[plan.Seen]) -> None:
+        """At the end of a task keep the host, where the run comes back to it, else give it back; forget a rollout that is over."""
+        lock = Lock(self.request)
+        if self.is_undo:
+            snapshot.forget(self.request.root, self.request.only)
+        elif not self.request.undoable:
+            # A run that would not replace anything cannot tell that all is replaced; one that another run has begun is not ours.
+            if self.request.with_rollout and not outcome.stale and outcome.remembered and lock.holder() is None:
+                snapshot.forget(self.request.root, self.request.only)
+        elif outcome.stale or outcome.remembered:
+            with lock:
+                self.remember(seen, anew=False)
+            return
+        if not (self.is_undo and self.request.undoable):
+            lock.give_back()
+
+    def held_counts(self) -> str:
+        """Say why no count of nodes is changed now: in the middle of a rollout ``current`` is not what all nodes are to run."""
+        request = self.request
+        if not request.scale or request.with_rollout or request.undoable:
+            return ""
+        follows = all(wish.get("follows") for wish in request.scale.values())
+        holder = Lock(request).holder() if follows else None
+        if holder:
+            return f"{', '.join(request.scale)}: as many nodes as before, for {holder} is changing them"
+        before = snapshot.load(request.root)
+        if before is None or not before.is_about(request.scale):
+            return ""
+        if not follows:
+            raise WorkfleetError(f"the number of nodes was not changed: {CUT_SHORT}")
+        return f"{', '.join(request.scale)}: as many nodes as before, for {CUT_SHORT}"
 
     def leave_stopped(self, seen: list[plan.Seen]) -> None:
         """Leave groups alone that somebody has stopped, where their number of nodes only follows the backlog."""
@@ -340,32 +402,52 @@ class Reconciler:
         Raises :class:`WorkfleetError` at the first node that does not become ready; what comes later is not touched.
         """
         with Lock(self.request) as lock:
-            done += self.counts.write()
-            while True:
-                seen = self.observe()
-                made = self.make_plan(seen)
-                outcome.stale = made.stale
-                lock.is_kept = not self.settled(made, seen, outcome)
-                phases = made.phases(rollout=self.request.with_rollout)
-                if lock.is_kept:
-                    return False
-                if not phases:
-                    return True
-                if not (outcome.checked or self.is_undo):
-                    outcome.warned = self.preflight(phases)
-                    outcome.checked = True
-                if made.rollout and self.request.with_rollout and not self.is_undo and outcome.restart_since is None:
-                    snapshot.remember(self.request.root, seen, self.to)
-                lock.is_kept = not self.carry_out(phases[0], outcome, done)
-                if lock.is_kept:
-                    return False
+            try:
+                if self.rolls_out:
+                    self.remember(self.observe(), anew=False)
+                done += self.counts.write()
+                while True:
+                    seen = self.observe()
+                    made = self.make_plan(seen)
+                    outcome.stale = made.stale
+                    lock.is_kept = not self.settled(made, seen, outcome)
+                    phases = made.phases(rollout=self.request.with_rollout)
+                    if lock.is_kept:
+                        return False
+                    if not phases:
+                        return True
+                    if not (outcome.checked or self.is_undo):
+                        outcome.warned = self.preflight(phases)
+                        outcome.checked = True
+                    if made.rollout and self.request.with_rollout and self.rolls_out:
+                        self.remember(seen, anew=True)
+                    lock.is_kept = not self.carry_out(phases[0], outcome, done)
+                    if lock.is_kept:
+                        return False
+            except WorkfleetError:
+                lock.is_kept = self.can_undo()
+                raise
+
+    @property
+    def rolls_out(self) -> bool:
+        """Whether what this run replaces can be undone; a restart leads to what is there already."""
+        request = self.request
+        return (request.with_rollout or request.undoable) and not self.is_undo and self.outcome.restart_since is None
+
+    def remember(self, seen: Sequence[plan.Seen], *, anew: bool) -> None:
+        """Note what runs before the rollout of this run; without ``anew`` only take over what a run noted that was cut short."""
+        if anew or snapshot.load(self.request.root) is not None:
+            snapshot.remember(self.request.root, seen, self.to, self.request.run, self.request.only)
+
+    def ours(self) -> snapshot.Snapshot | None:
+        """Return what ran before the rollout, where it is one of this very run to this very declaration."""
+        before = snapshot.load(self.request.root)
+        return before if before is not None and before.is_of(self.request.run, self.to, self.request.only) else None
 
     def can_undo(self) -> bool:
         """Whether a rollout that failed just now is to be undone, and can be."""
-        if self.request.undo or self.request.rollout.failure_action != "rollback" or self.outcome.restart_since is not None:
-            return False
-        before = snapshot.load(self.request.root)
-        return before is not None and before.to == self.to
+        wanted = self.request.rollout.failure_action == "rollback" and not self.request.undo
+        return wanted and self.outcome.restart_since is None and self.ours() is not None
 
     def carry_out(self, phase: plan.Phase, outcome: Outcome, done: list[Step]) -> bool:
         """Do the steps of one phase, many nodes at a time; return False where the deadline came first."""
@@ -614,57 +696,6 @@ class Reconciler:
                              node=str(node.name), log=lines)
 
 
-class Lock:
-    """The host's lock for writers of one app: held while a call works, leased from call to call of one run."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.path = os.path.join(request.root, "state", "nodes.lock")
-        self.is_kept = False
-
-    def __enter__(self) -> Lock:
-        try:
-            self.file = open(self.path, "a+", encoding="utf-8")
-        except OSError as error:
-            raise WorkfleetError(f"cannot lock {self.path}: {error.strerror}; run site.yml, which makes the app's directories") from error
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.refuse()
-        lease = self.lease()
-        if lease.get("run") not in (None, self.request.run) and lease.get("until", 0) > time.time():
-            self.refuse()
-        self.note({"run": self.request.run, "holder": self.request.holder, "until": time.time() + LEASE_SECONDS})
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if not self.is_kept or error is not None:
-            self.note({})
-        self.file.close()
-
-    def lease(self) -> dict[str, Any]:
-        """Return who holds the host between calls."""
-        self.file.seek(0)
-        try:
-            return dict(json.loads(self.file.read() or "{}"))
-        except ValueError:
-            return {}
-
-    def note(self, lease: dict[str, Any]) -> None:
-        """Write who holds the host."""
-        self.file.seek(0)
-        self.file.truncate()
-        self.file.write(json.dumps(lease))
-        self.file.flush()
-
-    def refuse(self) -> None:
-        """Say who is at work here."""
-        holder = self.lease().get("holder", "another run")
-        self.file.close()
-        raise WorkfleetError(f"{holder} is changing the nodes of {self.request.app} on this host; wait for it, or end it "
-                             f"(its lease runs out {LEASE_SECONDS} s after its last sign of life)", locked=True, holder=holder)
-
-
 def uptime() -> float:
     """Return the seconds since boot, which nobody sets to another time."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -728,6 +759,7 @@ def outcome_result(outcome: Outcome) -> dict[str, Any]:
     return {
         "changed": bool(outcome.steps), "steps": report(outcome.steps, None), "diff": outcome.diff, "more": outcome.more,
         "waiting": outcome.waiting, "doing": outcome.doing, "notes": outcome.notes, "warned": outcome.warned, "stale": outcome.stale,
+        "remembered": outcome.remembered,
         "restart_since": outcome.restart_since, "checked": outcome.checked, "cleans": outcome.cleans,
         "nodes": [node_result(node) for node in outcome.present],
     }

@@ -18,7 +18,7 @@ from .errors import WorkfleetError
 from .plan import Intent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from .managers.base import Name
     from .plan import Seen
@@ -37,14 +37,22 @@ class Files:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The nodes of an app that ran on a host, by group. ``to`` is what the rollout leads to: group → generation."""
+    """The nodes of an app that ran on a host, by group. ``to`` is what the rollout leads to: group → generation.
+
+    ``run`` is the run of a playbook that may undo it: the one that began it, or took it over where that was cut short.
+    """
 
     to: Mapping[str, str]
     groups: Mapping[str, list[Files]]
+    run: str = ""
 
-    def is_reached(self, groups: Mapping[str, list[Files]]) -> bool:
-        """Whether these nodes, which run now, are what the rollout led to; what is remembered is then long past."""
-        return {(group, node.generation) for group, nodes in groups.items() for node in nodes} <= set(self.to.items())
+    def is_of(self, run: str, to: Mapping[str, str], only: Collection[str] | None) -> bool:
+        """Whether it is what this run may undo: its own rollout, to this declaration of these groups."""
+        return self.run == run and {group: one for group, one in self.to.items() if is_of(group, only)} == to
+
+    def is_about(self, groups: Iterable[str]) -> bool:
+        """Whether one of these groups has a part in the rollout."""
+        return any(group in self.to or group in self.groups for group in groups)
 
     def intents(self, app: str, declared: Iterable[Intent]) -> list[Intent]:
         """Return what should be on the host again; a group that did not run before is not to run."""
@@ -66,20 +74,29 @@ def restored(app: str, group: str, nodes: list[Files], declared: Intent | None) 
         old = re.escape(f"{app}.{group}.{node.slot}.{node.incarnation}")
         return re.sub(rf"\b{old}(?!\d)", f"{app}.{group}.{name.slot}.{name.incarnation}", str(getattr(node, kind)))
 
-    again = Intent(group, "started", len(nodes), generation,
+    again = Intent(group, "started", len({node.slot for node in nodes}), generation,
                    text=lambda name: renamed(name, "text"), env=lambda name: renamed(name, "env"))
-    return replace(again, order=declared.order, waits=declared.waits) if declared else again
+    return replace(again, order=declared.order, waits=declared.waits, comes_last=declared.comes_last) if declared else again
 
 
 def running(seen: Iterable[Seen]) -> dict[str, list[Files]]:
-    """Return the nodes that run, and were not told to go, by group."""
+    """Return the nodes that run, and were not told to go, by group; one that crashed and is about to be started again is among them."""
     found: dict[str, list[Files]] = {}
-    for node in seen:
+    nodes = list(seen)
+    up = {(node.name.group, node.name.slot) for node in nodes if node.present.is_up and not node.is_leaving}
+    for node in nodes:
         text, generation = node.present.text, node.present.generation or node.present.file_generation
-        if node.present.is_up and not node.is_leaving and text is not None and node.env is not None and generation:
+        crashed = node.present.activity == "failed" and (node.name.group, node.name.slot) not in up
+        runs = crashed or (node.present.is_up and not node.is_leaving)
+        if runs and text is not None and node.env is not None and generation:
             files = Files(node.name.slot, node.name.incarnation, generation, text, node.env)
             found.setdefault(node.name.group, []).append(files)
     return found
+
+
+def is_of(group: str, only: Collection[str] | None) -> bool:
+    """Whether a run that is narrowed to ``only`` is about a group."""
+    return only is None or group in only
 
 
 def path(root: str) -> str:
@@ -94,7 +111,8 @@ def load(root: str) -> Snapshot | None:
         return None
     try:
         data = json.loads(text)
-        return Snapshot(data["to"], {group: [Files(**node) for node in nodes] for group, nodes in data["groups"].items()})
+        groups = {group: [Files(**node) for node in nodes] for group, nodes in data["groups"].items()}
+        return Snapshot(data["to"], groups, str(data.get("run", "")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkfleetError(f"{path(root)}, which tells what ran before the last rollout, cannot be read: {error}. "
                              "Remove it; that rollout cannot be undone then") from error
@@ -103,18 +121,48 @@ def load(root: str) -> Snapshot | None:
 def save(root: str, snapshot: Snapshot) -> None:
     """Remember; nobody but the owner of the app's state reads it."""
     groups = {group: [asdict(node) for node in nodes] for group, nodes in snapshot.groups.items()}
-    host.write(path(root), json.dumps({"to": dict(snapshot.to), "groups": groups}), mode=0o600)
+    host.write(path(root), json.dumps({"run": snapshot.run, "to": dict(snapshot.to), "groups": groups}), mode=0o600)
 
 
-def drop(root: str) -> None:
-    """Forget."""
-    host.remove(path(root))
+def forget(root: str, only: Collection[str] | None = None) -> None:
+    """Forget the part of these groups in a rollout that is over."""
+    before = load(root)
+    if before is None:
+        return
+    left = Snapshot({group: one for group, one in before.to.items() if not is_of(group, only)},
+                    {group: nodes for group, nodes in before.groups.items() if not is_of(group, only)}, before.run)
+    if left.to or left.groups:
+        save(root, left)
+    else:
+        host.remove(path(root))
 
 
-def remember(root: str, seen: Iterable[Seen], to: Mapping[str, str]) -> None:
-    """Note what runs before a rollout to ``to``; in the middle of one, or of one that was cut short, what ran before that."""
-    now, before = running(seen), load(root)
-    groups = now if before is None or before.is_reached(now) else before.groups
-    noted = Snapshot(dict(to), groups)
-    if noted != before:
-        save(root, noted)
+def remember(root: str, seen: Iterable[Seen], to: Mapping[str, str], run: str, only: Collection[str] | None = None) -> None:
+    """Note what runs before a rollout to ``to``; in the middle of one, or of one that was cut short, what ran before that.
+
+    Each group is judged by itself: what led to another generation and got there is past, and what runs now is what ran before.
+    """
+    nodes = [node for node in seen if is_of(node.name.group, only)]
+    now, before = running(nodes), load(root)
+    noted = before or Snapshot({}, {})
+    groups = dict(noted.groups)
+    for group in sorted({*now, *(name for name in groups if is_of(name, only))}):
+        goes_on = noted.is_about([group]) and noted.to.get(group) == to.get(group)
+        if not goes_on and (not noted.is_about([group]) or is_reached(noted.to.get(group), group, nodes)):
+            groups.pop(group, None)
+            if group in now:
+                groups[group] = now[group]
+    others = {group: one for group, one in noted.to.items() if not is_of(group, only)}
+    wanted = Snapshot({**others, **to}, groups, run)
+    if wanted != before:
+        save(root, wanted)
+
+
+def is_reached(generation: str | None, group: str, nodes: Iterable[Seen]) -> bool:
+    """Whether a group has what a rollout led to: nodes of that generation and no others, or none where it was to go.
+
+    Nodes that were told to take no new tasks had no part in it.
+    """
+    had_part = [node for node in nodes if node.name.group == group and not (node.is_leaving or node.is_quiesced)]
+    living = [node.present for node in had_part if node.present.is_up]
+    return {one.generation or one.file_generation for one in living} == ({generation} if generation else set())

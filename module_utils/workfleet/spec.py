@@ -33,7 +33,7 @@ SIZE = re.compile(r"[1-9][0-9]*[KMGT]?\Z")
 RESERVED_ENVIRONMENT = ("NOTIFY_SOCKET", "SPT_NOENV", "WORKFLEET_GENERATION", "WORKFLEET_RECORD")
 MANAGERS = ("systemd", "supervisor")
 #: The app's one scheduler and its dashboard are worker groups of one node, under names that no other group may have.
-SCHEDULER, DASHBOARD = "scheduler", "dashboard"
+SCHEDULER, DASHBOARD = SINGLES = ("scheduler", "dashboard")
 #: What a host may be there for; in the playbooks' words, its inventory groups.
 PARTS = ("workers", SCHEDULER, DASHBOARD)
 #: Neither has long tasks to wait for.

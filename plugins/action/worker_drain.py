@@ -41,6 +41,9 @@ class ActionModule(ActionBase):
         while True:
             result: dict[str, Any] = self._execute_module(
                 module_name="workfleet.core.worker_drain", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+            if result.get("locked") and actions.has_ended(result.get("run")) and request["ended_run"] != result["run"]:
+                request["ended_run"] = result["run"]
+                continue
             if result.get("locked") and time.monotonic() < until:
                 said = self.say([f"waiting for {result['holder']}"], said)
                 time.sleep(LOCK_POLL_SECONDS)

@@ -18,7 +18,7 @@ LOCK_POLL_SECONDS = 1.0
 #: What one call tells and the next must know.
 KEPT = ("waiting", "restart_since", "checked", "cleans")
 #: What turns a request into that of its undoing.
-UNDO = {"undo": True, "undoable": False, "waiting": [], "canary": "", "with_rollout": True, "cleans": []}
+UNDO = {"undo": True, "waiting": [], "canary": "", "singles": "", "with_rollout": True, "cleans": []}
 
 
 class ActionModule(ActionBase):
@@ -81,18 +81,22 @@ class ActionModule(ActionBase):
             cleans=[] if arguments.get("converged") else None,
             restart_since=0 if arguments.get("restart") else None, scale=scale, deadline_seconds=CALL_SECONDS,
             kill=bool(arguments.get("kill")), after_stop=bool(arguments.get("after_stop")),
-            canary=arguments.get("canary") or "", undoable=bool(arguments.get("undoable")), undo=bool(arguments.get("undo")),
+            canary=arguments.get("canary") or "", singles=arguments.get("singles") or "", phase=arguments.get("phase") or "",
+            undoable=bool(arguments.get("undoable")) or arguments.get("phase") == "begin", undo=bool(arguments.get("undo")),
             **actions.who(),
         )
         return request
 
     def call(self, request: dict[str, Any], lock_seconds: int, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Call the module once; where another run holds the host, wait for it a while."""
+        """Call the module once; where another run holds the host, wait for it a while, or go on where its process is gone."""
         until = time.monotonic() + lock_seconds
         told = False
         while True:
             result: dict[str, Any] = self._execute_module(
                 module_name="workfleet.core.worker_nodes", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+            if result.get("locked") and actions.has_ended(result.get("run")) and request["ended_run"] != result["run"]:
+                request["ended_run"] = result["run"]
+                continue
             if not result.get("locked") or time.monotonic() > until:
                 return result
             if not told:

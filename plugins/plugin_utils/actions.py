@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import hashlib
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
@@ -41,7 +44,7 @@ def only(arguments: Mapping[str, Any]) -> list[str] | None:
 
 def who() -> dict[str, str]:
     """Return which run of a playbook this is, and for people whose, for the lock of a host."""
-    return {"run": f"{socket.gethostname()}.{os.getppid()}",
+    return {"run": f"{here()}.{os.getppid()}", "ended_run": "",
             "holder": f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})"}
 
 
@@ -65,3 +68,17 @@ def nodes_of(hosts: Sequence[str], register: str, task_vars: Mapping[str, Any], 
             raise AnsibleActionFail(f"{host}: {why}. A worker may run there, so {otherwise}")
         found[host] = list(told["nodes"])
     return found
+
+
+def here() -> str:
+    """Return a name of this machine, boot and container, in which process ids mean what they mean here."""
+    told = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # another system than Linux: nobody there can tell that a run has ended
+        told += [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"), os.readlink("/proc/self/ns/pid")]
+    return f"{told[0]}.{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
+
+
+def has_ended(run: str | None) -> bool:
+    """Whether a run of a playbook was one of this machine, and its process is no more. What cannot be told has not ended."""
+    where, _, pid = (run or "").rpartition(".")
+    return where == here() and os.path.isdir("/proc/self") and not os.path.exists(f"/proc/{pid}")

@@ -14,7 +14,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.base import Place
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import systemd
@@ -94,7 +94,8 @@ class Renderer:
         return {
             "name": group.name, "engine": group.engine, "state": group.state, "nodes": group.nodes, "queues": list(engine.queues(group)),
             "node_name": place.node, "notifies": engine.notifies(group),
-            "answers_while_busy": engine.answers_while_busy(group), "overlaps": engine.overlaps, "unit_text": self.render(manager, node),
+            "answers_while_busy": engine.answers_while_busy(group), "overlaps": engine.overlap(group),
+            "comes_last": group.name in spec.SINGLES, "unit_text": self.render(manager, node),
             "env_text": self.render("env/node.env.j2", node), "env": values, "secret_names": sorted(secret_names),
             "values": json.dumps(fingerprint, sort_keys=True), "directories": list(group.directories),
         }

@@ -24,11 +24,11 @@ def text_of(generation: str, version: str = "v1") -> str:
 
 def intent(
     group: str, nodes: int = 1, generation: str = "g1", *, state: str = "started", version: str = "v1",
-    order: str = "stop-first", waits: bool = True,
+    order: str = "stop-first", waits: bool = True, comes_last: bool = False,
 ) -> plan.Intent:
     """Return a declared group."""
     return plan.Intent(group, state, nodes, generation, text=lambda _: text_of(generation, version),
-                       env=lambda _: f"env {generation}", order=order, waits=waits)
+                       env=lambda _: f"env {generation}", order=order, waits=waits, comes_last=comes_last)
 
 
 def seen(where: str, activity: str = "running", generation: str | None = "g1", **changes: object) -> plan.Seen:
@@ -36,7 +36,7 @@ def seen(where: str, activity: str = "running", generation: str | None = "g1", *
 
     Without further words it has both files, is enabled, and runs what its file says. ``file`` is the generation of
     its unit file (None: there is no file), ``env`` the text of its environment file, ``tells`` whether its record can
-    be read.
+    be read, ``quiesced`` whether it was told to take no new tasks.
     """
     group, slot, incarnation = where.split(".")
     name = Name(APP, group, int(slot), int(incarnation))
@@ -45,10 +45,11 @@ def seen(where: str, activity: str = "running", generation: str | None = "g1", *
     up = activity in ("running", "starting", "stopping")
     tells = changes.pop("tells", True)
     told = generation if up and tells else None
+    quiesced = 1.0 if changes.pop("quiesced", False) else None
     values = {"enabled": True, "text": None if file is None else text_of(str(file)), **changes}
     present = Present(
         name, activity=activity, generation=told, pid=100 if up else None,
-        record=Record(told) if told else None, uptime_seconds=OLD if up else None, **values,  # type: ignore[arg-type]
+        record=Record(told, quiesced=quiesced) if told else None, uptime_seconds=OLD if up else None, **values,  # type: ignore[arg-type]
     )
     return plan.Seen(present, None if env is None else str(env))
 

@@ -172,7 +172,7 @@ def test_a_second_run_is_refused_while_one_is_at_work_and_names_it(site: Site) -
     other = site.request([sleeper(env={"B": "2"})], run="run 2", holder="bert")
     with pytest.raises(WorkfleetError, match=r"anna on laptop is changing the nodes of shop on this host") as caught:
         site.reconciler(other).call()
-    assert caught.value.details == {"locked": True, "holder": "anna on laptop"}
+    assert caught.value.details == {"locked": True, "holder": "anna on laptop", "run": "run 1"}
     assert reconcile.outcome_result(site.reconciler(other, check=True).call())["steps"]  # a look is free
     while told["more"]:
         slow.update(waiting=told["waiting"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import process
 
-from plugins.module_utils.workfleet import snapshot
+from plugins.module_utils.workfleet import lock, snapshot
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.supervised import Group, Site, site, sleeper
 
@@ -156,3 +156,108 @@ def test_a_canary_is_one_node_and_what_follows_replaces_the_others(site: Site) -
     second = site.work(new, canary="done", cleans=[])
     assert [*first.steps, *second.steps] == foretold
     assert sorted(name for name, node in site.present().items() if node.is_up) == ["a.1.2", "a.2.2", "a.3.2", "b.1.1"]
+
+
+# -- the host belongs to the run that rolls out ------------------------------------------------------------------------
+
+
+def variables(site: Site) -> set[bytes]:
+    """Return the A of every node that takes tasks."""
+    return {word for node in site.present().values() if node.activity == "running"
+            for word in Path(f"/proc/{node.pid}/environ").read_bytes().split(b"\0") if word.startswith(b"A=")}
+
+
+def refused(site: Site, groups: list[Group], **more: Any) -> WorkfleetError:
+    """Return the refusal of another run, and see that it has nothing to undo."""
+    reconciler = site.reconciler(site.request(groups, **{"run": "run 2", **more}))
+    with pytest.raises(WorkfleetError, match="somebody is changing the nodes of shop") as caught:
+        reconciler.call()
+    assert caught.value.details["locked"]
+    assert not reconciler.can_undo()
+    return caught.value
+
+
+def test_a_run_that_was_refused_the_host_took_the_other_runs_rollout_back(site: Site) -> None:
+    site.converge([sleeper(env={"A": "1"})])
+    new = [sleeper(env={"A": "2"})]
+    site.work(new, undoable=True)
+    # It is on another host now; here a second play of the same declaration comes, and one of another.
+    refused(site, new, undoable=True)
+    refused(site, [sleeper(env={"A": "3"})])
+    refused(site, [sleeper(state="stopped")])
+    assert site.work(new, run="run 2", undo=True).steps == []
+    assert variables(site) == {b"A=2"}
+    site.work(new, undo=True, undoable=True)
+    assert variables(site) == {b"A=1"}
+    # It is undone, and the run goes on elsewhere: the host is still its own.
+    refused(site, new)
+    site.work(new, phase="end")
+    site.converge(new, run="run 2")
+
+
+def test_what_a_killed_run_has_begun_is_undone_by_the_run_that_goes_on_with_it(site: Site) -> None:
+    site.converge([sleeper(env={"A": "1"})])
+    new = [sleeper(env={"A": "2"})]
+    site.work(new, undoable=True)
+    refused(site, new)
+    # Nothing is left to do here; this run knows that the process of the other one is gone.
+    later = {"run": "run 2", "ended_run": "run 1"}
+    assert site.work(new, undoable=True, cleans=[], **later).steps == []
+    assert site.work(new, undo=True).steps == []
+    site.work(new, undo=True, **later)
+    assert variables(site) == {b"A=1"}
+    assert snapshot.load(site.root) is None
+
+
+def test_the_lease_of_a_run_that_does_not_come_back_runs_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RUN_LEASE_SECONDS", 2)
+    site.work([sleeper(env={"A": "1"})])
+    site.work([], undoable=True, phase="begin")
+    refused(site, [sleeper(env={"A": "2"})])
+    time.sleep(2)
+    site.work([sleeper(env={"A": "2"})], run="run 2")
+    assert variables(site) == {b"A=2"}
+
+
+def test_a_run_takes_the_host_before_it_touches_a_node_and_gives_it_back(site: Site) -> None:
+    old = [sleeper(env={"A": "1"})]
+    site.converge(old)
+    new = [sleeper(env={"A": "2"})]
+    assert site.work(new, undoable=True, phase="begin").steps == []
+    assert variables(site) == {b"A=1"}
+    refused(site, new)
+    site.work(new, undoable=True)
+    site.work(new, phase="pause", run="run 2")  # not its to give back
+    refused(site, old)
+    site.work(new, phase="pause")
+    assert snapshot.load(site.root) is not None
+    site.work(new, phase="end", run="run 2", ended_run="run 1")
+    assert snapshot.load(site.root) is None
+
+
+def test_counts_are_not_changed_in_the_middle_of_a_rollout(site: Site) -> None:
+    old = [sleeper(env={"A": "1"}), sleeper("b")]
+    site.converge(old)
+    new = [sleeper(env={"A": "2"}), sleeper("b")]
+    site.work(new, undoable=True, only=["a"])
+    # As with `current`, which still is the old release: the autoscaler would start nodes of it beside the new ones.
+    tick: dict[str, Any] = {"with_rollout": False, "run": "tick", "only": ["a"], "scale": {"a": {"nodes": 3, "by": "it", "follows": True}}}
+    for check in (True, False):
+        told = site.reconciler(site.request(old, **tick), check=check).call()
+        assert told.steps == [] and "as many nodes as before, for somebody is changing them" in told.notes[0]
+    # The run was killed, and its lease has run out.
+    tick["ended_run"] = "run 1"
+    told = site.reconciler(site.request(old, **tick)).call()
+    assert told.steps == [] and "site.yml, deploy.yml or rollback.yml ends it" in told.notes[0]
+    by_hand = {**tick, "scale": {"a": {"nodes": 3, "by": "anna"}}}
+    with pytest.raises(WorkfleetError, match="the number of nodes was not changed: a rollout is under way on this host"):
+        site.work(old, **by_hand)
+    assert snapshot.load(site.root) is not None
+    assert sorted(name for name, node in site.present().items() if node.activity == "running") == ["a.1.2", "b.1.1"]
+    # Another group's count may change, and that is no end of the rollout either.
+    site.work(new, **{**tick, "only": ["b"], "scale": {"b": {"nodes": 2, "by": "anna"}}})
+    assert "b.2.1" in site.present() and snapshot.load(site.root) is not None
+    site.work(new, run="run 2")
+    assert snapshot.load(site.root) is None
+    site.work(new, **by_hand)
+    assert variables(site) == {b"A=2"} and len(site.present()) >= 5

@@ -112,9 +112,10 @@ CASES: dict[str, tuple[list[plan.Intent], list[plan.Seen], list[str]]] = {
 def make(
     host: FakeHost, intents: Sequence[plan.Intent], *, only: Sequence[str] | None = None, width: int | str = 1,
     running: dict[Name, int] | None = None, age: float | None = None, canary: str = "", cleans: set[Name] | None = None,
+    leaves_last: bool = False,
 ) -> plan.Plan:
     return plan.make(APP, intents, host.nodes.values(), only=only, batch=Rollout(parallelism=width).batch,
-                     running=running, restart_older_than=age, canary=canary, cleans=cleans)
+                     running=running, restart_older_than=age, canary=canary, cleans=cleans, leaves_last=leaves_last)
 
 
 @pytest.mark.parametrize(("intents", "nodes", "steps"), CASES.values(), ids=CASES.keys())
@@ -137,6 +138,34 @@ def test_a_canary_is_one_node_of_each_stale_group_and_the_rest_comes_later() -> 
     assert sorted(canary + rest) == sorted(whole)
     assert short(make(host, intents, cleans=set()).steps(rollout=True)) == rest
     assert make(host, intents).stale == 4
+
+
+def test_the_scheduler_is_no_canary_and_waits_for_the_workers_of_all_hosts() -> None:
+    host = FakeHost.of([seen("a.1.1"), seen("a.2.1"), seen("scheduler.1.1")])
+    intents = [intent("a", 2, "g2", order="start-first", waits=False), intent("scheduler", 1, "g2", comes_last=True)]
+    whole = short(make(host, intents).steps(rollout=True))
+    canary = short(make(host, intents, canary="only").steps(rollout=True))
+    rest = short(make(host, intents, canary="done", leaves_last=True).steps(rollout=True))
+    last = short(make(host, intents, only=["scheduler"]).steps(rollout=True))
+    assert canary + rest + last == whole
+    assert {step for step in canary + rest if step.startswith("start")} == {"start a.1.2", "start a.2.2"}
+    assert "start scheduler.1.2" in last
+    converge(host, intents, lambda now: make(now, intents, leaves_last=True, cleans=set()))
+    assert make(host, intents, leaves_last=True).stale == 1
+    assert short(make(host, intents, cleans=set()).steps(rollout=True)) == last
+
+
+@pytest.mark.parametrize("nodes", [
+    [seen("a.1.1", quiesced=True)],
+    [seen("a.1.1", quiesced=True), seen("a.2.1", generation="g0", quiesced=True)],
+], ids=["one", "one of them stale"])
+def test_a_drained_group_gets_no_new_nodes_which_would_take_its_tasks(nodes: list[plan.Seen]) -> None:
+    made = make(FakeHost.of(nodes), [intent("a", 3)])
+    assert made.steps(rollout=True) == []
+    assert any(f"{3 - len(nodes)} more " in note and "resume.yml ends that" in note for note in made.notes)
+    # One that is on its way down is no reason.
+    made = make(FakeHost.of([seen("a.1.1", "stopping", enabled=False, quiesced=True)]), [intent("a")])
+    assert "start a.1.2" in short(made.steps(rollout=True))
 
 
 def test_without_the_rollout_running_nodes_are_left_and_all_else_is_done() -> None:

@@ -1,0 +1,105 @@
+"""The host's lock for writers of one app: a file that is locked while a call works, with a *lease* in it from call to call.
+
+A run that has to come back to a host, since others are to follow, keeps its lease until it says that it is over. One that was
+killed says nothing: its lease runs out, or is taken over by a run that knows that the process behind it is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from .errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from .reconcile import Request
+
+#: A lease outlives one call by this much, so that a run whose control node died frees the host by itself.
+LEASE_SECONDS = 30
+#: That of a run that comes back to the host after it was on others.
+RUN_LEASE_SECONDS = 600
+
+
+class Lock:
+    """Held while a call works. ``is_kept``: the lease stays when the call ends, for the next one of the same run."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.path = os.path.join(request.root, "state", "nodes.lock")
+        self.is_kept = False
+
+    def __enter__(self) -> Lock:
+        try:
+            self.file = open(self.path, "a+", encoding="utf-8")
+        except OSError as error:
+            raise WorkfleetError(f"cannot lock {self.path}: {error.strerror}; run site.yml, which makes the app's directories") from error
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.refuse()
+        if self.is_foreign(self.lease()):
+            self.refuse()
+        seconds = RUN_LEASE_SECONDS if self.request.undoable else LEASE_SECONDS
+        self.note({"run": self.request.run, "holder": self.request.holder, "until": time.time() + seconds})
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if not (self.is_kept or self.request.undoable):
+            self.note({})
+        self.file.close()
+
+    def lease(self) -> dict[str, Any]:
+        """Return who holds the host between calls."""
+        self.file.seek(0)
+        return parse(self.file.read())
+
+    def is_foreign(self, lease: dict[str, Any]) -> bool:
+        """Whether a lease keeps this run out: it is another run's, has not run out, and nobody saw that run's process end."""
+        ours = (None, self.request.run, self.request.ended_run or None)
+        return lease.get("run") not in ours and lease.get("until", 0) > time.time()
+
+    def holder(self) -> str | None:
+        """Return who else holds the host, for people, without waiting and without taking it."""
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                lease = parse(file.read())
+        except OSError:
+            return None
+        return str(lease.get("holder", "another run")) if self.is_foreign(lease) else None
+
+    def note(self, lease: dict[str, Any]) -> None:
+        """Write who holds the host."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.file.write(json.dumps(lease))
+        self.file.flush()
+
+    def give_back(self) -> None:
+        """End the lease of this run, if it has one."""
+        try:
+            with open(self.path, "r+", encoding="utf-8") as self.file:
+                if self.lease().get("run") == self.request.run:
+                    self.note({})
+        except FileNotFoundError:
+            return
+
+    def refuse(self) -> None:
+        """Say who is at work here."""
+        lease = self.lease()
+        self.file.close()
+        holder = lease.get("holder", "another run")
+        left = max(0, round(lease.get("until", 0) - time.time()))
+        raise WorkfleetError(f"{holder} is changing the nodes of {self.request.app} on this host; wait for it, or end it "
+                             f"(its lease runs out {left} s from now, without another sign of life)",
+                             locked=True, holder=holder, run=lease.get("run"))
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return a lease; what somebody broke is none."""
+    try:
+        return dict(json.loads(text or "{}"))
+    except ValueError:
+        return {}
