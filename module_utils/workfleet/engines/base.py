@@ -91,7 +91,7 @@ class Engine:
     holds_scheduled = False
     #: Whether a worker can be asked that a command of the user's own has started.
     knows_strangers = False
-    #: Whether the old and the new node of a slot may run side by side. What holds a port or a lock cannot.
+    #: Whether its nodes may run side by side, see ``overlap``. What holds a port or a lock cannot.
     overlaps = False
     #: Whether a node that heeds no mark, one of a command of the user's own, can be told over the broker to take no new tasks.
     quiesces_commands = False
@@ -103,6 +103,10 @@ class Engine:
     controls: Mapping[str, Sequence[Argument]] = {}
     #: Those of them that have no effect, whatever a node answers, unless our runner is in it.
     runner_controls: Sequence[str] = ()
+
+    def overlap(self, group: Group) -> bool:
+        """Whether the old and the new node of a slot of this group may run side by side."""
+        return self.overlaps
 
     def notifies(self, group: Group) -> bool:
         """Whether a runner inside the worker tells when it consumes."""

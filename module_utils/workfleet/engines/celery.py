@@ -57,6 +57,10 @@ class Celery(Engine):
     controls = celery_control.CONTROLS
     runner_controls = ("time_limit",)
 
+    def overlap(self, group: Group) -> bool:
+        """Two workers of one name, such as a command says by ``-n``, are one to the broker: what stops the old one stops both."""
+        return not any(re.match(r"(-n|--hostname)", word) for word in group.command)
+
     def notifies(self, group: Group) -> bool:
         """Our plug-in is loaded by ``-I``; a command of the user's own does not load it."""
         return not group.command
