@@ -301,7 +301,8 @@ class Reconciler:
         """At the end of a task keep the host, where the run comes back to it, else give it back; forget a rollout that is over."""
         lock = Lock(self.request)
         if self.is_undo:
-            snapshot.forget(self.request.root, self.request.only)
+            if self.request.singles != "only":  # the others follow
+                snapshot.forget(self.request.root, self.request.only)
         elif not self.request.undoable:
             # A run that would not replace anything cannot tell that all is replaced; one that another run has begun is not ours.
             if self.request.with_rollout and not outcome.stale and outcome.remembered and lock.holder() is None:
@@ -316,9 +317,10 @@ class Reconciler:
     def held_counts(self) -> str:
         """Say why no count of nodes is changed now: in the middle of a rollout ``current`` is not what all nodes are to run."""
         request = self.request
-        if not request.scale or request.with_rollout or request.undoable:
+        counts = [wish for wish in request.scale.values() if wish["nodes"] is not None]
+        if not counts or request.with_rollout:
             return ""
-        follows = all(wish.get("follows") for wish in request.scale.values())
+        follows = all(wish.get("follows") for wish in counts)
         holder = Lock(request).holder() if follows else None
         if holder:
             return f"{', '.join(request.scale)}: as many nodes as before, for {holder} is changing them"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from fleet import Fleet, wait
+from fleet import PROJECT, Fleet, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +56,21 @@ def releases(fleet: Fleet) -> set[str]:
 
 
 def settled(fleet: Fleet) -> bool:
-    """Whether each host has its two nodes and no more: what drained has gone."""
-    return all(len(nodes) == 2 for nodes in running(fleet).values())
+    """Whether each host has its two nodes, the first one the scheduler too, and no more: what drained has gone."""
+    return [len(nodes) for nodes in running(fleet).values()] == [3, 2]
+
+
+def scheduler(fleet: Fleet) -> int:
+    """The process of the scheduler."""
+    (found,) = (pid for node, pid in fleet.main_processes().items() if node.startswith(f"{fleet.app}.scheduler."))
+    return found
+
+
+def forgotten(fleet: Fleet) -> bool:
+    """Whether no host remembers a rollout, or is held by a run."""
+    state = f"/opt/{fleet.app}/state"
+    told = [fleet.run(host, "sh", "-c", f"cat {state}/nodes.lock; ls {state}") for host in fleet.workers]
+    return all(text.startswith("{}") and "rollout.json" not in text for text in told)
 
 
 def cleaned(fleet: Fleet) -> bool:
@@ -90,6 +105,11 @@ def test_a_deploy_is_foretold_done_and_current_on_every_host(fleet: Fleet) -> No
     first, last = actions.index("start"), len(actions) - actions[::-1].index("start")
     assert actions[:first].count("release") >= 2
     assert actions[last:].count("release") >= 2
+    # The scheduler is replaced behind the workers of all hosts, and is no canary.
+    starts = [(step["host"], step["group"]) for step in done.steps if step["action"] == "start"]
+    assert starts[-1] == (fleet.workers[0], "scheduler")
+    assert starts[:-1] == [(host, "reports") for host in fleet.workers for _ in range(2)]
+    assert forgotten(fleet)
     assert cleaned(fleet)
 
 
@@ -111,10 +131,12 @@ def test_a_release_that_is_found_bad_in_time_touches_no_node(fleet: Fleet, code:
     (f"{IN_WORKER}time.sleep(600)\n", "did not become ready"),
 ], ids=["crashes after 3 s", "hangs before ready"])
 def test_a_release_whose_canary_fails_is_taken_back_and_not_tried_again(fleet: Fleet, code: str, said: str) -> None:
-    old = current(fleet)
+    old, sends = current(fleet), scheduler(fleet)
     write(code)
     run = fleet.play("deploy", expect=2)
     assert said in run.out
+    assert scheduler(fleet) == sends
+    assert forgotten(fleet)
     assert "What ran before runs again" in run.out
     wait(lambda: settled(fleet), 60)
     assert (current(fleet), releases(fleet)) == (old, {old})
@@ -189,6 +211,9 @@ def test_pause_stops_there_and_a_second_deploy_goes_on(fleet: Fleet) -> None:
     assert "broken here" in run.out
     assert "deploy.yml again goes on, rollback.yml goes back" in run.out.replace("\n", " ")
     assert (current(fleet), is_held(fleet)) == (old, None)
+    # Nodes of the release that is current would be started beside the new ones.
+    scaled = fleet.play("scale", group="reports", nodes=3, expect=2)
+    assert "the number of nodes was not changed: a rollout is under way" in scaled.out.replace("\n", " ")
     fleet.run(fleet.workers[1], "rm", "/run/broken")
     fleet.play("deploy", **pause)
     wait(lambda: settled(fleet), 60)
@@ -205,5 +230,41 @@ def test_what_failed_on_the_second_host_is_undone_on_the_first_too(fleet: Fleet)
     assert "broken here, too" in run.out
     wait(lambda: settled(fleet), 60)
     assert (current(fleet), releases(fleet)) == (old, {old})
+    assert forgotten(fleet)
+
+
+def test_a_second_deploy_is_refused_and_leaves_the_first_one_alone(fleet: Fleet) -> None:
+    old, before = current(fleet), running(fleet)
+    write("# two at once\n")
+    with tempfile.NamedTemporaryFile(suffix=".json") as steps:
+        first = subprocess.Popen(fleet.command("deploy", steps.name, {}), cwd=PROJECT, text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        wait(lambda: bool(set(fleet.main_processes()) - set(before[fleet.worker])), 120)
+        second = fleet.play("deploy", expect=2, worker_lock_seconds=1)
+        said = first.communicate()[0]
+    assert first.returncode == 0, said
+    assert f"is changing the nodes of {fleet.app} on this host" in second.out.replace("\n", " ")
+    assert second.touched == set()
+    wait(lambda: settled(fleet), 60)
+    assert current(fleet) != old
+    assert (releases(fleet), is_held(fleet), forgotten(fleet)) == ({current(fleet)}, None, True)
+
+
+@pytest.mark.parametrize("where", [1, 0], ids=["on the second host", "on the only one"])
+def test_a_release_that_fails_in_site_is_not_current_and_not_tried_again(fleet: Fleet, where: int) -> None:
+    old = current(fleet)
+    write(f"{IN_WORKER}os.path.exists('/run/broken') and sys.exit('broken in site')  # {where}\n")
+    bad = fleet.workers[where]
+    limit = [] if where else ["--limit", bad]
+    fleet.run(bad, "touch", "/run/broken")
+    run = fleet.play("site", *limit, expect=2)
+    assert "broken in site" in run.out
+    assert "its release is held" in run.out.replace("\n", " ")
+    wait(lambda: settled(fleet), 60)
+    assert (current(fleet), releases(fleet)) == (old, {old})
+    assert forgotten(fleet)
+    again = fleet.play("site", *limit)
+    assert {action for action, _ in again.actions} <= CLEANING
+    fleet.run(bad, "rm", "/run/broken")
 
 

@@ -201,7 +201,7 @@ def test_what_a_killed_run_has_begun_is_undone_by_the_run_that_goes_on_with_it(s
     site.work(new, undoable=True)
     refused(site, new)
     # Nothing is left to do here; this run knows that the process of the other one is gone.
-    later = {"run": "run 2", "ended_run": "run 1"}
+    later: dict[str, Any] = {"run": "run 2", "ended_run": "run 1"}
     assert site.work(new, undoable=True, cleans=[], **later).steps == []
     assert site.work(new, undo=True).steps == []
     site.work(new, undo=True, **later)

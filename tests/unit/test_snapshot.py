@@ -22,7 +22,8 @@ def root(tmp_path: Path) -> str:
 def remembered(root: str) -> dict[str, list[str]]:
     """Return what is remembered, ``1.2 g1`` for slot, incarnation and generation."""
     found = snapshot.load(root)
-    return {group: [f"{node.slot}.{node.incarnation} {node.generation}" for node in nodes] for group, nodes in (found.groups if found else {}).items()}
+    groups = found.groups if found else {}
+    return {group: [f"{node.slot}.{node.incarnation} {node.generation}" for node in nodes] for group, nodes in groups.items()}
 
 
 def undo(root: str, nodes: list[plan.Seen], declared: list[plan.Intent]) -> FakeHost:
