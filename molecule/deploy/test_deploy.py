@@ -101,7 +101,7 @@ def test_a_deploy_is_foretold_done_and_current_on_every_host(fleet: Fleet) -> No
     assert releases(fleet) == {current(fleet)}
     # Nothing was replaced before everything was built, and nothing was current before everything was replaced.
     actions = [step["unit"].split()[0] if step["action"] in ("write", "live") and not step["group"] else step["action"]
-               for step in done.steps if step["group"] or step["unit"].startswith("release")]
+               for step in done.steps if step["group"] or (step["unit"] or "").startswith("release")]
     first, last = actions.index("start"), len(actions) - actions[::-1].index("start")
     assert actions[:first].count("release") >= 2
     assert actions[last:].count("release") >= 2
