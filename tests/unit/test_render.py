@@ -181,3 +181,16 @@ def test_where_logs_go_is_part_of_the_generation_and_their_size_is_not() -> None
     service, = larger["manager_texts"].values()
     assert unescaped(unit_lines(service)["ExecStart"])[2:] == [
         "/opt/shop/workfleet/workfleet_logs.py", "--max-bytes=9", "--backups=8", "/opt/shop/log", "shop"]
+
+
+@pytest.mark.parametrize(("command", "may"), [
+    ([], True),
+    (["spark", "worker", "start", "--no-color"], True),
+    (["celery", "-A", "app", "worker", "-n", "w1@%h"], False),
+    (["celery", "-A", "app", "worker", "--hostname=w1"], False),
+    (["sh", "-c", "exec celery -A app worker -nw1"], False),
+], ids=["celery", "a command", "-n", "--hostname", "in a shell"])
+def test_two_celery_workers_of_one_name_never_run_side_by_side(command: list[str], may: bool) -> None:
+    declared = spec.parse({"host": "h1", "app": {"name": "shop", "has_release": False},
+                           "groups": [{"name": "a", "app": "app", "command": command}]})
+    assert Renderer(declared).payload()["groups"][0]["overlaps"] is may

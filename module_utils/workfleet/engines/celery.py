@@ -59,7 +59,7 @@ class Celery(Engine):
 
     def overlap(self, group: Group) -> bool:
         """Two workers of one name, such as a command says by ``-n``, are one to the broker: what stops the old one stops both."""
-        return not any(re.match(r"(-n|--hostname)", word) for word in group.command)
+        return not re.search(r"(^|\s)(-n|--hostname\b)", " ".join(group.command))
 
     def notifies(self, group: Group) -> bool:
         """Our plug-in is loaded by ``-I``; a command of the user's own does not load it."""

@@ -1,0 +1,35 @@
+"""Which run of a playbook holds a host, and whether it is still there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+
+
+def run_of(pid: int) -> str:
+    """Return the name of a run whose ansible-playbook has this process id here."""
+    return f"{actions.who()['run'].rpartition('.')[0]}.{pid}"
+
+
+def test_a_run_has_ended_when_its_process_here_is_gone() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert not actions.has_ended(run_of(child.pid))
+    child.communicate()
+    assert actions.has_ended(run_of(child.pid))
+    assert not actions.has_ended(actions.who()["run"])
+
+
+@pytest.mark.parametrize("run", [None, "", "run 1", f"other-host.{os.getpid()}", "other-host.0123456789ab.4711"])
+def test_of_a_run_of_another_machine_nobody_here_can_tell(run: str | None) -> None:
+    assert not actions.has_ended(run)
+
+
+def test_process_ids_of_another_boot_or_container_mean_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = run_of(2**22 + 1)
+    assert actions.has_ended(gone)
+    monkeypatch.setattr(os, "readlink", lambda path: "pid:[4711]")
+    assert not actions.has_ended(gone)
