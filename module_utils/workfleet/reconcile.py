@@ -76,8 +76,8 @@ class Request:
     asked for: the run keeps the host. ``phase`` touches no node: ``begin`` takes the host for the run, ``end`` forgets what
     ran before and gives it back, ``pause`` gives it back. ``cleans`` are units whose remains may go: None, and then what the
     first call told. ``kill`` does not let nodes that are to go end their tasks. In check mode ``after_stop`` takes it that a run
-    with all groups stopped has been here before. ``run`` names this run of a playbook, ``ended_run`` one that was seen to be no more; ``holder`` says for
-    people who it is.
+    with all groups stopped has been here before. ``run`` names this run of a playbook, ``ended_run`` one that was seen to be no
+    more; ``holder`` says for people who it is.
     """
 
     app: str
