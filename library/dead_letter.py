@@ -14,6 +14,7 @@ description:
   - Chicory's dead-letter streams; the failed results of arq's jobs, for as long as arq keeps them; of Celery the queue that
     C(app_broker_options.deadletter_queue) names, where the app sends there what it rejects.
   - A task that is replayed is sent to its queue again as one that was never tried, and is no dead letter any more, in one step.
+    All else of it stays as it was. Where that cannot be had for certain the replay is refused, before the first one is sent.
   - What is dropped is dumped first, as by M(workfleet.core.queue_purge), and M(workfleet.core.queue_restore) makes it dead letters again.
   - No payload is ever unpickled. Results of arq's jobs are read by a reader that runs no code of theirs.
 options:
@@ -93,6 +94,10 @@ letters:
     What is not told is null.
   type: list
   elements: dict
+  returned: success
+cut:
+  description: Whether there are or may be more than these. No more than 10,000 are told, replayed or dropped in one go.
+  type: bool
   returned: success
 replayed:
   description: How many were sent again.

@@ -7,8 +7,7 @@ nothing on Redis; where the app itself has a queue for what it rejects, ``app_br
 from __future__ import annotations
 
 import json
-import pickletools
-import time
+import math
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,14 +16,17 @@ from . import resp
 from .engines import arq_queues
 from .engines.celery_wire import Wire
 from .engines.chicory_wire import DEAD, STREAM
+from .engines.pickled import with_number
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-#: No more are read of a queue.
+#: No more are listed, replayed or dropped in one go.
 MOST = 10_000
 _PAGE = 200
+#: Headers by which an app may say of a Celery message why and when it was rejected.
+TOLD = ("reason", "failed_at")
 _JOB_LIVES_MS = 86_400_000  # arq's own for a job that is due now
 
 _REPLAY_CHICORY = """
@@ -91,14 +93,27 @@ class Letters:
 
     def __init__(self, client: resp.Client, queue: str, options: Mapping[str, Any]) -> None:
         self.client, self.queue, self.options = client, queue, options
+        self.is_cut = False  # whether there may be more than could be looked at
 
     def read(self) -> Iterator[Letter]:
         """Yield them, those first that failed first."""
         raise NotImplementedError
 
+    def again(self, letter: Letter) -> resp.Argument:
+        """What is sent in a letter's place: the same task, never tried. Raises where that cannot be made for certain."""
+        raise NotImplementedError
+
     def replay(self, letters: Sequence[Letter]) -> int:
         """Send them again; return how many were still there."""
         raise NotImplementedError
+
+    def numbered(self, letter: Letter, key: str, value: int) -> bytes:
+        """A pickled task with another number in one of its own fields."""
+        try:
+            return with_number(letter.data, key, value)
+        except ValueError as error:
+            raise WorkfleetError(f"queue {self.queue}: the dead letter {letter.id} cannot be sent again as never tried: {error}. Nothing "
+                                 "was sent; replay the others one by one or by task_name, or drop it") from error
 
 
 class ChicoryLetters(Letters):
@@ -114,9 +129,13 @@ class ChicoryLetters(Letters):
                              moment(resp.text(told.get("failed_at"))), number(told.get("retry_count")), data=told.get("data", b""))
             last = f"({resp.text(page[-1][0])}"
 
+    def again(self, letter: Letter) -> resp.Argument:
+        """A message keeps the number of its tries."""
+        return self.numbered(letter, "retries", 0)
+
     def replay(self, letters: Sequence[Letter]) -> int:
         """Put them into the queue as new ones, which have not been tried."""
-        words = [word for letter in letters for word in (letter.id, with_number(letter.data, "retries", 0))]
+        words = [word for letter in letters for word in (letter.id, self.again(letter))]
         return int(self.client.call("EVAL", _REPLAY_CHICORY, 2, DEAD + self.queue, STREAM + self.queue, *words))
 
 
@@ -132,14 +151,18 @@ class ArqLetters(Letters):
         try:
             if told["s"] or told["q"] != self.queue:
                 return []
-            return [Letter(job, str(told["f"]), str(told["r"]), told["ft"] / 1000, int(told["t"]), data=data)]
-        except (ValueError, KeyError, TypeError):
+            return [Letter(job, str(told["f"]), str(told["r"]), moment(told["ft"] / 1000), number(told["t"]), data=data)]
+        except (ValueError, KeyError, TypeError, OverflowError):
             return []  # another's, of a form that is not arq's
+
+    def again(self, letter: Letter) -> resp.Argument:
+        """A result keeps the number of the job's tries."""
+        return self.numbered(letter, "t", 1)
 
     def replay(self, letters: Sequence[Letter]) -> int:
         """Enqueue them as due now, at their first try."""
-        words = [word for letter in letters for word in (letter.id, with_number(letter.data, "t", 1))]
-        return int(self.client.call("EVAL", _REPLAY_ARQ, 1, self.queue, int(time.time() * 1000), _JOB_LIVES_MS, *words))
+        words = [word for letter in letters for word in (letter.id, self.again(letter))]
+        return int(self.client.call("EVAL", _REPLAY_ARQ, 1, self.queue, int(now(self.client) * 1000), _JOB_LIVES_MS, *words))
 
 
 class CeleryLetters(Letters):
@@ -172,33 +195,40 @@ class CeleryLetters(Letters):
             reason = headers.get("reason")
             return [Letter(str(headers["id"]), headers.get("task"), None if reason is None else str(reason),
                            moment(headers.get("failed_at")), number(headers.get("retries")), key, message)]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return []
+
+    def again(self, letter: Letter) -> resp.Argument:
+        """A message is told from a new one by where it was sent to, what it has been through, and the times it was meant for."""
+        told = json.loads(letter.data)
+        headers, properties = told["headers"], told["properties"]
+        headers.update({"retries": 0, "eta": None, "expires": None})
+        for name in ("redelivered", *TOLD):
+            headers.pop(name, None)
+        priority = {name: value for name, value in properties["delivery_info"].items() if name == "priority"}
+        properties["delivery_info"] = {"exchange": "", "routing_key": self.queue, **priority}
+        return json.dumps(told)
 
     def replay(self, letters: Sequence[Letter]) -> int:
         """Send them to this queue, at the priority they had."""
         sent = 0
         for dead, queue in zip(self.wire.lists(self.wire.deadletter_queue), self.wire.lists(self.queue)):
-            words = [word for letter in letters if letter.place == dead for word in (letter.data, self._addressed(letter.data))]
+            words = [word for letter in letters if letter.place == dead for word in (letter.data, self.again(letter))]
             sent += int(self.client.call("EVAL", _REPLAY_CELERY, 2, dead, queue, *words)) if words else 0
         return sent
-
-    def _addressed(self, message: bytes) -> str:
-        told = json.loads(message)
-        told["properties"]["delivery_info"]["routing_key"] = self.queue
-        return json.dumps(told)
 
 
 LETTERS: dict[str, type[Letters]] = {"celery": CeleryLetters, "arq": ArqLetters, "chicory": ChicoryLetters}
 
 
 def chosen(letters: Letters, task_name: str | None, identity: str | None) -> list[Letter]:
-    """Return the letters that are meant, of the first 10,000."""
-    found = []
-    for place, letter in enumerate(letters.read()):
-        if place >= MOST:
-            break
+    """Return the letters that are meant, the first 10,000 of them."""
+    found: list[Letter] = []
+    for letter in letters.read():
         if task_name in (None, letter.task_name) and identity in (None, letter.id):
+            if len(found) == MOST:
+                letters.is_cut = True
+                break
             found.append(letter)
     if identity is not None and not found:
         raise WorkfleetError(f"queue {letters.queue}: there is no dead letter {identity}")
@@ -206,45 +236,40 @@ def chosen(letters: Letters, task_name: str | None, identity: str | None) -> lis
 
 
 def work(letters: Letters, task_name: str | None, identity: str | None, *, replay: bool, check: bool) -> dict[str, Any]:
-    """List, and where that is asked for send again."""
+    """List, and where that is asked for send again. ``cut`` tells that there are more than were looked at."""
     try:
         meant = chosen(letters, task_name, identity)
         sent = 0
+        for letter in meant if replay else ():
+            letters.again(letter)  # raises before the first is sent
         for start in range(0, len(meant) if replay and not check else 0, _PAGE):
             sent += letters.replay(meant[start:start + _PAGE])
     except resp.RespError as error:
         if error.code != "WRONGTYPE":
             raise
         raise WorkfleetError(f"queue {letters.queue}: a key of its name in Redis is of another kind: {error}") from error
-    now = time.time()
-    return {"changed": bool(meant) if check and replay else sent > 0, "letters": [letter.entry(now) for letter in meant], "replayed": sent}
+    at = now(letters.client)
+    return {"changed": bool(meant) if check and replay else sent > 0, "letters": [letter.entry(at) for letter in meant], "replayed": sent,
+            "cut": letters.is_cut}
 
 
-def with_number(data: bytes, key: str, value: int) -> bytes:
-    """A pickled mapping with another small number behind a key, found by the pickle's opcodes: nothing is ever unpickled."""
-    behind = False
-    try:
-        for opcode, argument, place in pickletools.genops(data):
-            if behind and opcode.name == "BININT1" and place is not None:
-                return data[:place + 1] + bytes([value]) + data[place + 2:]
-            if opcode.name not in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
-                behind = argument == key and "UNICODE" in opcode.name
-    except (ValueError, IndexError, KeyError, OverflowError):
-        pass
-    return data
+def now(client: resp.Client) -> float:
+    """The time by the server's clock, which all hosts share."""
+    return queues.seconds(client.call("TIME"))
 
 
 def moment(said: Any) -> float | None:
     """A time as seconds since 1970, where it is one."""
     try:
-        return float(said) if isinstance(said, (int, float)) else datetime.fromisoformat(str(said)).timestamp()
-    except ValueError:
+        found = float(said) if isinstance(said, (int, float)) else datetime.fromisoformat(str(said)).timestamp()
+    except (ValueError, OverflowError, RecursionError):
         return None
+    return found if math.isfinite(found) else None
 
 
 def number(said: Any) -> int | None:
     """A number, where it is one."""
     try:
         return int(said)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -8,7 +8,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, logtext, queues
 
 SHOWN = 50
 
@@ -59,13 +59,15 @@ class ActionModule(ActionBase):
         letters = result["letters"]
         for letter in letters[:SHOWN] if verb in ("list", "show") else []:
             age = "-" if letter["age_seconds"] is None else queues.span(letter["age_seconds"])
-            reason = str(letter["reason"] or "-")
-            self._display.display(f"  {letter['id']}  {age:>5}  {letter['task_name'] or '-'}  "
+            reason = logtext.plain(str(letter["reason"] or "-"))
+            self._display.display(f"  {logtext.line(letter['id'])}  {age:>5}  {logtext.line(letter['task_name'] or '-')}  "
                                   f"{reason if verb == 'show' else reason.splitlines()[0][:100]}")
         count = f"{len(letters)} dead letter{'' if len(letters) == 1 else 's'}"
+        if result["cut"]:
+            count = f"the first {count}, there may be more"
         more = f", the first {SHOWN} are shown" if verb == "list" and len(letters) > SHOWN else ""
         done = {"replay": f", {result['replayed']} sent again", "drop": f", dumped and gone: {result.get('dump')}"}.get(verb, "")
-        self._display.display(f"  {queue}: {count}{more}{done if letters and not self._task.check_mode else ''}")
+        self._display.display(f"  {logtext.line(queue)}: {count}{more}{done if letters and not self._task.check_mode else ''}")
 
 
 def wanted(letters: str) -> tuple[str, str | None]:

@@ -44,3 +44,8 @@ def headless(text: str) -> str:
 def plain(text: str) -> str:
     """Return a text without what would work on a terminal."""
     return re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]", "", text)
+
+
+def line(text: str) -> str:
+    """Return a name as it can stand in one line of a terminal."""
+    return re.sub(r"\s", " ", plain(text))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import Source
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory, logtext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +70,7 @@ def table(queues: Sequence[Mapping[str, Any]], problems: Sequence[str], paint: C
     if any(not queue["declared"] for queue in queues):
         lines.append("* consumed by no declared worker group")
     if problems:
-        lines += ["", paint("problems:", "red"), *(paint(f"  {text}", "red") for text in problems)]
+        lines += ["", paint("problems:", "red"), *(paint(f"  {logtext.line(text)}", "red") for text in problems)]
     return lines
 
 
@@ -78,8 +78,8 @@ def row(queue: Mapping[str, Any]) -> dict[str, str]:
     """Return one queue as texts; a dash is a figure that is not told."""
     age = queue["oldest_age_seconds"]
     return {
-        "queue": queue["queue"] + ("" if queue["declared"] else " *"), "engine": queue["engine"], "waiting": figure(queue["waiting"]),
-        "held": figure(queue["unacknowledged"]), "running": figure(queue["running"]), "later": figure(queue["scheduled"]),
+        "queue": logtext.line(queue["queue"]) + ("" if queue["declared"] else " *"), "engine": queue["engine"],
+        "waiting": figure(queue["waiting"]), "held": figure(queue["unacknowledged"]), "running": figure(queue["running"]), "later": figure(queue["scheduled"]),
         "again": figure(queue["retrying"]), "dead": figure(queue["dead"]),
         "oldest": "-" if age is None else f"{EXACT[queue['oldest_age_is']]}{span(age)}",
         "in/s": figure(queue.get("in_per_second")), "out/s": figure(queue.get("out_per_second")), "nodes": figure(queue["consumers"]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pickle
 import subprocess
 import sys
 import uuid
@@ -16,7 +18,7 @@ from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.purge import Run
-from tests.integration import arq_fleet, chicory_fleet
+from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.celery_fleet import until
 from tests.integration.supervised import ME, MY_GROUP, REPOSITORY
 
@@ -107,6 +109,90 @@ def test_celery_where_the_app_has_a_queue_for_them(client: resp.Client, tmp_path
     assert b'"routing_key": "q"' in sent and messages[1].id.encode() in sent
     assert do(client, "celery", "q", replay=True, **dead)["replayed"] == 1
     assert client.call("LRANGE", "dead", 0, -1) == [messages[2].text.encode()]
+
+
+MESSAGES = """
+import base64, datetime, sys
+from chicory.types import TaskMessage
+KWARGS = [{}, {"retries": 9}, {"retries": 1, "kwargs": {"retries": 2}}, {"name": "retries", "other": ["retries", 7]}, {"": 8}]
+MADE = [TaskMessage(id=f"i{n}", name=name, args=args, kwargs=kwargs, retries=retries, last_error=error, eta=eta)
+        for n, kwargs in enumerate(KWARGS) for name in ("retries", "app.tasks.run") for args in ([], ["retries", 3, {"retries": 300}])
+        for retries in (3, 300, 70000) for error in (None, "retries") for eta in (None, datetime.datetime(2026, 1, 1))]
+if len(sys.argv) > 1:
+    lines = [TaskMessage.loads(base64.b64decode(line)) for line in open(sys.argv[1])]
+    assert len(lines) == len(MADE) and lines == [made.model_copy(update={"retries": 0}) for made in MADE]
+else:
+    print(*(base64.b64encode(TaskMessage.dumps(made)).decode() for made in MADE), sep="\\n")
+"""
+
+
+def test_messages_of_chicory_are_sent_again_as_they_were_but_for_their_retries(client: resp.Client, tmp_path: Path) -> None:
+    """An argument ``retries`` was set to 0, and the message's own count stayed; a count above 255 stayed too."""
+    words = [str(chicory_fleet.environment() / "bin" / "python"), "-c", MESSAGES]
+    made = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    for line in made:
+        client.call("XADD", "chicory:dlq:q", "*", "data", base64.b64decode(line), "task_id", "x", "task_name", "y", "retry_count", "3")
+    assert do(client, "chicory", "q", replay=True)["replayed"] == len(made) == 240
+    again = tmp_path / "again"
+    again.write_text("".join(f"{base64.b64encode(dict(zip(told[::2], told[1::2]))[b'data']).decode()}\n"
+                             for _, told in client.call("XRANGE", "chicory:stream:q", "-", "+")))
+    subprocess.run([*words, str(again)], check=True)
+
+
+def test_one_that_cannot_be_changed_for_certain_is_not_sent_and_neither_are_the_others(client: resp.Client) -> None:
+    for data in (pickle.dumps({"name": "a", "retries": 2}), pickle.dumps({"name": "b", "retries": None}), b"no pickle"):
+        client.call("XADD", "chicory:dlq:q", "*", "data", data)
+    ids = [letter["id"] for letter in do(client, "chicory", "q")["letters"]]
+    for check in (True, False):
+        with pytest.raises(WorkfleetError, match=f"the dead letter {ids[1]} cannot be sent again as never tried: it has no number"):
+            do(client, "chicory", "q", replay=True, check=check)
+    with pytest.raises(WorkfleetError, match=f"{ids[2]} cannot be sent again .*: it is no pickle that can be followed"):
+        do(client, "chicory", "q", replay=True, one=ids[2])
+    assert (client.call("XLEN", "chicory:dlq:q"), client.call("EXISTS", "chicory:stream:q")) == (3, 0)
+    assert do(client, "chicory", "q", replay=True, one=ids[0])["replayed"] == 1
+
+
+def test_a_celery_worker_runs_what_was_sent_again_though_it_had_expired_and_was_tried_to_its_end() -> None:
+    with celery_fleet.fleet() as fleet:
+        message = task_message("app.tasks.fetch", "reports", [0], expires=-3600)
+        told = json.loads(message.text)
+        told["headers"].update(retries=3, eta="2100-01-01T00:00:00+00:00", redelivered=True, reason="no", failed_at=1e9, mine="stays")
+        told["properties"]["delivery_info"].update(exchange="dlx", redelivered=True, priority=3)
+        fleet.client.call("LPUSH", "dead\x06\x163", json.dumps(told))
+        assert do(fleet.client, "celery", "reports", replay=True, deadletter_queue="dead")["replayed"] == 1
+        sent = json.loads(fleet.client.call("LINDEX", "reports\x06\x163", 0))
+        assert sent["properties"]["delivery_info"] == {"exchange": "", "routing_key": "reports", "priority": 3}
+        assert {**told["headers"], "retries": 0, "eta": None, "expires": None} == {
+            **sent["headers"], "redelivered": True, "reason": "no", "failed_at": 1e9}
+        fleet.start("w@h")
+        until(lambda: fleet.client.call("EXISTS", f"celery-task-meta-{message.id}"), 40)
+        assert json.loads(fleet.client.call("GET", f"celery-task-meta-{message.id}"))["status"] == "SUCCESS"
+
+
+def test_more_dead_letters_than_are_told_in_one_go_are_said_to_be_there(client: resp.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are not meant do not count; the first ones were all that were looked at."""
+    monkeypatch.setattr(letters, "MOST", 3)
+    for number in range(8):
+        client.call("XADD", "chicory:dlq:q", "*", "data", b"", "task_name", "rare" if number > 4 else "usual")
+    found = do(client, "chicory", "q")
+    assert (len(found["letters"]), found["cut"]) == (3, True)
+    found = do(client, "chicory", "q", name="rare")
+    assert (len(found["letters"]), found["cut"]) == (3, False)
+
+
+@pytest.mark.parametrize("said", ["9" * 400, "[" * 50_000, '"0001-01-01"', "1e999", "NaN", "true", '{"a": 1}', '"9999-12-31T23:59:59"'])
+def test_what_apps_write_as_a_time_harms_nothing(client: resp.Client, said: str) -> None:
+    text = task_message("app.a", "q").text
+    client.call("LPUSH", "dead", text.replace('"lang": "py"', f'"failed_at": {said}, "retries": {said}'))
+    found = do(client, "celery", "q", deadletter_queue="dead")["letters"]
+    json.dumps(found, allow_nan=False)
+    assert len(found) == (0 if said.startswith("[") else 1)
+
+
+def test_times_that_are_none_in_chicorys_letters_are_left_out(client: resp.Client) -> None:
+    for said in ("9" * 400, "0001-01-01", "x", "", "9" * 5000):
+        client.call("XADD", "chicory:dlq:q", "*", "data", b"", "failed_at", said, "retry_count", said)
+    assert [letter["failed_at"] for letter in do(client, "chicory", "q")["letters"][2:4]] == [None, None]
 
 
 # The playbook

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.workfleet import preflight
-from plugins.module_utils.workfleet.engines.backlog import pickled_text
+from plugins.module_utils.workfleet.engines.pickled import text_of
 
 
 def fleet(seen: dict[str, Any], **keys: Any) -> preflight.Fleet:
@@ -116,9 +116,9 @@ class Bomb:
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_name_is_read_from_a_pickle_that_is_never_loaded(protocol: int) -> None:
     message = pickle.dumps({"t": None, "f": "app.tasks.run", "a": (Bomb(), "f"), "k": {}}, protocol=protocol)
-    assert pickled_text(message, "f") == "app.tasks.run"
+    assert text_of(message, "f") == "app.tasks.run"
 
 
 @pytest.mark.parametrize("data", [None, b"", b"no pickle", pickle.dumps({"f": 7}), pickle.dumps({"g": "x"}), pickle.dumps("f")])
 def test_what_tells_no_name_is_unreadable(data: bytes | None) -> None:
-    assert pickled_text(data, "f") is None
+    assert text_of(data, "f") is None

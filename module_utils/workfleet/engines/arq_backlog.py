@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from .. import resp
 from .arq_probe import IN_PROGRESS, JOB
-from .backlog import MOST, PAGE, Backlog, pickled_text
+from .backlog import MOST, PAGE, Backlog
+from .pickled import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ def read_queue(client: resp.Client, queue: str) -> Backlog:
     for start in range(0, MOST, PAGE):
         jobs = client.call("ZRANGE", queue, str(start), str(start + PAGE - 1))
         looks = client.pipeline([words for job in jobs for words in (("EXISTS", IN_PROGRESS.encode() + job), ("GET", JOB.encode() + job))])
-        backlog.take(pickled_text(data, "f") for runs, data in zip(looks[::2], looks[1::2]) if data is not None and not runs)
+        backlog.take(text_of(data, "f") for runs, data in zip(looks[::2], looks[1::2]) if data is not None and not runs)
         if len(jobs) < PAGE:
             return backlog
     backlog.is_cut = client.call("ZCARD", queue) > MOST

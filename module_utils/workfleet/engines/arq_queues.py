@@ -129,7 +129,7 @@ def results(client: resp.Client) -> Iterator[tuple[str, dict[str, Any], bytes]]:
     for start in range(0, len(names), _PAGE):
         page = names[start:start + _PAGE]
         for name, data in zip(page, client.call("MGET", *page, timeout=30.0)):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError, OverflowError):
                 told = read(data or b"")
                 if isinstance(told, dict):
                     yield name[len(RESULT):], told, data

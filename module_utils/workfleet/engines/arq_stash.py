@@ -14,7 +14,8 @@ from ..dump import fields, unfields
 from . import queues
 from .arq_probe import IN_PROGRESS, JOB, RESULT, RETRY
 from .arq_queues import refuse, results
-from .stash import DONE, MOST_BYTES, MOST_RECORDS, TAKE_KEY, Stash, chunks, named, refuse_priority
+from .pickled import text_of
+from .stash import DONE, MOST_BYTES, MOST_RECORDS, TAKE_KEY, Stash, chunks, refuse_priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,7 +110,7 @@ class ArqStash(Stash):
         if self.choice.task_name is None or not found:
             return found
         payloads = self.client.call("MGET", *(JOB.encode() + job for job in found), timeout=60.0)
-        return [job for job, data in zip(found, payloads) if data is not None and named(data, "f") == self.choice.task_name]
+        return [job for job, data in zip(found, payloads) if data is not None and text_of(data, "f") == self.choice.task_name]
 
     def _take_results(self) -> None:
         ids = self._all_results() if self.choice.results else self.choice.ids

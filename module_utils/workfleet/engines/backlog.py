@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickletools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ MOST = 2000
 PAGE = 200
 #: A message that is larger is counted as unreadable.
 LARGEST = 4 * 1024 * 1024
-_TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "SHORT_BINSTRING", "BINSTRING")
-_BESIDE = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
 
 
 @dataclass
@@ -39,24 +36,3 @@ class Backlog:
         """Count messages."""
         for name in names:
             self.add(name)
-
-
-def pickled_text(data: bytes | None, key: str) -> str | None:
-    """Return the text that stands behind the first text ``key`` in a pickle; ``None`` where there is no such thing.
-
-    The pickle's instructions are read, none is carried out: whoever can write to the broker decides what they do.
-    """
-    if data is None or len(data) > LARGEST:
-        return None
-    is_next = False
-    try:
-        for instruction, argument, _ in pickletools.genops(data):
-            if instruction.name in _BESIDE:
-                continue
-            is_text = instruction.name in _TEXTS
-            if is_next:
-                return str(argument) if is_text else None
-            is_next = is_text and argument == key
-    except Exception:
-        return None
-    return None

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import resp
 from . import chicory_wire as wire
-from .backlog import MOST, PAGE, Backlog, pickled_text
+from .backlog import MOST, PAGE, Backlog
+from .pickled import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ def read_queue(client: resp.Client, queue: str, group: str) -> Backlog:
     last, looked = wire.look(client, queue, group).last, 0
     while True:
         page = client.call("XRANGE", wire.STREAM + queue, f"({last}", "+", "COUNT", str(PAGE))
-        backlog.take(pickled_text(dict(zip(fields[::2], fields[1::2])).get(b"data"), "name") for _, fields in page)
+        backlog.take(text_of(dict(zip(fields[::2], fields[1::2])).get(b"data"), "name") for _, fields in page)
         looked += len(page)
         if len(page) < PAGE:
             break
@@ -34,6 +35,6 @@ def read_queue(client: resp.Client, queue: str, group: str) -> Backlog:
             break
         last = resp.text(page[-1][0])
     delayed = client.call("ZRANGE", wire.DELAYED + queue, "0", str(PAGE - 1))
-    backlog.take(pickled_text(data, "name") for data in delayed)
+    backlog.take(text_of(data, "name") for data in delayed)
     backlog.is_cut = backlog.is_cut or len(delayed) == PAGE
     return backlog

@@ -13,7 +13,8 @@ from ..dump import fields, unfields
 from ..errors import WorkfleetError
 from . import queues
 from .chicory_wire import DEAD, DELAYED, STREAM, consumer_group
-from .stash import DONE, MOST_BYTES, MOST_RECORDS, TAKE_KEY, Stash, chunks, named, refuse_priority
+from .pickled import text_of
+from .stash import DONE, MOST_BYTES, MOST_RECORDS, TAKE_KEY, Stash, chunks, refuse_priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -177,7 +178,7 @@ class ChicoryStash(Stash):
         return "0-0"
 
     def _is_meant(self, told: Sequence[bytes]) -> bool:
-        return self.choice.task_name is None or named(dict(zip(told[::2], told[1::2])).get(b"data", b""), "name") == self.choice.task_name
+        return self.choice.task_name is None or text_of(dict(zip(told[::2], told[1::2])).get(b"data", b""), "name") == self.choice.task_name
 
     def _is_old(self, tag: bytes, now: float) -> bool:
         return self.choice.older_than is None or now - int(tag.partition(b"-")[0]) / 1000 >= self.choice.older_than
@@ -185,7 +186,7 @@ class ChicoryStash(Stash):
     def _take_later(self) -> None:
         offset = 0
         while page := self.client.call("ZRANGE", self.source(LATER), offset, offset + _PAGE - 1, timeout=60.0):
-            meant = [data for data in page if self.choice.task_name is None or named(data, "name") == self.choice.task_name]
+            meant = [data for data in page if self.choice.task_name is None or text_of(data, "name") == self.choice.task_name]
             if meant:
                 self.script(_TAKE_LATER, [self.source(LATER), self.own(LATER)], *meant)
             offset += len(page) - len(meant)

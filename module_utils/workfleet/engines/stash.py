@@ -11,7 +11,6 @@ first was killed and does nothing when that was done.
 from __future__ import annotations
 
 import json
-import pickletools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 #: No more records, nor bytes if that can be helped, are held at once.
 MOST_RECORDS, MOST_BYTES = 1000, 4 << 20
 DONE = b"done"
-_LOOKED_AT = 400
 #: Steps that move a whole queue may take a second or two of the server.
 PATIENCE = 120.0
 #: A script that takes all that is behind a key in one step.
@@ -142,24 +140,6 @@ def leftovers(stash: Stash) -> dict[str, tuple[str, str, Choice]]:
         said = json.loads(value)
         found[resp.text(name)] = (str(said["state"]), str(said["engine"]), Choice.parse(said["choice"]))
     return found
-
-
-def named(data: bytes, key: str) -> str | None:
-    """The text that stands behind a key in a pickled mapping, read from the pickle's opcodes: nothing is ever unpickled."""
-    behind = False
-    try:
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-            if isinstance(argument, str) and "UNICODE" in opcode.name:
-                if behind:
-                    return argument
-                behind = argument == key
-            elif behind and opcode.name not in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
-                behind = False
-            if number > _LOOKED_AT:
-                break
-    except (ValueError, IndexError, KeyError, OverflowError):
-        return None
-    return None
 
 
 def refuse_priority(choice: Choice, engine: str) -> None:
