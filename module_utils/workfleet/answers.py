@@ -10,10 +10,13 @@ from .engines.base import Report
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from .managers.base import Name, Present
     from .reconcile import GroupRequest, Reconciler
+
+#: So many tasks count for a node that does not say how many it runs: nobody is taken to be busier.
+UNTOLD = 1 << 30
 
 
 class Answers(dict["Name", Report]):
@@ -77,3 +80,12 @@ def wrapper(node: Present, answer: Report | None) -> str | None:
 def is_missed(group: GroupRequest, answer: Report | None) -> bool:
     """Whether a node that only its answer can tell to be ready, for its command loads no runner, has not given it."""
     return answer is None and not group.notifies and group.answers_while_busy and engines.named(group.engine).knows_strangers
+
+
+def tasks(names: Mapping[str, Name], told: Mapping[str, Report]) -> dict[Name, int]:
+    """Return how many tasks nodes run, by their names on the broker. A silent one is no idle one: a busy solo node does not answer."""
+    found = {}
+    for node, name in names.items():
+        running = told[node].running if node in told else None
+        found[name] = UNTOLD if running is None else running
+    return found

@@ -2,23 +2,25 @@
 
 Every host of a run asks; the first one evaluates, and the others find its decision under the run's name. A decision is
 stored only over the state that it was made from (``WATCH``), so that two runs at once cannot undo each other's history.
+
+Where the broker keeps nothing (it is the first run, or the broker was emptied, or an empty replica took over) nothing is decided:
+each host of the run adds the nodes that it has, and from their sum the next run goes on.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from . import engines, resp
+from . import engines, host, resp, scaled
 from .engines import queues
 from .errors import WorkfleetError
-from .scaling import Decision, Figures, Policy, Run, State, decide, shares
+from .scaling import Decision, Figures, Policy, Run, State, decide, demand, shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 ATTEMPTS = 10
 #: Beyond so long without an evaluation nobody wants to know; the key goes by itself.
@@ -39,7 +41,7 @@ class Group:
 @dataclass(frozen=True)
 class Request:
     """What one host is asked. ``run`` names the run of the playbook; ``nodes`` is a total, ``inventory`` or empty; ``control`` is
-    ``pause``, ``resume`` or empty. With neither of these two the policies are evaluated."""
+    ``pause``, ``resume`` or empty. With neither of these two the policies are evaluated. ``root`` is where the app is on the host."""
 
     app: str
     host: str
@@ -50,6 +52,7 @@ class Request:
     by: str
     nodes: int | str = ""
     control: str = ""
+    root: str = ""
 
     @property
     def sets(self) -> bool:
@@ -62,13 +65,25 @@ class Request:
         groups = [Group(**{**entry, "policy": Policy(**entry["policy"])}) for entry in raw["groups"]]
         return cls(**{**raw, "groups": groups})
 
+    def key(self, group: Group) -> str:
+        """Where the broker keeps what was decided; where others may be under a prefix, it is too."""
+        return f"{self.broker_options.get('global_keyprefix') or ''}workfleet:{self.app}:scale:{group.name}"
+
+    def has(self, group: Group) -> int:
+        """Return how many nodes this host has of a group: as many as were set on it last, or as the inventory says."""
+        path = scaled.path(self.root)
+        entry = scaled.parse(path, host.read(path) if self.root else None).get(group.name, {})
+        declared = group.hosts[self.host]
+        return int(entry["nodes"]) if entry.get("declared") == declared else declared
+
 
 @dataclass(frozen=True)
 class Kept:
     """What the broker keeps of a group.
 
-    ``at`` is the broker's time; ``boot`` and ``uptime`` are of the host that evaluated: where the same one does so again,
-    the time between is told by a clock that nobody sets.
+    ``counted`` is not empty in the run that found nothing there: the nodes that hosts have, as far as they have asked.
+    ``at`` is the broker's time; ``boot`` and ``uptime`` are of the host that evaluated: where the same one does so again, the
+    time between is told by a clock that nobody sets.
     """
 
     state: State
@@ -82,6 +97,7 @@ class Kept:
     at: float = 0.0
     boot: str = ""
     uptime: float = 0.0
+    counted: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, key: str, text: str) -> Kept:
@@ -90,7 +106,7 @@ class Kept:
             raw = json.loads(text)
             state = State(int(raw["state"]["nodes"]), *(tuple(Run(float(age), int(nodes)) for age, nodes in raw["state"][name])
                                                         for name in ("high", "low")))
-            if not (state.high and state.low):
+            if not (state.high and state.low and isinstance(raw.get("counted", {}), dict)):
                 raise ValueError
             return cls(**{**raw, "state": state})
         except (ValueError, TypeError, KeyError) as error:
@@ -134,10 +150,11 @@ def boot_id() -> str:
 def work(request: Request, *, check: bool) -> list[Told]:
     """Evaluate or set every group. Where the broker fails an evaluation, its groups are held; setting raises."""
     found = []
+    looks = Looks(request)
     for group in request.groups:
         try:
             with resp.connect(request.broker_url) as client:
-                found.append(one(request, group, client, check=check))
+                found.append(one(request, group, client, looks, check=check))
         except WorkfleetError as error:
             if request.sets:
                 raise
@@ -145,28 +162,30 @@ def work(request: Request, *, check: bool) -> list[Told]:
     return found
 
 
-def one(request: Request, group: Group, client: resp.Client, *, check: bool) -> Told:
+def one(request: Request, group: Group, client: resp.Client, looks: Looks, *, check: bool) -> Told:
     """Take the state of one group, make the next one and store it, again where another run was quicker."""
-    key = f"workfleet:{request.app}:scale:{group.name}"
-    figures = functools.lru_cache(maxsize=None)(lambda: look(request, group))  # once, and only if it comes to that
+    key = request.key(group)
     for _ in range(ATTEMPTS):
         _, text, clock = client.pipeline([("WATCH", key), ("GET", key), ("TIME",)])
         kept = None if text is None else Kept.parse(key, resp.text(text))
-        if kept is not None and kept.run == request.run:
+        if kept is not None and kept.run == request.run and (not kept.counted or request.host in kept.counted):
             return told(request, group, kept, evaluated=False)
-        if kept is not None and has_changed(kept.declared, group.hosts):
-            kept = None
+        now = Moment(queues.seconds(clock))
+        begun = kept is not None and has_changed(kept.declared, group.hosts)
         if request.nodes == "inventory":
             here = Told(group.name, before=kept.state.nodes if kept else None, reason="as in the inventory", by=request.by, evaluated=True)
             change: tuple[resp.Argument, ...] = ("DEL", key)
         else:
-            made = following(request, group, kept, Moment(queues.seconds(clock)), figures)
+            if request.nodes == "" and (kept is None or kept.run == request.run):
+                made = counted(request, group, kept, now, looks)
+            else:
+                made = following(request, group, None if begun else kept, now, looks)
             here = told(request, group, made, evaluated=True)
-            change = ("SET", key, json.dumps(asdict(made)), "EX", KEPT_SECONDS)
-            if kept is None and made.held:
-                here.here = None  # nothing was ever decided: each host keeps what it has
+            if begun and made.held:
+                here.here = None  # nothing was decided since the inventory says something else: each host has what that says
                 if not request.sets:
                     return here
+            change = ("SET", key, json.dumps(asdict(made)), "EX", KEPT_SECONDS)
         if check:
             return here
         if client.pipeline([("MULTI",), change, ("EXEC",)])[-1] is not None:
@@ -174,17 +193,30 @@ def one(request: Request, group: Group, client: resp.Client, *, check: bool) -> 
     raise WorkfleetError(f"the key {key} was changed by others {ATTEMPTS} times while this run looked at it")
 
 
+def counted(request: Request, group: Group, kept: Kept | None, now: Moment, looks: Looks) -> Kept:
+    """Return what is to be kept where there was nothing: what hosts have. For one that is not heard of, as many as others have."""
+    have = {**(kept.counted if kept else {}), request.host: request.has(group)}
+    each = -(-sum(have.values()) // len(have))
+    nodes = sum(have.get(name, each) for name in group.hosts)
+    why = {"pause": "paused", "resume": "resumed"}.get(request.control, "")
+    if not why:
+        why = (f"held: {request.key(group)} is not in the broker, so it is not known what was decided. This host has "
+               f"{have[request.host]} of the nodes, and the next run goes on from what all have{'' if kept else looks.asks(group)}")
+    return Kept(State.start(nodes), group.hosts, request.control == "pause", "what hosts have", request.run, nodes, why, True,
+                now.at, now.boot, now.uptime, have)
+
+
 def has_changed(then: Mapping[str, int], now: Mapping[str, int]) -> bool:
     """Whether the inventory says another ``nodes`` for a host; hosts that came or went are no such change."""
     return any(now.get(host, nodes) != nodes for host, nodes in then.items())
 
 
-def following(request: Request, group: Group, kept: Kept | None, now: Moment, figures: Callable[[], Figures]) -> Kept:
+def following(request: Request, group: Group, kept: Kept | None, now: Moment, looks: Looks) -> Kept:
     """Return what is to be kept from now on."""
     old = kept or Kept(State.start(sum(group.hosts.values())), group.hosts, by="the inventory")
     paused = {"pause": True, "resume": False}.get(request.control, old.paused)
     new = replace(old, declared=group.hosts, run=request.run, before=old.state.nodes, paused=paused,
-                  at=now.at, boot=now.boot, uptime=now.uptime)
+                  at=now.at, boot=now.boot, uptime=now.uptime, counted={})
     if request.sets:
         nodes = old.state.nodes if request.nodes == "" else int(request.nodes)
         word = {"pause": "paused", "resume": "resumed"}.get(request.control, "")
@@ -192,36 +224,68 @@ def following(request: Request, group: Group, kept: Kept | None, now: Moment, fi
         by = old.by if request.nodes == "" else request.by
         return replace(new, state=State.start(nodes), by=by, reason=said, held=request.nodes == "")
     policy = replace(group.policy, paused=paused or group.policy.paused)
-    made: Decision = decide(policy, Figures() if policy.paused else figures(), old.state, now.since(old) if kept else 0.0)
+    made: Decision = decide(policy, Figures() if policy.paused else looks.figures(group), old.state, now.since(old) if kept else 0.0)
     return replace(new, state=made.state, reason=made.reason, held=made.held, by=request.by if made.nodes != old.state.nodes else old.by)
 
 
 def told(request: Request, group: Group, kept: Kept, *, evaluated: bool) -> Told:
-    """Return a decision as this host sees it."""
+    """Return a decision as this host sees it; where nothing was decided each host keeps what it has."""
+    if kept.counted:
+        return Told(group.name, reason=kept.reason, held=True, by=kept.by, evaluated=evaluated)
     here = shares(kept.state.nodes, list(group.hosts))[request.host]
     return Told(group.name, kept.state.nodes, kept.before, here, kept.reason, kept.held, kept.by, evaluated)
 
 
-def look(request: Request, group: Group) -> Figures:
-    """Return the figures of a group's queues together: what waits, and what nodes hold of what is due."""
-    engine = engines.named(group.engine)
-    backlog, ages = 0, []
-    try:
-        asked = engine.figures(queues.Question(request.broker_url, request.app, group.queues, request.broker_options, all_of_it=True))
-    except WorkfleetError as error:
-        return Figures(missing=str(error))
-    found = {figures.queue: figures for figures in asked}
-    for queue in group.queues:
-        figures = found.get(queue)
-        if figures is None or figures.waiting is None:
-            return Figures(missing=(figures and figures.problem) or f"what waits in queue {queue} cannot be told")
-        held = [] if figures.running is None else [figures.running]
-        if figures.unacknowledged is not None:
-            held.append(figures.unacknowledged - (figures.scheduled or 0 if engine.holds_scheduled else 0))
-        if not held:
-            return Figures(missing=f"what nodes hold of queue {queue} cannot be told")
-        backlog += figures.waiting + max(0, *held)
-        if figures.waiting:
-            ages.append(None if figures.oldest_age_is == "unknown" else figures.oldest_age_seconds)
-    known = [age for age in ages if age is not None]
-    return Figures(backlog, (max(known) if known else 0.0) if len(known) == len(ages) else None)
+class Looks:
+    """What the queues of the groups hold: one look for all groups of an engine, and only if it comes to that."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.seen: dict[str, dict[str, queues.Figures] | WorkfleetError] = {}
+
+    def engine(self, name: str) -> dict[str, queues.Figures]:
+        """Return the figures of all queues of an engine, by queue."""
+        if name not in self.seen:
+            wanted = [queue for group in self.request.groups if group.engine == name for queue in group.queues]
+            question = queues.Question(self.request.broker_url, self.request.app, wanted, self.request.broker_options, all_of_it=True)
+            try:
+                self.seen[name] = {figures.queue: figures for figures in engines.named(name).figures(question)}
+            except WorkfleetError as error:
+                self.seen[name] = error
+        found = self.seen[name]
+        if isinstance(found, WorkfleetError):
+            raise found
+        return found
+
+    def figures(self, group: Group) -> Figures:
+        """Return the figures of a group's queues together: what waits, and what nodes hold of what is due."""
+        engine = engines.named(group.engine)
+        backlog, ages, more = 0, [], ""
+        try:
+            found = self.engine(group.engine)
+        except WorkfleetError as error:
+            return Figures(missing=str(error))
+        for queue in group.queues:
+            figures = found.get(queue)
+            if figures is None or figures.waiting is None:
+                return Figures(missing=(figures and figures.problem) or f"what waits in queue {queue} cannot be told")
+            held = [] if figures.running is None else [figures.running]
+            if figures.unacknowledged is not None:
+                held.append(figures.unacknowledged - (figures.scheduled or 0 if engine.holds_scheduled else 0))
+            if not held:
+                return Figures(missing=f"what nodes hold of queue {queue} cannot be told")
+            if figures.running is None and engine.acknowledges_first:
+                more = f"what runs of queue {queue} cannot be told, for not all nodes answer"
+            backlog += figures.waiting + max(0, *held)
+            if figures.waiting:
+                ages.append(None if figures.oldest_age_is == "unknown" else figures.oldest_age_seconds)
+        known = [age for age in ages if age is not None]
+        return Figures(backlog, (max(known) if known else 0.0) if len(known) == len(ages) else None, more=more)
+
+    def asks(self, group: Group) -> str:
+        """Say what the backlog would ask for, as the end of a sentence."""
+        figures = self.figures(group)
+        if figures.backlog is None:
+            return f"; {figures.missing}"
+        nodes, why = demand(group.policy, figures, group.policy.min)
+        return f"; {why} ask for {nodes}"

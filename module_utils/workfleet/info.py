@@ -186,6 +186,10 @@ def queues(reconciler: Reconciler, told: answers.Answers, problems: list[str]) -
                 figures = engine.figures(Question(request.broker_url, request.app, wanted, request.broker_options, reports))
             except WorkfleetError as error:
                 problems.append(f"the queues cannot be read: {error}")
+        silent = {queue for node in told.asked - set(told) for queue in reconciler.groups[node.group].queues}
+        for item in figures:
+            if item.queue in silent:
+                item.of_nodes({}, whole=False)
         problems += [item.problem for item in figures if item.problem]
         found += [item.entry(name) for item in figures]
     return found

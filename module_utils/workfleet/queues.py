@@ -43,12 +43,13 @@ def look(app: str, sources: Sequence[Source], sample_seconds: float = 0) -> dict
     first = [ask(source, question, problems) for source, question in asked]
     if sample_seconds:
         time.sleep(sample_seconds)
-        again = [replace(question, before=before) for (_, question), before in zip(asked, first)]
-        second = [ask(source, question, problems) for source, question in zip(sources, again)]
+        asked = [(source, replace(question, before=before, problems=[])) for (source, question), before in zip(asked, first)]
+        second = [ask(source, question, problems) for source, question in asked]
     else:
         second = first
     found = [{**figures.entry(source.engine), **rates(before, figures)}
              for source, before, after in zip(sources, first, second) for figures in after]
+    problems += [text for _, question in asked for text in question.problems]
     problems += [figures.problem for after in second for figures in after if figures.problem]
     problems += [f"queue {entry['queue']}: {entry['waiting']} tasks wait and no node consumes it" for entry in found
                  if entry["waiting"] and entry["consumers"] == 0]

@@ -246,13 +246,14 @@ class Reconciler:
         """Return how many tasks the nodes of groups that shrink are running, where their engine tells."""
         found: dict[Name, int] = {}
         for group in self.groups.values():
-            here = [node.name for node in seen if node.name.group == group.name and node.present.is_up]
+            here = [node.present for node in seen if node.name.group == group.name and node.present.is_up]
             engine = engines.named(group.engine)
             if len(here) > group.nodes and group.state == "started" and engine.speaks and self.request.broker_url:
-                names = {self.filled(group.node_name, name, ""): name for name in here}
-                with contextlib.suppress(WorkfleetError):  # nobody to ask: all count as idle, and each drains anyway
+                names = {self.filled(group.node_name, node.name, ""): node.name for node in here if self.is_ready(node)}
+                told = {}
+                with contextlib.suppress(WorkfleetError):  # nobody to ask: all count as busy, and each drains anyway
                     told = engine.inspect(self.request.broker_url, list(names), self.request.broker_options, 1.0)
-                    found.update({names[node]: answer.running or 0 for node, answer in told.items()})
+                found.update(answers.tasks(names, told))
         return found
 
     # -- the call ---------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Counts:
     def __init__(
         self, root: str, groups: Sequence[GroupRequest], wishes: Mapping[str, Mapping[str, Any]], only: Collection[str] | None = None
     ) -> None:
-        self.path = os.path.join(root, "state", "scale.json")
+        self.path = path(root)
         self.groups = {group.name: group for group in groups}
         self.text = host.read(self.path)
         self.present = parse(self.path, self.text)
@@ -111,6 +111,11 @@ class Counts:
     def render(self) -> str:
         """Return the file's text."""
         return json.dumps(self.wanted, indent=1, sort_keys=True) + "\n"
+
+
+def path(root: str) -> str:
+    """Return where a host keeps them."""
+    return os.path.join(root, "state", "scale.json")
 
 
 def parse(path: str, text: str | None) -> dict[str, Entry]:

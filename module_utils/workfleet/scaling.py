@@ -35,12 +35,13 @@ class Figures:
     """What the broker tells of a group's queues.
 
     ``backlog`` counts tasks that wait or are held by nodes; ``oldest_age`` is in seconds. ``None`` is a figure that cannot be
-    told, and ``missing`` says why.
+    told, and ``missing`` says why. ``more`` says why there may be more tasks than ``backlog``, where that is so.
     """
 
     backlog: int | None = None
     oldest_age: float | None = None
     missing: str = ""
+    more: str = ""
 
 
 class Run(NamedTuple):
@@ -83,7 +84,8 @@ def decide(policy: Policy, figures: Figures, state: State, elapsed: float) -> De
 
     More nodes are taken when more were asked for all through ``scale_up_after_seconds``, and then the least of these counts;
     fewer when fewer were asked for all through ``scale_down_after_seconds``, and then the most. While a figure is missing, or
-    the policy is paused, nothing moves, and the windows begin anew. Whatever happens, the result is within min and max.
+    the policy is paused, nothing moves, and the windows begin anew. While there may be more tasks than are told no fewer nodes are
+    asked for. Whatever happens, the result is within min and max.
     """
     nodes = policy.clamp(state.nodes)
     obstacle = "it is paused" if policy.paused else missing(policy, figures)
@@ -112,6 +114,8 @@ def demand(policy: Policy, figures: Figures, nodes: int) -> tuple[int, str]:
     limit, age = policy.oldest_age_seconds, figures.oldest_age
     if limit is not None and backlog and age is not None and age > limit and asked <= nodes:
         asked, why = nodes + 1, f"the oldest of {why.split(',', 1)[0]} is {age:.0f} s old, above {limit:g} s"
+    if figures.more and asked < nodes:
+        asked, why = nodes, f"no fewer nodes than now: {figures.more}"
     return policy.clamp(asked), why
 
 

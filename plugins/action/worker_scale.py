@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
         if not groups:
             return {**result, "changed": False, "groups": [], "counts": {}}
         request = {
-            "app": declared.app.name, "host": host, "nodes": nodes, "control": control,
+            "app": declared.app.name, "root": declared.app.root, "host": host, "nodes": nodes, "control": control,
             "broker_url": declared.app.broker_url, "broker_options": dict(declared.app.broker_options),
             "groups": [described(group, group.autoscale, placement) for group in groups if group.autoscale],
             # The task's own name with it: a second evaluation in the same process is another one.

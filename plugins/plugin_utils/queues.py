@@ -79,8 +79,8 @@ def row(queue: Mapping[str, Any]) -> dict[str, str]:
     age = queue["oldest_age_seconds"]
     return {
         "queue": logtext.line(queue["queue"]) + ("" if queue["declared"] else " *"), "engine": queue["engine"],
-        "waiting": figure(queue["waiting"]), "held": figure(queue["unacknowledged"]), "running": figure(queue["running"]), "later": figure(queue["scheduled"]),
-        "again": figure(queue["retrying"]), "dead": figure(queue["dead"]),
+        "waiting": figure(queue["waiting"]), "held": figure(queue["unacknowledged"]), "running": figure(queue["running"]),
+        "later": figure(queue["scheduled"]), "again": figure(queue["retrying"]), "dead": figure(queue["dead"]),
         "oldest": "-" if age is None else f"{EXACT[queue['oldest_age_is']]}{span(age)}",
         "in/s": figure(queue.get("in_per_second")), "out/s": figure(queue.get("out_per_second")), "nodes": figure(queue["consumers"]),
     }

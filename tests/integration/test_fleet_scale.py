@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import fleet_scale
+from plugins.module_utils.workfleet import fleet_scale, queues
+from plugins.module_utils.workfleet.engines import celery_queues
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.fleet_scale import Group, Moment, Request, Told
 from plugins.module_utils.workfleet.scaling import Policy, State
+from tests.integration import celery_fleet
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.integration.conftest import RedisServer
 
 KEY = "workfleet:shop:scale:a"
@@ -36,6 +40,11 @@ class Broker:
         self.redis.call("DEL", "q")
         if count:
             self.redis.call("RPUSH", "q", *[TASK] * count)
+
+    def begin(self) -> None:
+        """Have all hosts tell what they have: the run before the first decision."""
+        for host in ("h1", "h2"):
+            self.ask(host=host, run="begin")
 
     def ask(
         self, policy: Policy = AT_ONCE, *, host: str = "h1", run: str = "", hosts: dict[str, int] | None = None, check: bool = False,
@@ -58,8 +67,14 @@ class Broker:
 
 
 @pytest.fixture
-def broker(redis_server: RedisServer) -> Broker:
+def empty(redis_server: RedisServer) -> Broker:
     return Broker(redis_server)
+
+
+@pytest.fixture
+def broker(empty: Broker) -> Broker:
+    empty.begin()
+    return empty
 
 
 def test_all_hosts_of_a_run_get_the_decision_of_the_first(broker: Broker) -> None:
@@ -113,10 +128,111 @@ def test_a_queue_that_cannot_be_read_holds_what_was_decided(broker: Broker) -> N
     assert told.reason.startswith("held: ") and "q" in told.reason
 
 
-def test_before_the_first_decision_a_hold_leaves_every_host_as_it_is(broker: Broker) -> None:
+def test_before_the_first_decision_a_hold_leaves_every_host_as_it_is(empty: Broker) -> None:
+    empty.redis.call("SET", "q", "a text of somebody's")
+    told = empty.ask(hosts={"h1": 5, "h2": 0})
+    assert (told.here, told.held) == (None, True)
+    assert "no queue of Celery's" in told.reason
+
+
+def test_another_nodes_in_the_inventory_and_a_hold_leave_every_host_as_that_says(broker: Broker) -> None:
     broker.redis.call("SET", "q", "a text of somebody's")
+    before = broker.kept()
     told = broker.ask(hosts={"h1": 5, "h2": 0})
-    assert (told.here, told.held, broker.kept()) == (None, True, None)
+    assert (told.here, told.held, broker.kept()) == (None, True, before)
+
+
+def scaled_to(folder: Path, nodes: int, declared: int = 1) -> str:
+    """The root of an app on a host where so many nodes were set."""
+    (folder / "state").mkdir(parents=True)
+    (folder / "state" / "scale.json").write_text(json.dumps({"a": {"nodes": nodes, "declared": declared, "by": "the autoscaler"}}))
+    return str(folder)
+
+
+def test_an_emptied_broker_holds_and_all_goes_on_from_what_hosts_have(broker: Broker, tmp_path: Path) -> None:
+    """18 nodes ran, the broker was emptied, and two were wanted at once: those of the inventory."""
+    policy = replace(AT_ONCE, max=20, scale_down_after_seconds=300)
+    roots = {"h1": scaled_to(tmp_path / "h1", 9), "h2": scaled_to(tmp_path / "h2", 9)}
+    assert broker.ask(policy, nodes=18, root=roots["h1"]).here == 9
+    broker.redis.call("FLUSHALL")
+    assert broker.ask(policy, root=roots["h1"], check=True).here is None
+    assert broker.kept() is None
+    found = [broker.ask(policy, host=host, run="r", root=root) for host, root in (*roots.items(), *roots.items())]
+    assert [(told.nodes, told.here, told.held) for told in found] == [(None, None, True)] * 4
+    assert "workfleet:shop:scale:a is not in the broker" in found[0].reason
+    assert "This host has 9 of the nodes" in found[1].reason
+    assert [(told.nodes, told.here) for told in [broker.ask(policy, host=host, run="s") for host in roots]] == [(18, 9)] * 2
+    broker.tasks(200)
+    assert broker.ask(policy).nodes == 20
+
+
+def test_a_host_that_is_not_heard_of_counts_as_the_others_and_a_new_one_as_the_inventory_says(empty: Broker, tmp_path: Path) -> None:
+    policy = replace(AT_ONCE, max=40, scale_down_after_seconds=300)
+    three = {"h1": 1, "h2": 1, "h3": 1}
+    empty.ask(policy, hosts=three, run="r", root=scaled_to(tmp_path / "h1", 9))
+    empty.ask(policy, hosts=three, run="r", host="h2", root=str(tmp_path / "new"))
+    assert empty.ask(policy, hosts=three).nodes == 15
+    empty.redis.call("FLUSHALL")
+    other = scaled_to(tmp_path / "h2", 7, declared=2)  # the inventory said 2 then, and is obeyed since it does not
+    empty.ask(policy, run="r", root=other)
+    assert empty.ask(policy).nodes == 2
+
+
+def test_a_pause_in_an_emptied_broker_keeps_what_hosts_have(empty: Broker, tmp_path: Path) -> None:
+    for host in ("h1", "h2"):
+        told = empty.ask(host=host, run="r", control="pause", root=scaled_to(tmp_path / host, 4))
+        assert (told.here, told.reason) == (None, "paused")
+    assert [(told.nodes, told.reason) for told in (empty.ask(), empty.ask(control="resume"))] == [(8, "held: it is paused"), (8, "resumed")]
+
+
+def test_a_prefix_for_all_keys_holds_for_ours(empty: Broker) -> None:
+    empty.begin()
+    empty.redis.call("FLUSHALL")
+    group = Group("a", "celery", ["q"], AT_ONCE, {"h1": 1})
+    request = Request("shop", "h1", empty.redis.url(), {"global_keyprefix": "p:"}, [group], "r", "x")
+    fleet_scale.work(request, check=False)
+    assert empty.redis.call("KEYS", "*scale*") == [b"p:workfleet:shop:scale:a"]
+
+
+def test_groups_of_one_engine_are_told_by_one_look(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    real = celery_queues.figures
+
+    def spy(question: Any) -> Any:
+        asked.append(question.queues)
+        return real(question)
+
+    monkeypatch.setattr(celery_queues, "figures", spy)
+    groups = [Group(name, "celery", [queue], AT_ONCE, {"h1": 1}) for name, queue in (("b", "q"), ("c", "other"))]
+    broker.tasks(25)
+    for run in "xy":
+        found = fleet_scale.work(Request("shop", "h1", broker.redis.url(), {}, groups, run, "x"), check=False)
+    assert [told.nodes for told in found] == [3, 1]
+    assert asked == [["q", "other"]] * 2
+
+
+def test_a_node_that_does_not_answer_may_be_busy_so_none_goes_and_more_may_come() -> None:
+    """A busy node of the solo pool is silent, and its task is in no figure: it was counted as nothing to do."""
+    with celery_fleet.fleet() as fleet:
+        fleet.start("w@h", pool="solo", queues="q")
+        fleet.ready("w@h")
+        group = Group("a", "celery", ["q"], AT_ONCE, {"h1": 3})
+
+        def ask(run: str) -> Told:
+            return fleet_scale.work(Request("shop", "h1", fleet.url, {}, [group], run, "x"), check=False)[0]
+
+        ask("begin")
+        fleet.python("from app import tasks\ntasks.fetch.apply_async((20,), queue='q')")
+        celery_fleet.until(lambda: fleet.client.call("LLEN", "q") == 0)
+        told = ask("one")
+        assert (told.nodes, told.reason) == (3, "no fewer nodes than now: what runs of queue q cannot be told, for not all nodes answer")
+        fleet.python("from app import tasks\nfor _ in range(45): tasks.fetch.apply_async((0,), queue='q')")
+        assert ask("two").nodes == 5
+        found = queues.look("shop", [queues.Source("celery", fleet.url, ["q"])])
+        assert [(entry["waiting"], entry["running"], entry["consumers"]) for entry in found["queues"]] == [(45, None, None)]
+        assert found["problems"] == [
+            "1 Celery workers listen on the broker, and 0 answered within 1 s (w@h did not): who consumes and what runs is not told. "
+            "A busy node of the solo pool is silent, and so is one that hangs"]
 
 
 def test_an_unknown_age_matters_only_to_a_policy_that_uses_it(broker: Broker) -> None:
@@ -162,8 +278,8 @@ def test_a_pause_outlasts_runs_until_it_is_ended(broker: Broker) -> None:
     assert broker.ask().nodes == 9
 
 
-def test_a_pause_moves_nothing(broker: Broker) -> None:
-    assert broker.ask(control="pause", hosts={"h1": 3, "h2": 0}).here is None
+def test_a_pause_moves_nothing(empty: Broker) -> None:
+    assert empty.ask(control="pause", hosts={"h1": 3, "h2": 0}).here is None
 
 
 def test_the_inventorys_numbers_again(broker: Broker) -> None:
@@ -181,9 +297,10 @@ def test_setting_fails_where_the_broker_is_gone() -> None:
 
 def test_a_check_decides_and_stores_nothing(broker: Broker) -> None:
     broker.tasks(65)
+    before = broker.kept()
     assert broker.ask(check=True).nodes == 7
     assert broker.ask(check=True, nodes=4).nodes == 4
-    assert broker.kept() is None
+    assert broker.kept() == before
 
 
 def test_another_nodes_in_the_inventory_begins_anew_and_another_host_does_not(broker: Broker) -> None:
@@ -195,7 +312,9 @@ def test_another_nodes_in_the_inventory_begins_anew_and_another_host_does_not(br
     assert (told.before, told.nodes) == (4, 4)
 
 
-@pytest.mark.parametrize("text", ["x", "{}", '{"state": {"nodes": 1, "high": [], "low": []}}', '["a"]'])
+@pytest.mark.parametrize("text", [
+    '{"state": {"nodes": 1, "high": [[0, 1]], "low": [[0, 1]]}, "declared": {}, "counted": 7}',
+    "x", "{}", '{"state": {"nodes": 1, "high": [], "low": []}}', '["a"]'])
 def test_what_is_not_ours_under_the_key_is_named_and_holds(broker: Broker, text: str) -> None:
     broker.redis.call("SET", KEY, text)
     told = broker.ask()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, queues
+from plugins.module_utils.workfleet import engines, queues, resp
+from plugins.module_utils.workfleet.engines import queues as engine_queues
 from plugins.module_utils.workfleet.engines.queues import Question
 from tests.integration import arq_fleet, celery_fleet
 from tests.integration.celery_fleet import until
@@ -135,3 +137,78 @@ def test_arq_tells_what_waits_runs_and_is_deferred(tmp_path: Path, redis_server:
             return (item.came, item.went) == (4, 4)
         until(flow)
         assert before[0].waiting == 3
+
+
+def test_a_look_at_some_queues_leaves_what_is_remembered_of_the_others(celery: celery_fleet.Fleet) -> None:
+    """``status.yml`` looks at the queues of a host, and every other queue's age began anew."""
+    celery.python(SEND + "for q in ('reports', 'default', 'mine'): tasks.fetch.apply_async((0,), queue=q)")
+    engine, key = engines.named("celery"), "workfleet:shop:oldest"
+    seen("celery", celery.url, "reports")
+    assert celery.client.call("HLEN", key) == 3
+    celery.client.call("DEL", "reports")
+    engine.figures(Question(celery.url, "shop", ["reports"]))
+    assert sorted(celery.client.call("HKEYS", key)) == [b"default", b"mine"]
+    celery.client.call("DEL", "mine")
+    engine.figures(Question(celery.url, "shop", ["reports"]))
+    assert celery.client.call("HLEN", key) == 2, "it was not asked for"
+    time.sleep(1)
+    assert seen("celery", celery.url, "reports")["default"]["oldest_age_seconds"] >= 1
+    assert celery.client.call("HKEYS", key) == [b"default"]
+
+
+def test_who_does_not_answer_is_not_taken_for_nobody(celery: celery_fleet.Fleet) -> None:
+    """The queue of a busy solo node was told to be consumed by no node."""
+    celery.start("solo@h", pool="solo", queues="alone")
+    celery.start("w@h", queues="reports")
+    celery.ready("solo@h", "w@h")
+    found = seen("celery", celery.url, "alone", "reports")
+    assert (told(found["alone"], "consumers", "running"), told(found["reports"], "consumers", "running")) == ((1, 0), (1, 0))
+    assert found[""]["problems"] == []
+    celery.python(SEND + "for _ in range(2): tasks.fetch.apply_async((8,), queue='alone')")
+    until(lambda: celery.client.call("LLEN", "alone") == 1)
+    found = seen("celery", celery.url, "alone", "reports", sample=0.1)
+    for queue in ("alone", "reports"):
+        assert told(found[queue], "consumers", "running") == (None, None)
+    assert found["alone"]["waiting"] == 1
+    problem, = found[""]["problems"]
+    assert problem.startswith("2 Celery workers listen on the broker, and 1 answered within 1 s (solo@h did not): ")
+
+
+FOREIGN = ["[" * 100_000, '{"headers": ' + "[" * 100_000, '{"headers": {"task": "t", "sent_at": ' + "9" * 400 + '}, "properties": {}}',
+           '{"headers": {"task": "t", "timestamp": 1e999}, "properties": {}}', '{"headers": {"task": "t"}, "properties": []}', "7", '"x"',
+           '{"headers": {"task": "t", "sent_at": "0001-01-01T00:00:00+14:00"}, "properties": {}}', "\x00\xff"]
+
+
+@pytest.mark.parametrize("message", FOREIGN, ids=range(len(FOREIGN)))
+def test_what_others_keep_in_the_database_harms_nothing(celery: celery_fleet.Fleet, message: str) -> None:
+    celery.client.call("LPUSH", "reports", message)
+    celery.client.call("LPUSH", "theirs", message)
+    celery.client.call("HSET", "unacked", "a", '[{"x": 1}, "topic", "key"]', "b", message, "c", '[{}, "other", "reports"]',
+                       "d", '[{"eta": "x", "headers": {"eta": "9999-12-31T23:59:59-14:00"}}, {"deep": []}, 7]')
+    celery.client.call("SADD", "_kombu.binding.topic", "no separator", "key\x06\x16", "key\x06\x16\x06\x16reports", "key:x:y")
+    celery.client.call("SET", "_kombu.binding.other", "a text")
+    found = seen("celery", celery.url, "reports")
+    assert told(found["reports"], "waiting", "unacknowledged") == (1, 2)
+    json.dumps(found[""], allow_nan=False)
+
+
+@pytest.mark.parametrize("engine", ["celery", "arq", "chicory"])
+def test_a_database_with_more_keys_than_are_looked_through_is_said_to_be_one(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(engine_queues, "MOST_KEYS", 4000)
+    with resp.connect(redis_server.url()) as client:
+        client.pipeline([("SET", f"key {number}", "") for number in range(9000)])
+    assert any(text.startswith("the database has more than") for text in seen(engine, redis_server.url(), "q")[""]["problems"])
+    monkeypatch.setattr(engine_queues, "MOST_KEYS", 40_000)
+    assert seen(engine, redis_server.url(), "q")[""]["problems"] == []
+
+
+def test_heartbeats_that_are_none_are_left_out(redis_server: RedisServer) -> None:
+    for number, text in enumerate(["[" * 100_000, '{"is_running": 1, "concurrency": 1e999}', "7", "{}"]):
+        redis_server.call("SET", f"chicory:heartbeat:{number}", text)
+        redis_server.call("SET", f"arq:health-check:{number}", "j_ongoing=" + "9" * 5000)
+    redis_server.call("ZADD", "arq", "inf", "a")
+    redis_server.call("ZADD", "arq", "-inf", "b")
+    assert seen("chicory", redis_server.url(), "q")["q"]["consumers"] == 0
+    assert told(seen("arq", redis_server.url(), "arq")["arq"], "consumers", "waiting", "oldest_age_seconds") == (0, 1, None)

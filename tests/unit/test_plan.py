@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import plan
+from plugins.module_utils.workfleet import answers, plan
+from plugins.module_utils.workfleet.engines.base import Report
 from plugins.module_utils.workfleet.spec import Rollout
 from tests.fakes.nodes import APP, FakeHost, converge, intent, seen, short, text_of
 
@@ -180,6 +181,17 @@ def test_idle_slots_go_first_whatever_their_number() -> None:
     busy = {node.name: 2 for node in host.nodes.values() if node.name.slot != 1}
     made = make(host, [intent("a", 2)], running=busy)
     assert short(made.steps(rollout=True)) == ["disable a.1.1", "stop a.1.1", "remove a.1.1"]
+
+
+def test_a_node_that_does_not_answer_is_taken_to_be_the_busiest() -> None:
+    """A busy node of the solo pool is silent: it counted as idle, and was the first to go."""
+    host = FakeHost.of([seen("a.1.1"), seen("a.2.1"), seen("a.3.1"), seen("a.4.1")])
+    names = {f"a{name.slot}": name for name in host.nodes}
+    told = {"a1": Report(running=3), "a2": Report(running=0), "a4": Report(running=None)}
+    running = answers.tasks(names, told)
+    assert [running[names[node]] for node in ("a1", "a2", "a3", "a4")] == [3, 0, answers.UNTOLD, answers.UNTOLD]
+    made = make(host, [intent("a", 2)], running=running)
+    assert sorted(step for step in short(made.steps(rollout=True)) if step.startswith("stop")) == ["stop a.1.1", "stop a.2.1"]
 
 
 def test_a_slot_that_an_interrupted_scale_down_has_stopped_already_is_the_one_that_goes() -> None:

@@ -60,6 +60,15 @@ def test_a_missing_figure_holds_and_says_so_and_the_windows_begin_anew() -> None
     assert not found[3].held
 
 
+def test_while_there_may_be_more_than_is_told_none_goes_and_more_may_come() -> None:
+    at_once = replace(TEN, scale_up_after_seconds=0, scale_down_after_seconds=0)
+    few = scaling.decide(at_once, Figures(5, more="a node is silent"), State.start(4), 60)
+    assert (few.nodes, few.reason) == (4, "no fewer nodes than now: a node is silent")
+    assert scaling.decide(at_once, Figures(75, more="a node is silent"), State.start(4), 60).nodes == 8
+    later = scaling.decide(TEN, Figures(5), scaling.decide(TEN, Figures(5, more="x"), State.start(4), 299).state, 299)
+    assert later.nodes == 4, "the window has begun anew"
+
+
 def test_paused_holds() -> None:
     found = run(replace(TEN, paused=True), 5, (0, 99), (900, 99))
     assert [(decision.nodes, decision.reason) for decision in found] == [(5, "held: it is paused")] * 2
@@ -104,7 +113,8 @@ def policies(draw: st.DrawFn) -> Policy:
     )
 
 
-FIGURES = st.builds(Figures, backlog=st.none() | st.integers(0, 300), oldest_age=st.none() | st.floats(0, 200))
+FIGURES = st.builds(Figures, backlog=st.none() | st.integers(0, 300), oldest_age=st.none() | st.floats(0, 200),
+                    more=st.sampled_from(["", "a node is silent"]))
 #: A clock that goes back is seen as a negative time.
 STEPS = st.lists(st.tuples(st.one_of(st.floats(0, 60), st.floats(-5000, 5000)), FIGURES), min_size=1, max_size=60)
 
@@ -144,8 +154,10 @@ def test_a_larger_backlog_never_gets_fewer_nodes(
     state = State.start(nodes)
     for before, figures in past:
         state = scaling.decide(policy, figures, state, before).state
-    small, large = (scaling.decide(policy, Figures(backlog, age), state, elapsed).nodes for backlog in sorted((one, other)))
-    assert small <= large
+    for more in ("", "a node is silent"):
+        small, large = (scaling.decide(policy, Figures(backlog, age, more=more), state, elapsed).nodes for backlog in sorted((one, other)))
+        assert small <= large
+    assert small >= policy.clamp(state.nodes), "there may be more than is told"
 
 
 @given(policies(), st.integers(0, 90), st.integers(0, 90), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 300)), max_size=40))

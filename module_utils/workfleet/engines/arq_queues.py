@@ -6,6 +6,7 @@ arq leaves a running job in its queue. It takes jobs from the front only, so tho
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 #: The runner writes a node's figures here; the node's name follows.
 HEALTH_CHECK_KEY = "arq:health-check:"
 _PAGE = 200
-_FIGURE = re.compile(r"(\w+)=(\d+)")
+_FIGURE = re.compile(r"(\w+)=(\d{1,18})\b")
 
 # [jobs, due, running, due at that is the oldest not running or '', retrying or -1]. Looks at the first pages until one
 # has no running job in it; and at no more than ARGV[2] of them.
@@ -56,7 +57,9 @@ def figures(question: Question) -> list[Figures]:
     with resp.connect(question.url) as client:
         if question.all_of_it:
             known = set(question.queues)
-            found += [Figures(queue, declared=False) for queue in others(client) if queue not in known]
+            names, complete = others(client)
+            question.problems.extend([] if complete else [queues.CUT])
+            found += [Figures(queue, declared=False) for queue in names if queue not in known]
             reports = nodes(client)
         at = queues.seconds(client.call("TIME"))
         now = str(int(at * 1000))
@@ -84,7 +87,7 @@ def fill(item: Figures, reply: resp.Reply) -> None:
     item.waiting, item.scheduled, item.unacknowledged, item.running = max(0, due - runs), jobs - due, runs, runs
     item.retrying = None if retrying < 0 else retrying
     item.mark = (jobs, None)
-    if first and item.waiting:
+    if first and item.waiting and math.isfinite(float(first)):
         item.oldest_age_seconds, item.oldest_age_is = item.at - float(first) / 1000, "exact"
 
 
@@ -105,13 +108,14 @@ def flow(earlier: Figures, item: Figures) -> None:
         item.came, item.went = max(0, item.mark[0] - earlier.mark[0] + ended), ended
 
 
-def others(client: resp.Client) -> list[str]:
-    """Queues that hold jobs: sorted sets whose first member has a job's key."""
-    names = queues.keys(client, "*", "zset")[0]
-    firsts = client.pipeline([("ZRANGE", name, "0", "0") for name in names])
-    members = [(name, first[0]) for name, first in zip(names, firsts) if first and not name.startswith("workfleet:")]
+def others(client: resp.Client) -> tuple[list[str], bool]:
+    """Queues that hold jobs, sorted sets whose first member has a job's key; and whether all keys were looked through."""
+    names, complete = queues.keys(client, "*", "zset")
+    firsts = client.pipeline([("ZRANGE", name, "0", "0") for name in names], raise_errors=False)
+    members = [(name, first[0]) for name, first in zip(names, firsts)
+               if first and isinstance(first, list) and not name.startswith("workfleet:")]
     known = client.pipeline([("EXISTS", JOB.encode() + member) for _, member in members])
-    return [name for (name, _), is_job in zip(members, known) if is_job]
+    return [name for (name, _), is_job in zip(members, known) if is_job], complete
 
 
 def nodes(client: resp.Client) -> dict[str, Report] | None:

@@ -89,6 +89,8 @@ class Engine:
     speaks = False
     #: Whether nodes hold tasks whose time has not come, so that these are among the unacknowledged.
     holds_scheduled = False
+    #: Whether a task may run that the broker no longer counts as held, so that only its node can tell of it.
+    acknowledges_first = False
     #: Whether a worker can be asked that a command of the user's own has started.
     knows_strangers = False
     #: Whether its nodes may run side by side, see ``overlap``. What holds a port or a lock cannot.

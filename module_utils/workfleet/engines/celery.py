@@ -49,6 +49,7 @@ class Celery(Engine):
     other_broker_env = ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
     speaks = True
     holds_scheduled = True
+    acknowledges_first = True
     knows_strangers = True
     overlaps = True
     tells_held = True

@@ -9,18 +9,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
 from ..errors import WorkfleetError
-from . import celery_held, queues
-from .celery_wire import Wire, foreign, inspect, report
+from . import queues
+from .celery_wire import Wire, foreign, inspect_all, report
 from .queues import Figures, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from .base import Report
 
@@ -29,7 +30,7 @@ STAMPS = ("sent_at", "timestamp")
 _WAIT_FOR_NODES = 1.0
 _FARTHEST_MARK = 200_000
 _REMEMBERED = 86400
-_METHODS = ("stats", "active", "active_queues")
+_METHODS: dict[str, dict[str, Any]] = {"stats": {}, "active": {}, "active_queues": {}}
 
 # Counts what is held by where it came from: [all, is complete, {tail of the entry, number, number retried, etas}…].
 # The tail of an entry is its exchange and routing key, as JSON. No payload leaves the server.
@@ -42,7 +43,7 @@ repeat
   cursor = page[1]
   for i = 2, #page[2], 2 do
     local entry = page[2][i]
-    local tail = string.match(entry, '.*}(.*)$') or ''
+    local tail = string.match(entry, '^.*}(.*)$') or ''
     local told = found[tail]
     if not told then
       told = {tail, 0, 0}
@@ -91,7 +92,7 @@ class _Look:
         self.client, self.question, self.wire = client, question, wire
         self.reports: dict[str, Report] = dict(question.reports)
         self.found = [Figures(queue) for queue in dict.fromkeys([*question.queues, *self._dead_letters()])]
-        self.complete = True
+        self.complete = self.heard_all = True
 
     def _dead_letters(self) -> list[str]:
         return [self.wire.deadletter_queue] if self.wire.deadletter_queue else []
@@ -99,16 +100,32 @@ class _Look:
     def figures(self) -> list[Figures]:
         """Find the queues, read all figures at once, and fill in what the nodes told."""
         if self.question.all_of_it:
-            asked = inspect(self.client, None, _METHODS, timeout=_WAIT_FOR_NODES, wire=self.wire)
-            self.reports = {node: report(answers) for node, answers in asked.items() if answers}
+            self._ask()
             known = {figures.queue for figures in self.found}
             self.found += [Figures(queue, declared=False) for queue in self._others() if queue not in known]
         self._read()
         return self.found
 
+    def _ask(self) -> None:
+        """Ask all that listen. Who is silent may consume any queue and run any task, as a busy node of the solo pool does."""
+        asked, listening = inspect_all(self.client, _METHODS, _WAIT_FOR_NODES, self.wire)
+        self.reports = {node: report(answers) for node, answers in asked.items() if answers}
+        answered = {node for node, answers in asked.items() if len(answers) == len(_METHODS)}
+        self.heard_all = len(answered) >= listening
+        if not self.heard_all:
+            pidbox = f"{self.wire.control_exchange}.pidbox"
+            bound = self.client.call("SMEMBERS", self.wire.key(f"_kombu.binding.{pidbox}"))
+            silent = sorted({resp.text(member).rpartition(self.wire.sep)[2][:-len(pidbox) - 1] for member in bound} - answered)
+            named = f" ({', '.join(silent)} did not)" if len(silent) == listening - len(answered) else ""
+            self.question.problems.append(
+                f"{listening} Celery workers listen on the broker, and {len(answered)} answered within {_WAIT_FOR_NODES:g} s{named}: "
+                "who consumes and what runs is not told. A busy node of the solo pool is silent, and so is one that hangs")
+
     def _others(self) -> list[str]:
         """Queues that hold messages, and those that nodes consume."""
         names, self.complete = queues.keys(self.client, self.wire.key("*"), "list")
+        if not self.complete:
+            self.question.problems.append(queues.CUT)
         prefix = len(self.wire.global_keyprefix)
         ends = {name[prefix:]: self.wire.key(name[prefix:]) for name in names}
         tails = self.client.pipeline([("LINDEX", key, "-1") for key in ends.values()], raise_errors=False)
@@ -120,7 +137,6 @@ class _Look:
         lists = {figures.queue: self.wire.lists(figures.queue) for figures in self.found}
         every = [key for keys in lists.values() for key in keys]
         marks = [(key, newest) for queue in lists for key, newest in self._newest(queue).items() if newest is not None]
-        exchanges = celery_held.exchanges(self.client, self.wire) if self.question.all_of_it else {}
         now, held, seen, *rest = queues.transaction(self.client, [
             ("TIME",), ("EVAL", _HELD, 1, self.wire.key(self.wire.unacked_key), queues.MOST_HELD),
             ("HGETALL", self._memory),
@@ -130,8 +146,9 @@ class _Look:
         ends = {key: rest[place * 3:place * 3 + 3] for place, key in enumerate(every)}
         places = dict(zip((key for key, _ in marks), rest[3 * len(every):]))
         at = queues.seconds(now)
-        by_queue = self._held(held, at, exchanges)
-        ages = _Ages(seen, at)
+        by_queue = self._held(held, at)
+        asked = None if self.question.all_of_it and self.complete else every
+        ages = _Ages(seen, at, asked)
         for figures in self.found:
             figures.at = at
             self._fill(figures, {key: ends[key] for key in lists[figures.queue]}, by_queue, ages, places)
@@ -154,29 +171,44 @@ class _Look:
         if held is not None:
             mine = held.get(figures.queue, Held())
             figures.unacknowledged, figures.scheduled, figures.retrying = mine.count, mine.scheduled, mine.retrying
-        figures.of_nodes(self.reports)
-        figures.exists = figures.waiting > 0 or bool(figures.unacknowledged) or bool(figures.consumers)
+        figures.of_nodes(self.reports, whole=self.heard_all)
+        figures.exists = bool(figures.waiting or figures.unacknowledged or figures.consumers) or (False if self.heard_all else None)
         if figures.queue == self.wire.deadletter_queue:
             figures.dead, figures.waiting = figures.waiting, 0
         figures.oldest_age_seconds, figures.oldest_age_is = ages.oldest([(key, tail) for key, (_, _, tail) in ends.items() if tail])
-        figures.mark = Mark({key: head for key, (_, head, _) in ends.items()}, lengths, queues.finished(self.reports, figures.queue))
+        begun = queues.finished(self.reports, figures.queue) if self.heard_all else None
+        figures.mark = Mark({key: head for key, (_, head, _) in ends.items()}, lengths, begun)
         earlier = self.question.earlier(figures.queue)
         if earlier is not None and earlier.mark is not None:
             figures.came, figures.went = _flow(earlier.mark, figures.mark, places)
 
-    def _held(self, reply: resp.Reply, at: float, exchanges: celery_held.Exchanges) -> dict[str, Held] | None:
+    def _held(self, reply: resp.Reply, at: float) -> dict[str, Held] | None:
         if isinstance(reply, resp.RespError):
             raise WorkfleetError(f"the key {self.wire.key(self.wire.unacked_key)} cannot be read as what Celery's workers hold: {reply}")
         _, complete, *told = reply
         if not complete:
             return None
+        places = [(_origin(tail), count, retrying, etas) for tail, count, retrying, *etas in told]
+        bindings = self._bindings({exchange for (exchange, _), *_ in places if exchange})
         found: dict[str, Held] = {}
-        for tail, count, retrying, *etas in told:
-            for queue in _origin(tail, exchanges):
+        for (exchange, key), count, retrying, etas in places:
+            for queue in bindings.get((exchange, key)) or ([key] if key else []):
                 mine = found.setdefault(queue, Held())
                 mine.count += count
                 mine.retrying += retrying
                 mine.scheduled += sum(_time(resp.text(eta), 0.0) > at for eta in etas)
+        return found
+
+    def _bindings(self, exchanges: set[str]) -> dict[tuple[str, str], list[str]]:
+        """Which queues an exchange and a routing key lead to, where they are not simply the queue's name."""
+        names = sorted(exchanges)
+        members = self.client.pipeline([("SMEMBERS", self.wire.key(f"_kombu.binding.{name}")) for name in names], raise_errors=False)
+        found: dict[tuple[str, str], list[str]] = {}
+        for name, bindings in zip(names, members):
+            for binding in bindings if isinstance(bindings, list) else ():
+                key, *rest = resp.text(binding).split(self.wire.sep)
+                if len(rest) >= 2:  # with another sep it is another app's
+                    found.setdefault((name, key), []).append(rest[1])
         return found
 
     @property
@@ -195,11 +227,14 @@ class _Look:
 class _Ages:
     """How old the next message of each list is, and since when it has been seen there."""
 
-    def __init__(self, seen: resp.Reply, at: float) -> None:
+    def __init__(self, seen: resp.Reply, at: float, asked: Sequence[str] | None) -> None:
+        """``asked`` are the lists that this look is about; what is remembered of others stays. None for all that there are."""
         self.seen = dict(zip(seen[::2], seen[1::2])) if isinstance(seen, list) else {}
         self.at = at
         self.new: dict[bytes, bytes] = {}
         self.gone: set[bytes] = set(self.seen)
+        if asked is not None:
+            self.gone &= {key.encode(errors="surrogateescape") for key in asked}
 
     def oldest(self, tails: Sequence[tuple[str, bytes]]) -> tuple[float | None, str]:
         """The age of the oldest of some lists, and how far that holds."""
@@ -234,19 +269,20 @@ def _flow(before: Mark, after: Mark, places: dict[str, resp.Reply]) -> tuple[int
     return (None, None) if begun is None else (max(0, begun + change), begun)
 
 
-def _origin(tail: bytes, exchanges: celery_held.Exchanges) -> Iterable[str]:
+def _origin(tail: bytes) -> tuple[str, str]:
+    """The exchange and the routing key of what is held; empty where they cannot be read."""
     try:
         exchange, key = json.loads("[" + resp.text(tail).lstrip(", "))
-    except (ValueError, TypeError):
-        return ()
-    return exchanges.get((exchange, key)) or (key,)
+        return (exchange, key) if isinstance(exchange, str) and isinstance(key, str) else ("", "")
+    except (ValueError, TypeError, RecursionError):
+        return "", ""
 
 
 def _is_task(message: resp.Reply) -> bool:
     """Whether a list's element is a task of Celery's; pidbox and result messages are none."""
     try:
         return "task" in json.loads(message)["headers"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -255,20 +291,22 @@ def _sent(message: bytes) -> float | None:
     try:
         told = json.loads(message)
         stamps = [told[where].get(name) for name in STAMPS for where in ("headers", "properties")]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     times = [_time(stamp, None) for stamp in stamps if stamp is not None]
     return next((time for time in times if time is not None), None)
 
 
 def _time(stamp: Any, otherwise: Any) -> Any:
-    if isinstance(stamp, (int, float)) and not isinstance(stamp, bool):
-        return float(stamp)
     try:
-        moment = datetime.fromisoformat(str(stamp).replace("Z", "+00:00"))
-    except ValueError:
+        if isinstance(stamp, (int, float)) and not isinstance(stamp, bool):
+            found = float(stamp)
+        else:
+            moment = datetime.fromisoformat(str(stamp).replace("Z", "+00:00"))
+            found = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, OverflowError, RecursionError):
         return otherwise
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    return found if math.isfinite(found) else otherwise
 
 
 def task_of(message: bytes) -> tuple[str | None, str | None]:
@@ -276,5 +314,5 @@ def task_of(message: bytes) -> tuple[str | None, str | None]:
     try:
         headers = json.loads(message)["headers"]
         return headers.get("task"), headers.get("id")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, None

@@ -294,7 +294,7 @@ def _answers(reply: bytes) -> Iterator[tuple[str, str, Any]]:
             told = json.loads(base64.b64decode(body) if encoded else body)
             yield from ((node, method, answer) for node, answer in told.items())
             return
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
     raise WorkfleetError(f"the nodes answer in {kind}, only JSON is read: their app sets task_serializer")
 

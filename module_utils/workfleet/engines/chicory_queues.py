@@ -60,7 +60,9 @@ def figures(question: Question) -> list[Figures]:
     with resp.connect(question.url) as client:
         if question.all_of_it:
             known = set(question.queues)
-            found += [Figures(queue, declared=False) for queue in others(client) if queue not in known]
+            names, complete = others(client)
+            question.problems.extend([] if complete else [queues.CUT])
+            found += [Figures(queue, declared=False) for queue in names if queue not in known]
             reports = nodes(client)
         group = consumer_group(question.options)
         looks = [("EVAL", _LOOK, 3, STREAM + item.queue, DELAYED + item.queue, DEAD + item.queue, group, MOST_COUNTED) for item in found]
@@ -94,10 +96,10 @@ def fill(item: Figures, reply: resp.Reply, reports: dict[str, Report] | None) ->
     item.mark = (added if there else 0, taken if there else 0)
 
 
-def others(client: resp.Client) -> list[str]:
-    """Queues that hold anything."""
-    names = queues.keys(client, "chicory:*")[0]
-    return sorted({name[len(start):] for name in names for start in (STREAM, DELAYED, DEAD) if name.startswith(start)})
+def others(client: resp.Client) -> tuple[list[str], bool]:
+    """Queues that hold anything, and whether all keys were looked through."""
+    names, complete = queues.keys(client, "chicory:*")
+    return sorted({name[len(start):] for name in names for start in (STREAM, DELAYED, DEAD) if name.startswith(start)}), complete
 
 
 def nodes(client: resp.Client) -> dict[str, Report] | None:

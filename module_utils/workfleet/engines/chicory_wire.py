@@ -113,5 +113,5 @@ def parsed(beat: bytes | None) -> list[Report]:
             pid=int(told["pid"]), concurrency=places, running=min(active, places), reserved=max(0, active - places),
             processed=int(told["tasks_processed"]) + failed, failed=failed, queues=[str(told["queue"])],
         )]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return []

@@ -20,6 +20,7 @@ MOST_KEYS = 200_000
 #: Messages that workers hold whose queue is looked up one by one.
 MOST_HELD = 10_000
 _KEYS_A_LOOK = 2000
+CUT = f"the database has more than {MOST_KEYS} keys, and not all were looked through: queues that nobody declared may be missing"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Question:
 
     ``reports`` are the answers of the nodes that were asked already. With ``all_of_it`` the engine itself asks all
     nodes that there are, and looks for queues that are not declared. ``before`` are the figures of an earlier look,
-    for what came and went since.
+    for what came and went since. ``problems`` is where the look puts what keeps it from being whole, sentences for people.
     """
 
     url: str
@@ -38,6 +39,7 @@ class Question:
     reports: Mapping[str, Report] = field(default_factory=dict)
     all_of_it: bool = False
     before: Sequence[Figures] = ()
+    problems: list[str] = field(default_factory=list)
 
     def earlier(self, queue: str) -> Figures | None:
         """The earlier figures of a queue, if they can be compared with."""
@@ -84,8 +86,11 @@ class Figures:
             "oldest_age_is": self.oldest_age_is,
         }
 
-    def of_nodes(self, reports: Mapping[str, Report]) -> None:
-        """Fill in what the nodes tell."""
+    def of_nodes(self, reports: Mapping[str, Report], *, whole: bool = True) -> None:
+        """Fill in what the nodes tell; where some have not answered, the others are no measure."""
+        if not whole:
+            self.consumers = self.running = None
+            return
         told = [report for report in reports.values() if report.queues is not None and self.queue in report.queues]
         self.consumers = len(told)
         self.running = total(running(report, self.queue) for report in told)
