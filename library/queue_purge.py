@@ -55,7 +55,8 @@ options:
     type: str
     default: ""
   older_than:
-    description: Only tasks that have waited for so many seconds (arq, Chicory). Refused for Celery, whose messages do not tell.
+    description: Only tasks that have waited for so many seconds. Of Celery's only those that say when they were sent, by a header
+      C(sent_at) or C(timestamp); refused where none does.
     type: float
   dump_dir:
     description: A directory on the control node for the dump. It is made where it is not there.
@@ -71,7 +72,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Tells how many tasks wait, and takes none.
+    description: Tells how many tasks would be purged, and takes none.
   diff_mode:
     support: none
     description: There is no text to compare.
@@ -96,7 +97,7 @@ dump:
   type: str
   returned: success
 records:
-  description: How many tasks were purged. In check mode how many wait in the queue, of all names and ages.
+  description: How many tasks were purged, or in check mode would be.
   type: int
   returned: success
 sha256:

@@ -38,9 +38,10 @@ options:
     type: str
     default: ""
   dump:
-    description: The dump on the control node.
+    description: The dump on the control node. Without one only what interrupted purges left is ended, as every purge and restore does
+      it first; where there is nothing of that kind it fails.
     type: str
-    required: true
+    default: ""
   force:
     description: Do not wait for another purge or restore of the app that was killed.
     type: bool
@@ -51,7 +52,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Reads and checks the dump on the control node, and writes nothing.
+    description: Reads and checks the dump on the control node, tells how many of its tasks are not there yet, and writes nothing.
   diff_mode:
     support: none
     description: There is no text to compare.
@@ -69,7 +70,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 queue:
-  description: The queue.
+  description: The queue. Null without a dump.
   type: str
   returned: success
 records:
@@ -106,7 +107,10 @@ def main() -> None:
         given = payload.unpack(module.params["payload"], "queue_restore")
         with resp.connect(given["url"]) as client:
             run = purge.Run(client, given["app"], given["engine"], given["options"], given["holder"])
-            found = purge.restore(run, given["path"], force=given["force"])
+            if module.check_mode:
+                found = purge.foresee(run, given["header"])
+            else:
+                found = purge.restore(run, given["path"], given["dump"], force=given["force"])
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(**found)

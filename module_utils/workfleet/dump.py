@@ -139,6 +139,13 @@ def blocks(path: str) -> Iterator[tuple[str, list[bytes]]]:
             yield place, records
 
 
+def records_after(path: str, done: int | None) -> int:
+    """How many records of a verified dump are in the blocks behind so many, or behind all of them."""
+    with open(path, "rb") as file:
+        counts = [count for _, count, _ in _blocks(file, path, skip=True)]
+    return 0 if done is None else sum(counts[done:])
+
+
 def _blocks(file: IO[bytes], path: str, *, skip: bool) -> Iterator[tuple[str, int, list[bytes]]]:
     file.readline()
     file.readline()

@@ -10,18 +10,18 @@ What a killed run left is ended by the next one, whatever it is there for: see `
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from . import dump, engines, resp
+from . import dump, resp
 from .engines.arq_stash import ArqStash
 from .engines.celery_stash import CeleryStash
 from .engines.chicory_stash import ChicoryStash
-from .engines.queues import Question
 from .engines.results_stash import CeleryResults, ChicoryResults
-from .engines.stash import Choice, Stash, leftovers
+from .engines.stash import DONE, Choice, Stash, leftovers
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -39,6 +39,16 @@ if not said then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
+
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+# Whose it is, where it is not ours.
+_SIGN = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return holder end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return ''
+"""
+RECOVERY = "playbooks/restore.yml without a dump, or the next purge or restore of the app,"
 
 
 class Run:
@@ -64,8 +74,8 @@ class Run:
     def alone(self, *, force: bool) -> Iterator[None]:
         """Keep other runs out; one that was killed does so for some minutes, unless forced."""
         while not self.client.call("SET", self.lock, self.holder, "NX", "EX", _LEASE):
-            self.refuse_other(force=force)
-            self.client.call("DEL", self.lock)
+            other = self.refuse_other(force=force)
+            self.client.call("EVAL", _RELEASE, 1, self.lock, other)  # its own: a third one may have come meanwhile
         try:
             yield
         except BaseException:
@@ -73,21 +83,24 @@ class Run:
                 self.release()
             raise
 
-    def refuse_other(self, *, force: bool) -> None:
-        """Raise where another run is at work, or was a moment ago."""
+    def refuse_other(self, *, force: bool) -> str:
+        """Return who is at work, or was a moment ago; raises where that is another run."""
         other = resp.text(self.client.call("GET", self.lock))
         if other and other != self.holder and not force:
             raise WorkfleetError(f"another purge or restore of {self.app} is at work, or was killed: {other}. It is waited for up to "
                                  f"{_LEASE} s after its last sign; -e force=true goes on at once")
+        return other or ""
 
     def release(self) -> None:
         """Let others in."""
-        self.client.call("DEL", self.lock)
+        self.client.call("EVAL", _RELEASE, 1, self.lock, self.holder)
 
     def sign(self) -> None:
         """Show that we are at work."""
         if time.monotonic() - self.renewed > _RENEWED:
-            self.client.call("SET", self.lock, self.holder, "EX", _LEASE)
+            other = resp.text(self.client.call("EVAL", _SIGN, 1, self.lock, self.holder, _LEASE))
+            if other:
+                raise WorkfleetError(f"another run has passed this one by force, and ended what it had begun: {other}")
             self.renewed = time.monotonic()
 
     def recover(self) -> list[str]:
@@ -101,6 +114,37 @@ class Run:
             else:
                 stash.put_back()
                 said.append(f"the purge {identity} of queue {choice.queue} was not ended: its tasks are back in the queue")
+        return said
+
+    @property
+    def _unless(self) -> str:
+        holder = resp.text(self.client.call("GET", self.lock) or b"")
+        return f" (unless {holder} is still at work: else -e force=true)" if holder else ""
+
+    def unfinished_purges(self) -> list[str]:
+        """Say what killed purges left, which ``recover`` ends."""
+        besides, said = self._unless, []
+        for identity, (state, engine, choice) in leftovers(self.stash("", Choice(""))).items():
+            stash = STASHES[engine](self.client, self.app, self.options, identity, choice)
+            count = stash.away()
+            what = "its tasks" if count is None else f"{count} tasks"
+            if state == "dumped":
+                said.append(f"queue {choice.queue}: the purge {identity[:8]} was not ended: {what} are out of the queue, and those in its "
+                            f"dump are not deleted yet; {RECOVERY} does that{besides}")
+            elif count is None or count:
+                said.append(f"queue {choice.queue}: the purge {identity[:8]} was not ended: {what} are out of the queue and in no dump; "
+                            f"{RECOVERY} puts them back{besides}")
+        return said
+
+    def unfinished_restores(self) -> list[str]:
+        """Say what killed restores left, which their dumps end."""
+        besides, said, key = self._unless, [], self.stash("", Choice("")).key
+        begun = self.client.call("HGETALL", key("restoring"))
+        for identity, note in zip(begun[::2], begun[1::2]):
+            if self.client.call("HGET", key("restored"), identity) != DONE:
+                told = json.loads(note)
+                said.append(f"queue {told['queue']}: a restore of {told['records']} tasks was not ended; "
+                            f"playbooks/restore.yml -e dump={told['dump']} goes on with it{besides}")
         return said
 
     def write(self, identity: str, choice: Choice, path: str, header: Mapping[str, Any]) -> dump.Summary:
@@ -136,24 +180,33 @@ class Run:
         """Undo the purge."""
         self.stash(identity, choice).put_back()
 
-    def restore(self, path: str) -> tuple[dump.Summary, int]:
-        """Put a dump back; return it and how many of its records were not there yet. Raises before the first write on a bad one."""
+    def restore(self, path: str, known_as: str = "") -> tuple[dump.Summary, int]:
+        """Put a dump back; return it and how many of its records were not there yet. Raises before the first write on a bad one.
+
+        ``known_as`` is where those who can type find it.
+        """
         summary = dump.verify(path)
         header = summary.header
         if (header["app"], header["engine"]) != (self.app, self.engine):
             raise WorkfleetError(f"{path}: is a dump of the app {header['app']} (engine {header['engine']}), "
                                  f"not of {self.app} ({self.engine}); nothing was written")
-        stash = self.stash(str(header["id"]), Choice.parse(header))
+        choice = Choice.parse(header)
+        stash = self.stash(str(header["id"]), choice)
         stash.check()
         done, added = stash.restored(), 0
         if done is None:
+            self.client.call("HDEL", stash.key("restoring"), str(header["id"]))
             return summary, 0
+        identity = str(header["id"])
+        note = {"queue": choice.queue, "records": summary.records, "dump": known_as or path}
+        self.client.call("HSET", stash.key("restoring"), identity, json.dumps(note))
         for number, (place, records) in enumerate(dump.blocks(path), 1):
             if number > done:
                 stash.add(place, records, stash.progress(number))
                 added += len(records)
                 self.sign()
-        stash.added(stash.progress(b"done"))
+        stash.added(stash.progress(DONE))
+        self.client.call("HDEL", stash.key("restoring"), identity)
         return summary, summary.records if self.engine == "celery" else added
 
 
@@ -170,11 +223,11 @@ def private(path: str) -> Iterator[Any]:
 def step(run: Run, given: Mapping[str, Any], choice: Choice, *, check: bool) -> dict[str, Any]:
     """One step of a purge, as the module does it: ``write``, ``commit`` or ``put_back``. With ``check`` only look."""
     identity = str(given["id"])
-    run.stash(identity, choice).check()
+    stash = run.stash(identity, choice)
+    stash.check()
     if check:
-        figures = engines.named(run.engine).figures(Question(str(given["url"]), run.app, [choice.queue], run.options))
-        waiting = next((item.waiting for item in figures if item.queue == choice.queue), None)
-        return {"changed": bool(waiting), "records": waiting, "recovered": []}
+        count = stash.count()
+        return {"changed": count != 0, "records": count, "recovered": run.unfinished_purges()}
     found: dict[str, Any] = {"changed": True}
     with run.alone(force=bool(given["force"])):
         if given["step"] == "write":
@@ -189,11 +242,27 @@ def step(run: Run, given: Mapping[str, Any], choice: Choice, *, check: bool) -> 
     return found
 
 
-def restore(run: Run, path: str, *, force: bool) -> dict[str, Any]:
-    """The restore as the module does it; the file is looked at before anything else."""
-    dump.verify(path)
+def restore(run: Run, path: str, known_as: str, *, force: bool) -> dict[str, Any]:
+    """The restore as the module does it; the file is looked at before anything else. Without a file only recover."""
+    if path:
+        dump.verify(path)
     with run.alone(force=force):
         recovered = run.recover()
-        summary, added = run.restore(path)
+        summary, added = run.restore(path, known_as) if path else (None, 0)
         run.release()
-    return {"changed": added > 0, "queue": summary.header["queue"], "records": summary.records, "restored": added, "recovered": recovered}
+    found = {"queue": None, "records": 0} if summary is None else {"queue": summary.header["queue"], "records": summary.records}
+    return {"changed": added > 0 or (summary is None and bool(recovered)), **found, "restored": added, "recovered": recovered}
+
+
+def foresee(run: Run, header: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a restore would find: how many blocks of the dump are there already (``None``: all), and what it would recover."""
+    done: int | None = 0
+    if header is not None:
+        stash = run.stash(str(header["id"]), Choice.parse(header))
+        stash.check()
+        done = stash.restored()
+        state, *_ = leftovers(stash).get(stash.id, ("",))
+        done = None if state and state != "dumped" else done  # it is put back before anything is restored
+        if run.engine == "celery" and done is not None:
+            done = 0  # what was gathered comes into the queue at the end
+    return {"changed": False, "done": done, "recovered": run.unfinished_purges()}

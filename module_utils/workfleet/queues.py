@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from . import engines
+from . import engines, purge, resp
 from .engines.queues import Figures, Question
 from .errors import WorkfleetError
 
@@ -53,6 +54,7 @@ def look(app: str, sources: Sequence[Source], sample_seconds: float = 0) -> dict
     problems += [figures.problem for after in second for figures in after if figures.problem]
     problems += [f"queue {entry['queue']}: {entry['waiting']} tasks wait and no node consumes it" for entry in found
                  if entry["waiting"] and entry["consumers"] == 0]
+    problems += unfinished(app, sources)
     return {"queues": sorted(found, key=lambda entry: (not entry["declared"], entry["engine"], entry["queue"])),
             "problems": list(dict.fromkeys(problems))}
 
@@ -64,6 +66,16 @@ def ask(source: Source, question: Question, problems: list[str]) -> list[Figures
     except WorkfleetError as error:
         problems.append(f"the queues of engine {source.engine} cannot be read: {error}")
         return unknown(source.queues)
+
+
+def unfinished(app: str, sources: Sequence[Source]) -> list[str]:
+    """Say what purges and restores were interrupted; of a broker that cannot be asked it was said already."""
+    said = []
+    for source in sources:
+        with contextlib.suppress(WorkfleetError), resp.connect(source.url) as client:
+            run = purge.Run(client, app, source.engine, source.options, "")
+            said += run.unfinished_purges() + run.unfinished_restores()
+    return said
 
 
 def unknown(queues: Sequence[str]) -> list[Figures]:

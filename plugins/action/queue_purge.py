@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, logtext, queues
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "app": {"type": "dict", "required": True, "no_log": True},
@@ -38,6 +38,6 @@ class ActionModule(ActionBase):
         if not result.get("failed"):
             count = result["records"]
             said = f"{count} tasks are dumped and gone: {result['dump']}" if result["dump"] else (
-                f"{count} tasks wait" if self._task.check_mode else "nothing to purge")
-            self._display.display(f"  {queue}: {said}")
+                f"{count} tasks would be purged" if self._task.check_mode else "nothing to purge")
+            self._display.display(f"  {logtext.line(queue)}: {said}")
         return result

@@ -9,7 +9,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, logtext, queues
 
 
 class ActionModule(ActionBase):
@@ -18,37 +18,65 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return how many tasks were put back, and say it."""
         super().run(tmp, task_vars)
-        arguments = self._task.args
+        arguments, task_vars = self._task.args, task_vars or {}
+        declared = queues.declarations(arguments, task_vars, self._templar)
+        app, sources = declared[0].app.name, queues.sources(declared, actions.only(arguments))
         if not arguments.get("dump"):
-            raise AnsibleActionFail("name the dump: -e dump=FILE")
+            return self.recover(app, sources, task_vars)
         path = os.path.abspath(os.path.expanduser(str(arguments["dump"])))
         try:
             summary = dump.verify(path)
         except WorkfleetError as error:
             raise AnsibleActionFail(str(error)) from error
         header = summary.header
-        declared = queues.declarations(arguments, task_vars or {}, self._templar)
-        app = declared[0].app.name
-        sources = [source for source in queues.sources(declared, actions.only(arguments)) if source["engine"] == header["engine"]]
+        sources = [source for source in sources if source["engine"] == header["engine"]]
         if header["app"] != app or not sources:
             raise AnsibleActionFail(f"{path}: is a dump of the app {header['app']} (engine {header['engine']}), not of {app}; "
                                     "nothing was written")
         source = queues.source_of(sources, header["queue"])
-        # Results may be kept in a database of their own.
-        url = declared[0].app.result_url if header.get("results") and source["engine"] != "arq" else ""
+        if header.get("results") and source["engine"] != "arq" and declared[0].app.result_url:
+            source = {**source, "url": declared[0].app.result_url}  # a database of their own
         if self._task.check_mode:
-            return {"changed": True, "queue": header["queue"], "records": summary.records, "restored": summary.records, "recovered": []}
-        with dumps.remote_directory(self) as directory:
-            remote = os.path.join(directory, "tasks.dump")
-            self._connection.put_file(path, remote)
-            request = {"app": app, "engine": source["engine"], "url": url or source["url"], "options": source["options"], "path": remote,
-                       "holder": dumps.holder(), "force": bool(arguments.get("force"))}
-            result: dict[str, Any] = self._execute_module(
-                module_name="workfleet.core.queue_restore", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+            result = self.ask(app, source, task_vars, header=header)
+            if not result.get("failed"):
+                left = dump.records_after(path, result.pop("done"))
+                result.update(changed=left > 0, queue=header["queue"], records=summary.records, restored=left)
+        else:
+            with dumps.remote_directory(self) as directory:
+                remote = os.path.join(directory, "tasks.dump")
+                self._connection.put_file(path, remote)
+                result = self.ask(app, source, task_vars, path=remote, dump=path)
         for text in result.get("recovered", []):
             self._display.warning(text)
         if not result.get("failed"):
+            done = "would be put back" if self._task.check_mode else "put back"
             what = "results" if header.get("results") else "tasks"
-            self._display.display(f"  {header['queue'] or header['engine']}: {result['restored']} of {summary.records} {what} put back"
+            self._display.display(f"  {logtext.line(header['queue'] or header['engine'])}: {result['restored']} of {summary.records} {what} {done}"
                                   + ("" if result["restored"] else "; they were already"))
         return result
+
+    def ask(
+        self, app: str, source: dict[str, Any], task_vars: dict[str, Any], path: str = "", dump: str = "",
+        header: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Have the host do it, or in check mode look."""
+        request = {"app": app, "engine": source["engine"], "url": source["url"], "options": source["options"], "path": path, "dump": dump,
+                   "header": header, "holder": dumps.holder(), "force": bool(self._task.args.get("force"))}
+        result: dict[str, Any] = self._execute_module(
+            module_name="workfleet.core.queue_restore", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        return result
+
+    def recover(self, app: str, sources: list[dict[str, Any]], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """End what interrupted purges left; where they left nothing, a dump was forgotten."""
+        recovered: list[str] = []
+        for source in sources:
+            result = self.ask(app, source, task_vars)
+            if result.get("failed"):
+                return result
+            recovered += [text for text in result["recovered"] if text not in recovered]
+        if not recovered:
+            raise AnsibleActionFail("name the dump: -e dump=FILE. Without one what interrupted purges left is put back, "
+                                    "and there is nothing of that kind")
+        for text in recovered:
+            self._display.display(f"  {logtext.line(text)}")
+        return {"changed": True, "queue": None, "records": 0, "restored": 0, "recovered": recovered}

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
@@ -81,15 +81,26 @@ class Purge:
                 return {**self.step("put_back"), **result, "changed": False, "dump": None}
             try:
                 self.fetch(remote, target, result["sha256"])
-            except (OSError, WorkfleetError, AnsibleActionFail) as error:
-                undone = self.step("put_back")
+            except (OSError, WorkfleetError, AnsibleError) as error:  # AnsibleError: the connection may be lost
+                undone = self.put_back()
                 after = f"and putting the tasks back failed too: {undone['msg']}; the next purge or restore does it" \
                     if undone.get("failed") else "all tasks are back in their queue"
                 raise AnsibleActionFail(f"the dump did not reach {target}: {error}; {after}") from error
-            deleted = self.step("commit")
+            try:
+                deleted = self.step("commit")
+            except AnsibleError as error:
+                raise AnsibleActionFail(f"the dump is whole, {target}, but whether its tasks were deleted is not known: {error}. "
+                                        "queues.yml tells; the next purge or restore ends it") from error
         if deleted.get("failed"):
             return {**deleted, "dump": target}
         return {**result, "dump": target}
+
+    def put_back(self) -> dict[str, Any]:
+        """Undo it; where the host cannot be reached that is left to another run."""
+        try:
+            return self.step("put_back")
+        except AnsibleError as error:
+            return {"failed": True, "msg": str(error)}
 
     def fetch(self, remote: str, target: str, sha256: str) -> None:
         """Bring the dump here, see that it is whole and on the disk, and only then give it its name."""

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import dump, resp
+from plugins.module_utils.workfleet import dump, queues, resp
+from plugins.module_utils.workfleet import purge as steps
 from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
@@ -117,8 +118,6 @@ def test_one_priority_is_purged_and_the_others_stay(client: resp.Client, tmp_pat
     assert everything(client) == {b"q": [b"urgent"]}
     with pytest.raises(WorkfleetError, match="there are lists for 0, 3, 6, 9"):
         run(client).stash("x", Choice("q", priority=5)).check()
-    with pytest.raises(WorkfleetError, match="do not say when they were sent"):
-        run(client).stash("x", Choice("q", older_than=5)).check()
 
 
 def arq_job(client: resp.Client, queue: str, job: bytes, due: int, payload: bytes, tries: bool = False) -> None:
@@ -233,6 +232,148 @@ def test_chicory_tasks_are_chosen_by_name_and_age(client: resp.Client, tmp_path:
     assert client.call("ZCARD", "chicory:delayed:q") == 1
     purge(run(client, "chicory"), tmp_path, Choice("q", task_name="old"))
     assert (client.call("XLEN", "chicory:stream:q"), client.call("ZCARD", "chicory:delayed:q")) == (1, 0)
+
+
+def stamped(number: int, age: float | None, task: str = "app.a") -> bytes:
+    told = json.loads(task_message(task, "q", [number]).text)
+    if age is not None:
+        told["headers"]["sent_at"] = time.time() - age
+    return json.dumps(told).encode()
+
+
+def test_old_celery_messages_are_those_that_say_so_and_none_grows_old_before_the_deletion(client: resp.Client, tmp_path: Path) -> None:
+    messages = [stamped(0, 100), stamped(1, 2.2), stamped(2, None), stamped(3, 101), stamped(4, 0)]
+    for message in messages:
+        client.call("LPUSH", "q", message)
+    work, choice, path = run(client), Choice("q", older_than=3), str(tmp_path / "old.dump")
+    work.write("x", choice, path, {})
+    time.sleep(1.5)  # the second one is older than 3 s by now, and in no dump
+    work.commit("x", choice)
+    assert client.call("LRANGE", "q", 0, -1)[::-1] == [messages[1], messages[2], messages[4]]
+    assert [record for _, records in dump.blocks(path) for record in records] == [messages[0], messages[3]]
+    assert work.restore(path)[1] == 2
+    assert set(everything(client)) == {b"q"}
+
+
+def test_an_age_is_refused_where_no_message_tells_its_own(client: resp.Client, tmp_path: Path) -> None:
+    for number in range(3):
+        client.call("LPUSH", "q", stamped(number, None))
+    client.call("LPUSH", "q", stamped(9, 100, "app.b"))
+    before = everything(client)
+    choice = Choice("q", task_name="app.a", older_than=1)
+    with pytest.raises(WorkfleetError, match="no message that is meant says when it was sent"):
+        purge(run(client), tmp_path, choice)
+    assert everything(client) == before
+    with pytest.raises(WorkfleetError, match="no message that is meant says when it was sent"):
+        run(client).stash("x", choice).count()
+    assert run(client).stash("x", Choice("q", older_than=1)).count() == 1
+
+
+def letters_of(client: resp.Client) -> None:
+    for number in range(3):
+        client.call("XADD", "chicory:dlq:q", f"{number + 1}-0", "data", "x")
+        client.call("SET", f"arq:result:{number}", "x")
+
+
+CHOICES = {
+    "celery": [Choice("q"), Choice("q", priority=3), Choice("q", task_name="app.t0"), Choice("q", older_than=50), Choice("dead")],
+    "arq": [Choice("q"), Choice("q", task_name="app.t0"), Choice("q", older_than=50), Choice("q", dead=True, ids=("0", "2", "7"))],
+    "chicory": [Choice("q"), Choice("q", task_name="app.t0"), Choice("q", older_than=50), Choice("q", dead=True, ids=("1-0", "9-0"))],
+}
+
+
+@pytest.mark.parametrize(("engine", "choice"), [(engine, choice) for engine, choices in CHOICES.items() for choice in choices], ids=str)
+def test_a_check_foretells_the_records_of_a_purge_and_of_its_restore(
+    client: resp.Client, tmp_path: Path, engine: str, choice: Choice
+) -> None:
+    """It told what waits in the whole queue, deferred tasks left out, and nothing of a dead-letter queue."""
+    now = time.time()
+    for number in range(12):
+        age, name = number * 10, f"app.t{number % 2}"
+        for queue in ("q", "q\x06\x163", "dead") if engine == "celery" else ():
+            client.call("LPUSH", queue, stamped(number, age, name))
+        if engine == "arq":
+            due = int((now - age + 30) * 1000)  # some are not due yet
+            arq_job(client, "q", b"%d" % number, due, pickle.dumps({"f": name}))
+            if number % 5 == 0:
+                client.call("SET", f"arq:in-progress:{number}", "1")
+        if engine == "chicory":
+            client.call("XADD", "chicory:stream:q", f"{int((now - 200 + 10 * number) * 1000)}-0", "data", pickle.dumps({"name": name}))
+            client.call("ZADD", "chicory:delayed:q", number, pickle.dumps({"name": name, "id": number}))
+    if engine == "chicory":
+        client.call("XGROUP", "CREATE", "chicory:stream:q", "chicory-workers", "0")
+        client.call("XREADGROUP", "GROUP", "chicory-workers", "w", "COUNT", 3, "STREAMS", "chicory:stream:q", ">")
+    letters_of(client)
+    work, before = run(client, engine), everything(client)
+    given = {"id": "x", "step": "write", "path": str(tmp_path / "x.dump"), "force": False, "header": {}}
+    foretold = steps.step(work, given, choice, check=True)
+    assert everything(client) == before
+    done = steps.step(work, given, choice, check=False)
+    assert foretold["records"] == done["records"] > 0
+    steps.step(work, {**given, "step": "commit"}, choice, check=False)
+    path, header = given["path"], dump.verify(str(given["path"])).header
+
+    def foreseen() -> int:
+        return dump.records_after(str(path), steps.foresee(work, header)["done"])
+
+    assert foreseen() == done["records"]
+    restored = steps.restore(work, str(path), "", force=False)
+    assert (restored["restored"], restored["changed"], foreseen()) == (done["records"], True, 0)
+    again = steps.restore(work, str(path), "", force=False)
+    assert (again["restored"], again["changed"]) == (0, False)
+
+
+def test_a_list_of_another_kind_is_refused_before_anything_is_touched(client: resp.Client, tmp_path: Path) -> None:
+    """A check said that None tasks wait, and a restore joined some priorities and then died."""
+    for step in ("", "\x06\x166"):
+        client.call("LPUSH", f"q{step}", "a", "b")
+    path = purge(run(client), tmp_path, Choice("q"))
+    client.call("SET", "q\x06\x166", "mine")
+    before = everything(client)
+    given = {"id": "x", "step": "write", "path": str(tmp_path / "x.dump"), "force": False, "header": {}}
+    for call in (lambda: steps.step(run(client), given, Choice("q"), check=True), lambda: run(client).restore(path),
+                 lambda: steps.foresee(run(client), dump.verify(path).header)):
+        with pytest.raises(WorkfleetError, match=r"the key 'q\\x06\\x166' in Redis is no queue of Celery's .*; nothing was touched"):
+            call()
+    assert everything(client) == before
+    stash = run(client).stash("y", Choice("q"))
+    stash.add("6", [b"c"], stash.progress(1))
+    stash.add("0", [b"c"], stash.progress(2))
+    with pytest.raises(WorkfleetError, match="nothing was touched"):  # it came between the look and the step
+        stash.added(stash.progress(b"done"))
+    client.call("DEL", "q\x06\x166")
+    stash.added(stash.progress(b"done"))
+    assert everything(client) == {b"q": [b"c"], b"q\x06\x166": [b"c"]}
+
+
+@pytest.mark.parametrize("engine", ["celery", "arq", "chicory"])
+def test_what_was_interrupted_is_told_and_ended_without_a_dump(
+    client: resp.Client, redis_server: RedisServer, tmp_path: Path, engine: str
+) -> None:
+    def told() -> list[str]:
+        found = queues.look("shop", [queues.Source(engine, redis_server.url(2), ["q"])] * 2)
+        return [text for text in found["problems"] if "was not ended" in text]
+
+    fill(client, engine)
+    whole, count = values(client), 12 if engine == "chicory" else 6
+    assert told() == []
+    run(client, engine).write("0123456789", Choice("q"), str(tmp_path / "a.dump"), {})
+    problem, = told()
+    assert problem.startswith(f"queue q: the purge 01234567 was not ended: {count} tasks are out of the queue and in no dump; "
+                              "playbooks/restore.yml without a dump")
+    assert steps.foresee(run(client, engine), None)["recovered"] == [problem]
+    with run(client, engine).alone(force=False):
+        assert told()[0].endswith("(unless a test is still at work: else -e force=true)")
+    assert steps.restore(run(client, engine), "", "", force=False)["changed"]
+    assert (values(client), told()) == (whole, [])
+    assert not steps.restore(run(client, engine), "", "", force=False)["changed"]
+    path = purge(run(client, engine), tmp_path, Choice("q"))
+    with pytest.raises(KilledError):
+        run(Dying(client, 4 if engine == "chicory" else 2, after=True), engine).restore(path, "/home/ann/a.dump")
+    problem, = told()
+    assert problem.startswith(f"queue q: a restore of {count} tasks was not ended; playbooks/restore.yml -e dump=/home/ann/a.dump goes on")
+    run(client, engine).restore(path)
+    assert (values(client), told()) == (whole, [])
 
 
 class KilledError(Exception):
@@ -406,6 +547,10 @@ def test_two_runs_do_not_mix_and_a_dead_one_can_be_passed(client: resp.Client) -
             pass
         with other.alone(force=True):
             assert client.call("GET", other.lock) == b"somebody else"
+            with pytest.raises(WorkfleetError, match="has passed this one by force, and ended what it had begun: somebody else"):
+                run(client).sign()
+            run(client).release()
+            assert client.call("GET", other.lock) == b"somebody else", "it is not ours any more"
 
 
 def test_a_dump_is_readable_by_its_owner_only(client: resp.Client, tmp_path: Path) -> None:

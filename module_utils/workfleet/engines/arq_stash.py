@@ -105,6 +105,22 @@ class ArqStash(Stash):
             moved += here
             offset += len(page) // 2 - here
 
+    def count(self) -> int:
+        """Look at the jobs as they are; those that run stay."""
+        if self.choice.dead:
+            return int(sum(self.client.pipeline([("EXISTS", RESULT + job) for job in self.choice.ids])))
+        offset = found = 0
+        now = queues.seconds(self.client.call("TIME"))
+        while page := self.client.call("ZRANGE", self.choice.queue, offset, offset + MOST_RECORDS - 1, "WITHSCORES"):
+            jobs = self._meant(list(zip(page[::2], map(float, page[1::2]))), now)
+            running = self.client.call("EXISTS", *(IN_PROGRESS.encode() + job for job in jobs)) if jobs else 0
+            found, offset = found + len(jobs) - running, offset + len(page) // 2
+        return found
+
+    def away(self) -> int:
+        """What was taken; results are where they were."""
+        return 0 if self.choice.dead else int(self.client.call("ZCARD", self.own(JOBS)))
+
     def _meant(self, jobs: Sequence[tuple[bytes, float]], now: float) -> list[bytes]:
         found = [job for job, due in jobs if self.choice.older_than is None or now - due / 1000 >= self.choice.older_than]
         if self.choice.task_name is None or not found:

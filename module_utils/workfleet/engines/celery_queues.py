@@ -246,7 +246,7 @@ class _Ages:
 
     def _age(self, key: bytes, tail: bytes) -> tuple[float | None, bool]:
         self.gone.discard(key)
-        sent = _sent(tail)
+        sent = sent_at(tail)
         if sent is not None:
             return self.at - sent, True
         identity = hashlib.sha256(tail).hexdigest()[:16].encode()
@@ -286,7 +286,7 @@ def _is_task(message: resp.Reply) -> bool:
         return False
 
 
-def _sent(message: bytes) -> float | None:
+def sent_at(message: bytes) -> float | None:
     """When a message was sent, where the app says so."""
     try:
         told = json.loads(message)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from .. import resp
 from ..errors import WorkfleetError
-from . import celery_held
-from .celery_queues import task_of
+from . import celery_held, queues
+from .celery_queues import STAMPS, sent_at, task_of
 from .celery_wire import Wire
-from .stash import DONE, MOST_BYTES, MOST_RECORDS, Stash
+from .stash import DONE, MOST_BYTES, MOST_RECORDS, Choice, Stash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +26,7 @@ for i = 2, #KEYS, 2 do
   if kind ~= 'none' and kind ~= 'list' then return KEYS[i] end
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if ARGV[3] ~= '' then redis.call('SET', ARGV[3], ARGV[4]) end
 for i = 2, #KEYS, 2 do
   if redis.call('EXISTS', KEYS[i]) == 1 then redis.call('RENAME', KEYS[i], KEYS[i + 1]) end
 end
@@ -33,6 +34,10 @@ return ''
 """
 # Puts older messages to the right of what is there; the shorter of two lists is moved, one by one.
 _JOIN = """
+for i = 4, #KEYS, 2 do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= 'none' and kind ~= 'list' then return KEYS[i] end
+end
 for i = 3, #KEYS, 2 do
   local older, queue = KEYS[i], KEYS[i + 1]
   if redis.call('EXISTS', older) == 1 then
@@ -49,7 +54,37 @@ end
 if ARGV[1] ~= '' then redis.call('HDEL', KEYS[1], ARGV[1]) end
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]) end
 for i = 4, #ARGV do redis.call('UNLINK', ARGV[i]) end
+return ''
 """
+
+_SINCE = "since"
+
+
+class _Meant:
+    """Whether a message is meant. ``before`` is when it has to be sent at the latest."""
+
+    def __init__(self, choice: Choice, before: float | None) -> None:
+        self.choice, self.before, self.ids = choice, before, frozenset(choice.ids)
+        self.seen = self.dated = 0
+
+    def __call__(self, message: bytes) -> bool:
+        """Look at its headers, where that is needed."""
+        self.seen += 1
+        if self.choice.task_name is not None or self.ids:
+            name, identity = task_of(message)
+            if self.choice.task_name not in (None, name) or (self.ids and identity not in self.ids):
+                return False
+        if self.before is None:
+            return True
+        sent = sent_at(message)
+        self.dated += sent is not None
+        return sent is not None and sent <= self.before
+
+    def refuse(self) -> None:
+        """Raise where an age is asked of messages of which none tells its own."""
+        if self.before is not None and self.seen and not self.dated:
+            raise WorkfleetError(f"older_than: queue {self.choice.queue}: no message that is meant says when it was sent (by a header "
+                                 f"{' or '.join(STAMPS)}); use priority or task_name, or leave it out. Nothing was purged")
 
 
 class CeleryStash(Stash):
@@ -69,22 +104,27 @@ class CeleryStash(Stash):
         return found if self.choice.priority is None else {str(self.choice.priority): found[str(self.choice.priority)]}
 
     def check(self) -> None:
-        """Celery's messages have no time of their own, and its lists only some priorities."""
+        """Celery's lists have only some priorities; keys of another kind are left alone."""
         steps = self.wire.priority_steps
         if self.choice.priority is not None and self.choice.priority not in steps:
             raise WorkfleetError(f"priority = {self.choice.priority}: there are lists for {', '.join(map(str, steps))}; "
                                  "what is between two of them waits in the lower one")
-        if self.choice.older_than is not None:
-            raise WorkfleetError("older_than: Celery's messages do not say when they were sent; use priority or task_name, or leave it out")
+        lists = self.wire.lists(self.choice.queue)
+        for key, kind in zip(lists, self.client.pipeline([("TYPE", key) for key in lists])):
+            if kind not in (b"list", b"none"):
+                self._refuse(key)
+
+    def _refuse(self, key: str) -> None:
+        raise WorkfleetError(f"queue {self.choice.queue}: the key {key!r} in Redis is no queue of Celery's (a list); nothing was touched")
 
     def take(self) -> None:
-        """Rename the lists."""
+        """Rename the lists; what is old is told by the time when this was done."""
         pairs = [key for place, queue in self.lists.items() for key in (queue, self.own(place))]
         _, purges, identity, said = self.note("taken")
-        wrong = self.script(_TAKE, [str(purges), *pairs], identity, said)
+        dated = [] if self.choice.older_than is None else [self.own(_SINCE), f"{self._now():.3f}"]
+        wrong = self.script(_TAKE, [str(purges), *pairs], identity, said, *(dated or ("", "")))
         if wrong:
-            raise WorkfleetError(f"queue {self.choice.queue}: the key {resp.text(wrong)!r} in Redis is no queue of Celery's (a list); "
-                                 "nothing was touched")
+            self._refuse(resp.text(wrong))
         if self.choice.whole:
             self._take_held()
 
@@ -96,49 +136,69 @@ class CeleryStash(Stash):
 
     def taken(self) -> Iterator[tuple[str, list[bytes]]]:
         """Read from the right."""
+        meant = self._meant(float(self.client.call("GET", self.own(_SINCE)) or 0))
         for place in self.lists:
-            for block in self._read(place):
-                yield place, [message for message in block if not self._is_part or self._is_meant(message)]
+            for block in self._read(self.own(place)):
+                yield place, [message for message in block if meant(message)]
+        meant.refuse()
 
-    def _read(self, place: str) -> Iterator[list[bytes]]:
+    def count(self) -> int:
+        """Read what waits, where its number is not enough."""
+        if not self._is_part:
+            return int(sum(self.client.pipeline([("LLEN", key) for key in self.lists.values()])))
+        meant = self._meant(self._now())
+        found = sum(meant(message) for key in self.lists.values() for block in self._read(key) for message in block)
+        meant.refuse()
+        return found
+
+    def away(self) -> int:
+        """The lengths of the lists."""
+        return int(sum(self.client.pipeline([("LLEN", self.own(place)) for place in self.lists])))
+
+    def _now(self) -> float:
+        return queues.seconds(self.client.call("TIME"))
+
+    def _read(self, key: str) -> Iterator[list[bytes]]:
         done, step = 0, MOST_RECORDS // 10
         while True:
-            block = self.client.call("LRANGE", self.own(place), -done - step, -done - 1, timeout=60.0)
+            block = self.client.call("LRANGE", key, -done - step, -done - 1, timeout=60.0)
             if not block:
                 return
             yield block[::-1]
             done += len(block)
             step = max(1, min(MOST_RECORDS, MOST_BYTES * len(block) // (sum(map(len, block)) + 1)))
 
-    def _is_meant(self, message: bytes) -> bool:
-        name, identity = task_of(message)
-        return self.choice.task_name in (None, name) and (not self.choice.ids or identity in self.choice.ids)
+    def _meant(self, now: float) -> _Meant:
+        return _Meant(self.choice, None if self.choice.older_than is None else now - self.choice.older_than)
 
     @property
     def _is_part(self) -> bool:
-        return self.choice.task_name is not None or bool(self.choice.ids)
+        return self.choice.task_name is not None or bool(self.choice.ids) or self.choice.older_than is not None
 
     def drop(self) -> None:
         """Delete what was taken; where that was more than was meant, the rest comes back."""
         rest = []
         if self._is_part:
+            meant = self._meant(float(self.client.call("GET", self.own(_SINCE)) or 0))
             for place, queue in self.lists.items():
                 kept = self.own(f"{place}:kept")
                 self.client.call("UNLINK", kept)
-                for block in self._read(place):
-                    others = [message for message in block if not self._is_meant(message)]
+                for block in self._read(self.own(place)):
+                    others = [message for message in block if not meant(message)]
                     if others:
                         self.client.call("LPUSH", kept, *others, timeout=60.0)
                 rest += [kept, queue]
-        self._join(rest, forget=self.id, mark="", unlink=[self.own(place) for place in self.lists])
+        self._join(rest, forget=self.id, mark="", unlink=[self.own(place) for place in (*self.lists, _SINCE)])
 
     def put_back(self) -> None:
         """Join what was taken to what has come since."""
         pairs = [key for place, queue in self.lists.items() for key in (self.own(place), queue)]
-        self._join(pairs, forget=self.id, mark=self.id, unlink=[self.own(f"{place}:kept") for place in self.lists])
+        self._join(pairs, forget=self.id, mark=self.id, unlink=[self.own(_SINCE), *(self.own(f"{place}:kept") for place in self.lists)])
 
     def _join(self, pairs: Sequence[str], forget: str, mark: str, unlink: Sequence[str] = ()) -> None:
-        self.script(_JOIN, [self.key("purges"), self.key("restored"), *pairs], forget, mark, DONE, *unlink)
+        wrong = self.script(_JOIN, [self.key("purges"), self.key("restored"), *pairs], forget, mark, DONE, *unlink)
+        if wrong:
+            self._refuse(resp.text(wrong))
 
     def add(self, place: str, records: Sequence[bytes], note: Sequence[resp.Argument]) -> None:
         """Gather them beside the queue, or workers would begin with the wrong end."""

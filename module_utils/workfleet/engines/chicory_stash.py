@@ -162,13 +162,32 @@ class ChicoryStash(Stash):
             return []
         raise reply
 
-    def _take_waiting(self) -> None:
+    def count(self) -> int:
+        """Look at the messages as they are."""
+        if self.choice.dead:
+            looks = [("XRANGE", self.source(LETTERS), tag, tag) for tag in self.choice.ids]
+            return sum(map(len, self.client.pipeline(looks, timeout=60.0)))
+        found = 0
+        if self.client.call("EXISTS", self.source(WAITING)):
+            found += sum(map(len, self._waiting()))
+        if self.choice.older_than is None:
+            found += sum(map(len, self._later(stays=True)))
+        return found
+
+    def away(self) -> int:
+        """What was taken."""
+        return int(sum(self.client.pipeline([("XLEN", self.own(WAITING)), ("ZCARD", self.own(LATER)), ("XLEN", self.own(LETTERS))])))
+
+    def _waiting(self) -> Iterator[list[bytes]]:
+        """Yield what is meant of each page of what no worker has been given."""
         last, now = self._delivered(), queues.seconds(self.client.call("TIME"))
         while page := self.client.call("XRANGE", self.source(WAITING), f"({last}", "+", "COUNT", _PAGE, timeout=60.0):
             last = resp.text(page[-1][0])
-            meant = [tag for tag, told in page if self._is_meant(told) and self._is_old(tag, now)]
-            if meant:
-                self.script(_TAKE, [self.source(WAITING), self.own(WAITING)], self.group, *meant)
+            yield [tag for tag, told in page if self._is_meant(told) and self._is_old(tag, now)]
+
+    def _take_waiting(self) -> None:
+        for meant in filter(None, self._waiting()):
+            self.script(_TAKE, [self.source(WAITING), self.own(WAITING)], self.group, *meant)
 
     def _delivered(self) -> str:
         for flat in self.client.call("XINFO", "GROUPS", self.source(WAITING)):
@@ -183,13 +202,17 @@ class ChicoryStash(Stash):
     def _is_old(self, tag: bytes, now: float) -> bool:
         return self.choice.older_than is None or now - int(tag.partition(b"-")[0]) / 1000 >= self.choice.older_than
 
-    def _take_later(self) -> None:
+    def _later(self, *, stays: bool) -> Iterator[list[bytes]]:
+        """Yield what is meant of each page of delayed tasks; what is taken from one moves the next, unless it ``stays``."""
         offset = 0
         while page := self.client.call("ZRANGE", self.source(LATER), offset, offset + _PAGE - 1, timeout=60.0):
             meant = [data for data in page if self.choice.task_name is None or text_of(data, "name") == self.choice.task_name]
-            if meant:
-                self.script(_TAKE_LATER, [self.source(LATER), self.own(LATER)], *meant)
-            offset += len(page) - len(meant)
+            yield meant
+            offset += len(page) - (0 if stays else len(meant))
+
+    def _take_later(self) -> None:
+        for meant in filter(None, self._later(stays=False)):
+            self.script(_TAKE_LATER, [self.source(LATER), self.own(LATER)], *meant)
 
     def _take_letters(self) -> None:
         for start in range(0, len(self.choice.ids), _PAGE):

@@ -90,6 +90,14 @@ class Stash:
         """Make all that was added take effect, in one step with the command ``note``."""
         self.client.call(*note)
 
+    def count(self) -> int | None:
+        """How many records :meth:`take` and :meth:`taken` would find; ``None`` where that is not told."""
+        return None
+
+    def away(self) -> int | None:
+        """How many tasks lie where :meth:`take` has put them."""
+        return None
+
     # -- our own keys
 
     def key(self, name: str) -> str:
