@@ -18,6 +18,7 @@ from typing import Any
 
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines.celery_wire import Wire, task_message
+from tests.integration import flower_environment
 from tests.integration.conftest import running
 
 QUEUE = "reports"
@@ -65,7 +66,8 @@ def main() -> None:
             size = fill(client, tasks)
             before = digest(client)
             looks = [child(LOOK, url, path) for _ in range(3)]
-            said = {"queue_info": looks[0][2]["waiting"], "LLEN": client.call("LLEN", QUEUE), "Celery": celery_says(url)}
+            said = {"queue_info": looks[0][2]["waiting"], "LLEN": client.call("LLEN", QUEUE), "Celery": celery_says(url),
+                    "Flower": flower_says(url)}
             purged = child(PURGE, url, path)
             between = [key for key in client.call("KEYS", "*") if not key.startswith(b"workfleet:")]
             restored = child(RESTORE, url, path)
@@ -75,7 +77,7 @@ def main() -> None:
     targets = [
         (f"queue_info, {tasks} tasks in four priorities, inside the module, seconds", "< 0.1", seconds, seconds < 0.1),
         ("queue_info, peak memory of the process, MB", "< 40", looks[0][1], looks[0][1] < 40),
-        ("tasks that are told", str(tasks), str(said["queue_info"]), said["queue_info"] == said["Celery"] == tasks),
+        ("tasks that are told", str(tasks), str(said["queue_info"]), said["queue_info"] == said["Celery"] == said["Flower"] == tasks),
         ("dump and purge, tasks a second", "> 50000", rates["purge"], rates["purge"] > 50_000),
         ("dump and purge, peak memory of the process, MB", "< 100", purged[1], purged[1] < 100),
         ("verify and restore, tasks a second", "> 50000", rates["restore"], rates["restore"] > 50_000),
@@ -130,6 +132,14 @@ def celery_says(url: str) -> int:
 
     with Celery(broker=url).connection() as connection:
         return int(connection.default_channel.queue_declare(QUEUE, passive=True).message_count)
+
+
+def flower_says(url: str) -> int:
+    """What Flower's page of the broker shows."""
+    code = ("import asyncio, sys\nfrom flower.utils.broker import Broker\n"
+            "async def main(): print((await Broker(sys.argv[1]).queues([sys.argv[2]]))[0]['messages'])\nasyncio.run(main())")
+    python = flower_environment.environment() / "bin" / "python"
+    return int(subprocess.run([python, "-c", code, url, QUEUE], check=True, capture_output=True, text=True).stdout)
 
 
 if __name__ == "__main__":

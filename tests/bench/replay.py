@@ -5,6 +5,8 @@
     python tests/bench/replay.py --out docs/images   # the pictures of docs/autoscaling.md
     python tests/bench/replay.py --trace load.csv --max 20 --backlog-per-node 8
 
+Exits with 1 where a day takes more than 5 s of CPU.
+
 A recorded trace is a file with a line ``second,tasks`` for each second in which tasks came. What is replayed is the very policy that
 ``autoscale.yml`` evaluates (``module_utils/workfleet/scaling.py``); nodes, tasks and their queue are simulated.
 """
@@ -26,6 +28,7 @@ from typing import Protocol
 import matplotlib as mpl
 
 ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 5.0  # seconds of CPU for a day
 sys.path.insert(0, str(ROOT))
 mpl.use("Agg")
 
@@ -305,10 +308,15 @@ def main() -> None:
     given = parser.parse_args()
     policy = Policy(**{key: value for key, value in vars(given).items() if key not in ("trace", "out")})
     given.out.mkdir(parents=True, exist_ok=True)
+    longest = 0.0
     for trace in [recorded(given.trace)] if given.trace else generated():
         stories = [replay(trace, scaler(policy)) for scaler in (Ours, KedaLike, Script)]
         draw(trace, stories, given.out / f"autoscaling-{trace.name}.png")
         sys.stdout.write("\n".join([*table(trace, stories), "", ""]))
+        longest = max(longest, *(story.seconds for story in stories))
+    reached = longest < LONGEST
+    sys.stdout.write(f"the longest replay of a day: {longest:.2f} s of CPU, wanted < {LONGEST:g}: {'reached' if reached else 'MISSED'}\n")
+    sys.exit(0 if reached else 1)
 
 
 if __name__ == "__main__":

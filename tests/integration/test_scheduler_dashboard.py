@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ import pytest
 from plugins.module_utils.workfleet import info, reconcile, resp
 from plugins.module_utils.workfleet.engines import flower
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from tests.integration import flower_environment
 from tests.integration.celery_fleet import until
 from tests.integration.supervised import Site, site
 
@@ -35,8 +35,6 @@ __all__ = ["site"]
 pytest.importorskip("celery")
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = ROOT / ".cache" / "flower"
-REQUIREMENTS = ("celery[redis]==5.7.0", "flower==2.2.0")
 LOCK = "workfleet:shop:scheduler"
 SHOP = """
 from celery import Celery
@@ -48,16 +46,7 @@ BEAT: dict[str, Any] = {"app": "shop", "options": {"loglevel": "info"}}
 
 @pytest.fixture(scope="session")
 def with_flower() -> Path:
-    """A virtualenv with Flower, made if it is not there."""
-    ENVIRONMENT.parent.mkdir(exist_ok=True)
-    made = ENVIRONMENT / "made-from"
-    with (ENVIRONMENT.parent / "flower.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists() or made.read_text() != str(REQUIREMENTS):
-            subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
-            subprocess.run([ENVIRONMENT / "bin" / "pip", "install", "--quiet", *REQUIREMENTS], check=True)
-            made.write_text(str(REQUIREMENTS))
-    return ENVIRONMENT / "bin"
+    return flower_environment.environment() / "bin"
 
 
 @pytest.fixture

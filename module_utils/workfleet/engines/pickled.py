@@ -8,10 +8,14 @@ referred to) is known all the same.
 from __future__ import annotations
 
 import pickletools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .backlog import LARGEST
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_NOTHING = ("PROTO", "FRAME")
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "SHORT_BINSTRING", "BINSTRING")
 #: Numbers that can be replaced where they stand, and the bytes before their value.
 _NUMBERS = {"BININT1": 1, "BININT2": 1, "BININT": 1, "LONG1": 2}
@@ -25,13 +29,32 @@ _ATTRIBUTES = "__dict__"
 class _Value:
     """Something on the stack: a text, a number by its place, a mapping, a thing with a state, or anything else."""
 
-    __slots__ = ("end", "is_kept", "is_shared", "items", "kind", "start", "state", "text")
+    text = ""
+    start = end = 0
+    state: _Value | None = None
+    is_kept = is_shared = False  # named for later; referred to again
+    items: Sequence[tuple[_Value, _Value]] = ()
 
-    def __init__(self, kind: str, text: str = "", start: int = 0, end: int = 0) -> None:
-        self.kind, self.text, self.start, self.end = kind, text, start, end
-        self.items: list[tuple[_Value, _Value]] = []
-        self.state: _Value | None = None
-        self.is_kept = self.is_shared = False  # named for later; referred to again
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    @classmethod
+    def of_text(cls, text: str) -> _Value:
+        """Return a text."""
+        made = cls("text")
+        made.text = text
+        return made
+
+    @classmethod
+    def of_number(cls, start: int, end: int) -> _Value:
+        """Return a number whose bytes stand there."""
+        made = cls("number")
+        made.start, made.end = start, end
+        return made
+
+    def set(self, items: Sequence[tuple[_Value, _Value]]) -> None:
+        """Add to a mapping."""
+        self.items = [*self.items, *items]
 
     def at(self, key: str) -> _Value | None:
         """What a mapping has under a text; nothing where that is not certain."""
@@ -72,16 +95,18 @@ class _Machine:
     def step(self, name: str, argument: Any, start: int, end: int) -> None:
         """Carry out one instruction."""
         stack = self.stack
+        if name in _NOTHING:
+            return
         if name in _TEXTS:
-            stack.append(_Value("text", str(argument)))
+            stack.append(_Value.of_text(str(argument)))
         elif name in _NUMBERS:
-            stack.append(_Value("number", start=start + _NUMBERS[name], end=end))
+            stack.append(_Value.of_number(start + _NUMBERS[name], end))
         elif name == "EMPTY_DICT":
             stack.append(_Value("mapping"))
         elif name == "DICT":
             told = self.down_to_mark()
             stack.append(_Value("mapping"))
-            stack[-1].items += list(zip(told[::2], told[1::2]))
+            stack[-1].set(list(zip(told[::2], told[1::2])))
         elif name == "MARK":
             stack.append(_MARK)
         elif name in _PUTS:
@@ -95,10 +120,10 @@ class _Machine:
             stack[-1].is_shared = True
         elif name == "SETITEMS":
             told = self.down_to_mark()
-            stack[-1].items += list(zip(told[::2], told[1::2]))
+            stack[-1].set(list(zip(told[::2], told[1::2])))
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
-            stack[-1].items.append((key, value))
+            stack[-1].set([(key, value)])
         elif name == "BUILD":
             state = stack.pop()
             stack[-1].state = state if stack[-1].state is None else _Value("doubt")
@@ -109,16 +134,14 @@ class _Machine:
 
     def any(self, name: str) -> None:
         """Carry out an instruction of which only matters what it takes and leaves."""
-        opcode = _OPCODES[name]
-        before = opcode.stack_before
-        if pickletools.stackslice in before:
+        is_slice, before, after = _EFFECTS[name]
+        if is_slice:
             self.down_to_mark()
-            before = before[:before.index(pickletools.markobject)]
-        taken = [self.stack.pop() for _ in before]
+        taken = [self.stack.pop() for _ in range(before)]
         if name in ("APPEND", "APPENDS", "ADDITEMS"):
             self.stack.append(taken[-1])  # it is what it was, with more in it
         else:
-            self.stack += [_Value("other") for _ in opcode.stack_after]
+            self.stack += [_Value("other") for _ in range(after)]
 
     def down_to_mark(self) -> list[_Value]:
         """Take what lies above the last mark, and the mark."""
@@ -140,7 +163,14 @@ class _Machine:
                                 and (stack[1].kind, stack[inner - 2].text) == ("mapping", _ATTRIBUTES))
 
 
-_OPCODES = {opcode.name: opcode for opcode in pickletools.opcodes}
+def _effect(opcode: pickletools.OpcodeInfo) -> tuple[bool, int, int]:
+    """Whether an instruction takes all down to the mark, how many it takes below that, and how many it leaves."""
+    before = opcode.stack_before
+    is_slice = pickletools.stackslice in before
+    return is_slice, before.index(pickletools.markobject) if is_slice else len(before), len(opcode.stack_after)
+
+
+_EFFECTS = {opcode.name: _effect(opcode) for opcode in pickletools.opcodes}
 
 
 def text_of(data: bytes | None, key: str) -> str | None:
