@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from . import resp
-from .engines import arq_queues
+from .engines import arq_queues, queues
 from .engines.celery_wire import Wire
 from .engines.chicory_wire import DEAD, STREAM
 from .engines.pickled import with_number

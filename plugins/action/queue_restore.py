@@ -51,7 +51,8 @@ class ActionModule(ActionBase):
         if not result.get("failed"):
             done = "would be put back" if self._task.check_mode else "put back"
             what = "results" if header.get("results") else "tasks"
-            self._display.display(f"  {logtext.line(header['queue'] or header['engine'])}: {result['restored']} of {summary.records} {what} {done}"
+            name = logtext.line(header["queue"] or header["engine"])
+            self._display.display(f"  {name}: {result['restored']} of {summary.records} {what} {done}"
                                   + ("" if result["restored"] else "; they were already"))
         return result
 

@@ -14,7 +14,7 @@ from ..errors import WorkfleetError
 from . import reaping
 from .arq_probe import IN_PROGRESS, JOB
 from .arq_queues import HEALTH_CHECK_KEY, report
-from .backlog import pickled_text
+from .pickled import text_of
 from .queues import keys
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def free(client: resp.Client, order: Reaping, found: Found, job: str, owner: re.
     if doubt is not None:
         found.left += [] if is_there and order.is_known(node) else [f"{queue}: {job}: {node} has it: {doubt}"]
     elif is_gone(client, IN_PROGRESS + job, owner.string, check=check) and place is not None:
-        found.returned.append(reaping.task(queue, job, pickled_text(data, "f")))
+        found.returned.append(reaping.task(queue, job, text_of(data, "f")))
 
 
 def is_gone(client: resp.Client, key: str, value: str, *, check: bool) -> bool:

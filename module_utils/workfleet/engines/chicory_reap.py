@@ -14,8 +14,8 @@ from .. import resp
 from ..errors import WorkfleetError
 from . import reaping
 from .arq_reap import is_gone, values
-from .backlog import pickled_text
 from .chicory_wire import DEAD, HEARTBEAT, STREAM, consumer_group, parsed
+from .pickled import text_of
 from .queues import MOST_HELD, keys
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ class _Queue:
             return  # claimed meanwhile, or the node is there again
         fields = dict(zip(messages[0][1][::2], messages[0][1][1::2])) if messages else {}
         data = fields.get(b"data")
-        name = pickled_text(data, "name")
-        told = reaping.task(self.name, pickled_text(data, "id") or identity, name)
+        name = text_of(data, "name")
+        told = reaping.task(self.name, text_of(data, "id") or identity, name)
         # What cannot be read is not run: the runner itself puts it there.
         is_dead = name is None or name in never_twice
         words: list[resp.Argument] = [self.group, identity, node, times]
