@@ -114,7 +114,7 @@ options:
     description:
       - Whether what ran before is remembered beyond the end of a rollout that goes well, since other hosts follow and one of
         them may fail. A later task without it, on a host where nothing is stale, forgets it.
-      - The host's lock stays with the run of the playbook till then, for ten minutes from its last task on this host.
+      - With O(rollout_now) the host's lock stays with the run of the playbook till then, for ten minutes from its last task on this host.
     type: bool
     default: false
   undo:

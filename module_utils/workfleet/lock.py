@@ -42,12 +42,12 @@ class Lock:
             self.refuse()
         if self.is_foreign(self.lease()):
             self.refuse()
-        seconds = RUN_LEASE_SECONDS if self.request.undoable else LEASE_SECONDS
+        seconds = RUN_LEASE_SECONDS if self.request.keeps_host else LEASE_SECONDS
         self.note({"run": self.request.run, "holder": self.request.holder, "until": time.time() + seconds})
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if not (self.is_kept or self.request.undoable):
+        if not (self.is_kept or self.request.keeps_host):
             self.note({})
         self.file.close()
 

@@ -72,8 +72,8 @@ class Request:
     wish to restart: 0 for now, and then what the first call told (by this host's own clock). ``scale`` are new counts of nodes,
     see :class:`scaled.Counts`. ``canary`` is that of :func:`plan.make`. ``singles`` says when nodes that come last in a rollout
     are replaced: ``later`` (not by this call), or nothing but them: ``only``. ``undo`` brings back what ran before the rollout
-    of this very run to this very declaration; ``undoable`` says that other hosts have yet to follow, so that this may still be
-    asked for: the run keeps the host. ``phase`` touches no node: ``begin`` takes the host for the run, ``end`` forgets what
+    of this very run to this very declaration; ``undoable`` says that more tasks have yet to follow, on other hosts too, so that
+    this may still be asked for. ``phase`` touches no node: ``begin`` takes the host for the run, ``end`` forgets what
     ran before and gives it back, ``pause`` gives it back. ``cleans`` are units whose remains may go: None, and then what the
     first call told. ``kill`` does not let nodes that are to go end their tasks. In check mode ``after_stop`` takes it that a run
     with all groups stopped has been here before. ``run`` names this run of a playbook, ``ended_run`` one that was seen to be no
@@ -116,6 +116,11 @@ class Request:
     run: str = ""
     ended_run: str = ""
     holder: str = ""
+
+    @property
+    def keeps_host(self) -> bool:
+        """Whether the run keeps the host when this call ends well, or badly: from its first replaced node on."""
+        return self.undoable and self.with_rollout
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Request:
@@ -295,7 +300,7 @@ class Reconciler:
         elif Lock(self.request).holder() is None:
             if self.request.phase == "end":
                 snapshot.forget(self.request.root, self.request.only)
-            if not self.request.undoable:
+            if not self.request.keeps_host:
                 Lock(self.request).give_back()
 
     def close(self, outcome: Outcome, seen: Sequence[plan.Seen]) -> None:
@@ -312,7 +317,7 @@ class Reconciler:
             with lock:
                 self.remember(seen, anew=False)
             return
-        if not (self.is_undo and self.request.undoable):
+        if not (self.is_undo and self.request.keeps_host):
             lock.give_back()
 
     def held_counts(self) -> str:
