@@ -105,8 +105,9 @@ options:
     elements: str
     default: []
   releases_kept:
-    description: How many releases stay on the host. The current one, the one before it and any that a live process
-      uses stay anyway.
+    description: How many releases stay on the host. The current one, the one that would be gone back to, the two of a hold, and any
+      that a process runs from, that an enabled unit or program names or that an undo would bring back stay anyway; each later run
+      removes what has become free.
     type: int
     default: 5
   pip_environment:

@@ -81,6 +81,11 @@ class Layout:
         return self._under("state", "hold.json")
 
     @property
+    def rollout(self) -> str:
+        """What ran before the last rollout, until that is over on all hosts; see ``snapshot``."""
+        return self._under("state", "rollout.json")
+
+    @property
     def log(self) -> str:
         """Log files."""
         return self._under("log")

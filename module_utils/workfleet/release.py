@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, build, changes, envfile, host, release_choice, system
+from . import accounts, build, changes, envfile, host, in_use, release_choice, system
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
@@ -271,7 +271,7 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
     if declared.hold == BACK:
         stages[BUILT] += hold_changes(layout, hold, release_choice.new_hold(hold, history, previous, release), "somebody went back")
     if declared.until == LINKED and prepared:
-        stages[LINKED] = list(link_changes(declared, release, previous, history, hold, built=building))
+        stages[LINKED] = list(link_changes(declared, release, previous, history, hold))
     planned = [change for stage in STAGES[skip:] for change in stages[stage]]
     done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
     return Plan(planned, release, previous, archive_needed, done, list(choice.notes))
@@ -306,7 +306,7 @@ def note_rollout(
 
 
 def link_changes(
-    declared: Declared, release: str, previous: str | None, history: History, hold: Hold | None, *, built: bool
+    declared: Declared, release: str, previous: str | None, history: History, hold: Hold | None
 ) -> Iterator[Change]:
     """Yield what makes a release current, and what follows from that: holds, memory, old releases that go."""
     layout = declared.layout
@@ -328,9 +328,8 @@ def link_changes(
     if hold and (declared.hold == DROP or (declared.hold == OBEY and hold.use != release)):
         afterwards = None
         yield from hold_changes(layout, hold, None, "the declared release is used again")
-    if built or release != previous:
-        kept = {afterwards.use, afterwards.instead_of} if afterwards else set()
-        yield from prune_changes(declared, {release, previous or release}, kept)
+    kept = {release, *earlier(layout, remembered, release)}
+    yield from prune_changes(declared, kept | ({afterwards.use, afterwards.instead_of} if afterwards else set()))
 
 
 def hold_changes(layout: Layout, present: Hold | None, wanted: Hold | None, reason: str) -> Iterator[Change]:
@@ -408,8 +407,13 @@ def release_diff(layout: Layout, previous: str | None, release: str, declared: D
 def make(
     declared: Declared, release: str, previous: str | None, python: build.Interpreter, archive: str | None
 ) -> None:
-    """Build a release whole, or leave nothing of it."""
+    """Build a release whole, or leave nothing of it. What is there of it goes first, unless something runs from it."""
     target = declared.layout.release(release)
+    if os.path.isdir(target) and release in in_use.running(declared.layout.releases):
+        raise WorkfleetError(
+            f"release {release} lacks a part (its release.json, src or venv/bin/python), so it has to be built anew, and processes "
+            f"run from {target}: put back what is missing, or stop them first (stop.yml). Nothing of it was touched"
+        )
     host.remove(target)
     order = build.Order(
         layout=declared.layout,
@@ -575,28 +579,31 @@ def run_command(
 # Old releases
 
 
-def prune_changes(declared: Declared, wanted: set[str], held: set[str]) -> Iterator[Change]:
+def earlier(layout: Layout, history: History, release: str) -> list[str]:
+    """Return the release that ``rollback.yml`` would go back to from this one, if there is one."""
+    return [name for name in history.releases if name != release and complete(layout, name)][-1:]
+
+
+def prune_changes(declared: Declared, wanted: set[str]) -> Iterator[Change]:
     """Yield the removal of releases beyond the kept ones, and of what interrupted builds left.
 
-    Never of one in use, and not of the two of a hold: the one that was taken back is kept for a look.
+    Never of a wanted one, nor of one that something on this host still needs. What needs none any more goes with the next run, so
+    this is looked for each time; but processes are looked at only where there is something to remove.
     """
     layout = declared.layout
-    wanted = wanted | held
     present = [name for name in listed(layout.releases) if RELEASE_ID.match(name) and name not in wanted]
-    if not present:
-        return
     whole = sorted(
         (name for name in present if complete(layout, name)),
         key=lambda name: os.path.getmtime(layout.marker(name)),
         reverse=True,
     )
     spare = whole[max(0, declared.kept - len(wanted)) :]
-    busy = in_use(layout.releases)
-    for name in present:
-        if name in busy or (name in whole and name not in spare):
-            continue
-        reason = f"beyond the {declared.kept} kept" if name in spare else "left by an interrupted build"
-        yield Change(Step("remove", f"release {name}", reason), partial(host.remove, layout.release(name)))
+    surplus = [name for name in present if name in spare or name not in whole]
+    busy = in_use.needed(declared.name, layout) if surplus else set()
+    for name in surplus:
+        if name not in busy:
+            reason = f"beyond the {declared.kept} kept" if name in spare else "left by an interrupted build"
+            yield Change(Step("remove", f"release {name}", reason), partial(host.remove, layout.release(name)))
 
 
 def listed(path: str) -> list[str]:
@@ -605,20 +612,3 @@ def listed(path: str) -> list[str]:
         return sorted(os.listdir(path))
     except FileNotFoundError:
         return []
-
-
-def in_use(releases: str) -> set[str]:
-    """Return the releases that a live process runs from: by its directory, program or command line."""
-    pattern = re.compile(
-        re.escape(os.path.realpath(releases) + "/") + "([0-9a-f]{12})|" + re.escape(releases + "/") + "([0-9a-f]{12})"
-    )
-    found: set[str] = set()
-    for pid in (name for name in os.listdir("/proc") if name.isdigit()):
-        seen = []
-        for link in ("cwd", "exe"):
-            with suppress(OSError):
-                seen.append(os.readlink(f"/proc/{pid}/{link}"))
-        with suppress(OSError):
-            seen.append((host.read(f"/proc/{pid}/cmdline") or "").replace("\0", " "))
-        found.update(first or second for text in seen for first, second in pattern.findall(text))
-    return found

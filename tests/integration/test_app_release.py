@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from plugins.module_utils.workfleet import accounts, build, host, release, release_spec, source, system
+from plugins.module_utils.workfleet import accounts, build, host, in_use, release, release_spec, source, system
 from plugins.module_utils.workfleet.errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -389,6 +389,57 @@ def test_old_releases_go_but_not_current_the_one_before_or_one_in_use(site: Site
     (site.code / "tasks.py").write_text("one = 9\n")
     made.append(site.converge(releases_kept=3).release)
     assert site.releases() == {made[2], made[3], made[4]}
+
+
+def test_what_was_in_use_goes_with_the_next_run_that_changes_nothing_else(site: Site) -> None:
+    made = []
+    sleeper: subprocess.Popen[bytes] | None = None
+    for number in range(3):
+        (site.code / "tasks.py").write_text(f"one = {number}\n")
+        made.append(str(site.converge(releases_kept=1).release))
+        if sleeper is None:
+            sleeper = subprocess.Popen([str(site.root / "bin" / "run"), "sleep", "60"])
+            wait_until_moved(sleeper.pid, made[0])
+    assert sleeper is not None
+    sleeper.kill()
+    sleeper.wait()
+    assert units(site.converge(releases_kept=1)) == [("remove", f"release {made[0]}")]
+    assert site.releases() == set(made[1:])
+
+
+def test_processes_are_not_looked_at_where_nothing_is_to_be_removed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.converge()
+    (site.code / "tasks.py").write_text("one = 2\n")
+    site.converge()
+    monkeypatch.setattr(in_use, "processes", lambda: pytest.fail("processes were looked at"))
+    assert release.plan(site.declared()[0]).changes == []
+
+
+def test_what_an_undo_would_bring_back_is_not_pruned(site: Site) -> None:
+    made = []
+    for number in range(3):
+        (site.code / "tasks.py").write_text(f"one = {number}\n")
+        made.append(str(site.converge(releases_kept=1).release))
+        if number == 0:  # a rollout that began with this release, and was cut short each time
+            (site.root / "state" / "rollout.json").write_text(json.dumps({"text": f"WorkingDirectory={site.root}/releases/{made[0]}/src"}))
+    assert site.releases() == set(made)
+
+
+def test_a_release_from_which_processes_run_is_not_built_anew_below_them(site: Site) -> None:
+    name = str(site.converge().release)
+    sleeper = subprocess.Popen([str(site.root / "bin" / "run"), "sleep", "60"])
+    try:
+        wait_until_moved(sleeper.pid, name)
+        (site.root / "releases" / name / "release.json").unlink()
+        declared, archive = site.declared()
+        with pytest.raises(WorkfleetError, match=f"release {name} lacks a part .*stop them first"):
+            release.apply(declared, archive)
+        assert (site.root / "releases" / name / "src" / "tasks.py").exists()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    site.converge()
+    assert site.run("python", "-c", "import tasks; print(tasks.one)") == "1"
 
 
 def wait_until_moved(pid: int, name: str) -> None:

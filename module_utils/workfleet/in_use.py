@@ -1,0 +1,61 @@
+"""Which releases something on this host still needs, though they are not current."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from . import host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .layout import Layout
+
+#: Units that systemd starts at boot.
+AT_BOOT = "/etc/systemd/system/multi-user.target.wants"
+
+
+def needed(app: str, layout: Layout) -> set[str]:
+    """Return the releases that a process runs from, that will be started again by themselves, or that an undo goes back to."""
+    return running(layout.releases) | named(layout.releases, texts(app, layout))
+
+
+def running(releases: str) -> set[str]:
+    """Return the releases that a live process runs from: by its directory, program or command line."""
+    return named(releases, processes())
+
+
+def processes() -> Iterable[str]:
+    """Yield what tells of each live process where it runs from."""
+    for pid in (name for name in os.listdir("/proc") if name.isdigit()):
+        for link in ("cwd", "exe"):
+            with suppress(OSError):
+                yield os.readlink(f"/proc/{pid}/{link}")
+        with suppress(OSError):
+            yield (host.read(f"/proc/{pid}/cmdline") or "").replace("\0", " ")
+
+
+def texts(app: str, layout: Layout) -> Iterable[str]:
+    """Yield what is started without a plan: what an undo writes again, and what is enabled, down though it may be just now.
+
+    A node that is not enabled was told to go or to stop: where it is started again, it is with the release that is current then.
+    """
+    yield host.read(layout.rollout) or ""
+    for path in glob.glob(f"{AT_BOOT}/workfleet.{app}.*.service"):
+        yield host.read(path) or ""
+    for path in glob.glob(os.path.join(glob.escape(layout.root), "supervisor", "programs", "*.conf")):
+        text = host.read(path) or ""
+        if "\nautostart=true\n" in text:
+            yield text
+
+
+def named(releases: str, texts: Iterable[str]) -> set[str]:
+    """Return the releases whose paths stand in these texts."""
+    pattern = re.compile(
+        re.escape(os.path.realpath(releases) + "/") + "([0-9a-f]{12})|" + re.escape(releases + "/") + "([0-9a-f]{12})"
+    )
+    return {first or second for text in texts for first, second in pattern.findall(text)}
