@@ -151,8 +151,8 @@ options:
       - A host can hold a release, so that it is used in place of the declared one for as long as the declaration gives the release
         that was taken back.
       - V(obey) uses what is held, and drops the hold where the declaration gives another release. V(drop) uses what is declared, and
-        drops the hold when that becomes current. V(stay) holds the chosen release from when it is current. V(back) holds it at once,
-        and what was current is not gone back to later.
+        drops the hold when that becomes current. V(stay) holds the chosen release from when it is current. V(back) holds it
+        from O(until=ready) on, before a node is started from it, and what was current is not gone back to later.
     type: str
     default: obey
     choices: [obey, drop, stay, back]

@@ -13,7 +13,8 @@ author: Workfleet contributors
 description:
   - Without O(release) it looks at the host itself, which are its clock, its disk, its processors and what it sees of the broker.
   - With O(release) it has that release's own Python tell what tasks it registers, in the environment of the nodes, and reads from the
-    broker what tasks wait. Messages are never unpickled, and of a long queue the first thousands are read.
+    broker what tasks wait. Messages are never unpickled, and of a long queue the first thousands are read. It asks the current release
+    too, and Celery's nodes what tasks they have run.
   - It judges nothing. M(workfleet.core.deploy_gate) puts what all hosts told together.
   - Changes nothing.
 options:
@@ -82,7 +83,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 seen:
-  description: What the host told. Without O(release) C(cpus), C(free_bytes), C(needed_bytes), C(broker); with it C(groups) and C(waiting).
+  description: What the host told. Without O(release) C(cpus), C(free_bytes), C(needed_bytes), C(broker) and C(counts), the nodes of each
+    group as they were scaled; with it C(groups) and C(waiting).
   type: dict
   returned: success
 clock:
@@ -91,15 +93,16 @@ clock:
   elements: float
   returned: success
 nodes:
-  description: Engine, number of nodes and declared concurrency of each group on this host.
+  description: Of each group on this host the engine, the number of nodes, the declared concurrency, how many new ones work beside old
+    ones in a rollout, and how many old ones may still end tasks after it.
   type: list
   elements: list
-  returned: success
+  returned: without O(release)
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, preflight, reconcile
+from ..module_utils.workfleet import managers, payload, preflight, reconcile
 from ..module_utils.workfleet.errors import WorkfleetError
 
 ARGUMENTS = {
@@ -114,7 +117,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         request = reconcile.Request.parse(payload.unpack(module.params["payload"], "deploy_check"))
-        seen = preflight.look(request, release=request.release)
+        manager = managers.named(request.manager, request.app, request.root, request.run_directory)
+        seen = preflight.look(reconcile.Reconciler(request, manager, check=True), release=request.release)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, seen=seen)

@@ -14,8 +14,8 @@ description:
   - Puts together what M(workfleet.core.deploy_check) told on every host, shows all findings, and fails where one of them refuses.
   - Before the build these are a full disk, a broker that is not reached or throws tasks away, clocks that differ, and more tasks at
     once than the database has connections.
-  - With a release that is built they are a release that cannot be imported, waiting tasks that it does not register, a visibility
-    timeout that is shorter than the longest task limit, and queues that nobody consumes.
+  - With a release that is built they are a release that cannot be imported, tasks that wait, or that nodes have run, which it does not
+    register, a visibility timeout that is shorter than the longest task limit, and queues that nobody consumes.
   - Runs on the control node alone.
 options:
   hosts:
@@ -35,7 +35,7 @@ options:
     description: As C(app_database_connections).
     type: int
   allow_unregistered:
-    description: Warn only, where tasks wait that the release does not register.
+    description: Warn only, where tasks wait, or have been run, that the release does not register.
     type: bool
     default: false
 attributes:

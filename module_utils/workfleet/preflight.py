@@ -6,23 +6,24 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import engines, host, resp
+from . import answers, engines, host, resp
 from .errors import WorkfleetError
 from .layout import Layout
-from .reconcile import Request, fill
-from .release import MARGIN_BYTES
+from .reconcile import current_release, fill
+from .release import MARGIN_BYTES, existing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from .reconcile import GroupRequest
+    from .reconcile import GroupRequest, Reconciler, Request
 
 ANSWER = "workfleet-tasks:"
-#: For an import of the app.
-ASK_SECONDS = 120.0
+#: For an import of the app, and for what nodes answer over the broker.
+ASK_SECONDS, ANSWER_SECONDS = 120.0, 2.0
 #: Clocks that differ by more make tasks with a time, and canaries, come too early or too late.
 CLOCKS_WARN, CLOCKS_REFUSE = 2.0, 30.0
 #: Tasks at once of one node where nothing is declared; celery takes the number of processors.
@@ -47,27 +48,32 @@ class Finding:
 # On a host
 
 
-def look(request: Request, *, release: str | None) -> dict[str, Any]:
-    """Return what this host tells. Without ``release`` of the host itself, with one of that release and of what waits."""
+def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
+    """Return what this host tells. Without ``release`` of the host itself, with one of that release, of what waits and what ran."""
+    request = reconciler.request
     seen: dict[str, Any] = {"time": time.time(), "cpus": len(os.sched_getaffinity(0))}
+    groups = [group for group in reconciler.groups.values() if group.state == "started" and group.nodes]
     if release is None:
-        seen.update(space(Layout(request.root)), broker=broker(request))
+        seen.update(space(Layout(request.root)), broker=broker(request), counts={group.name: group.nodes for group in groups})
         return seen
-    groups = [group for group in request.groups if group.state == "started" and group.nodes]
+    before = current_release(request.root)
     seen["groups"] = {group.name: ask(request, group, release) for group in groups}
+    for group in groups:
+        told = seen["groups"][group.name]
+        if before and before != release and "tasks" in told:
+            told["vanishes"] = sorted(set(ask(request, group, before).get("tasks", ())) - set(told["tasks"]))
+    for name, counts in ran(reconciler, groups).items():
+        seen["groups"][name]["ran"] = dict(counts)
     seen["waiting"] = waiting(request, groups)
     return seen
 
 
 def space(layout: Layout) -> dict[str, int]:
     """Return how much is free, and how much one more release will probably take: as much as the newest one."""
-    place = layout.root
-    while not os.path.isdir(place):
-        place = os.path.dirname(place)
     newest = os.path.realpath(layout.current)
     size = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512
                for folder, _, files in os.walk(newest) for name in files) if os.path.isdir(newest) else 0
-    return {"free_bytes": shutil.disk_usage(place).free, "needed_bytes": size + MARGIN_BYTES}
+    return {"free_bytes": shutil.disk_usage(existing(layout.releases)).free, "needed_bytes": size + MARGIN_BYTES}
 
 
 def broker(request: Request) -> dict[str, Any]:
@@ -89,8 +95,10 @@ def ask(request: Request, group: GroupRequest, release: str) -> dict[str, Any]:
     values = json.loads(fill(group.values, {request.tokens["release"]: release}))
     command = values["command"]
     argv = engines.named(group.engine).ask(command, Layout(request.root).workfleet)
-    if not argv or not os.path.exists(argv[0]):
+    if not argv:
         return seen
+    if not os.path.exists(argv[0]):
+        return {**seen, "unbuilt": True}
     limits = [float(word.partition("=")[2]) for word in command if word.startswith("--time-limit=")]
     seen["time_limit"] = limits[0] if limits else None
     try:
@@ -127,20 +135,54 @@ def waiting(request: Request, groups: Iterable[GroupRequest]) -> dict[str, Any]:
     return {"queues": found}
 
 
+def ran(reconciler: Reconciler, groups: Iterable[GroupRequest]) -> dict[str, Counter[str]]:
+    """Return by group how many tasks of each name its nodes have run since their start, or hold, as far as they tell.
+
+    Nodes that are on their way down are not asked: they take none any more, and what they do not finish waits again.
+    """
+    request, found = reconciler.request, {}
+    running = [node for node in reconciler.manager.present() if node.activity == "running"]
+    for group in groups:
+        up = {answers.node_name(reconciler, node.name): node for node in running if node.name.group == group.name}
+        told: dict[str, Counter[str]] = {
+            name: Counter(str(task["task"]) for task in node.record.holds["tasks"] if task["task"])
+            for name, node in up.items() if node.record is not None and node.record.holds}
+        if up and request.broker_url:
+            told.update(engines.named(group.engine).ran(request.broker_url, list(up), request.broker_options, ANSWER_SECONDS))
+        found[group.name] = sum(told.values(), Counter())
+    return found
+
+
 # For the fleet: pure
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes of a group on a host. In a rollout ``beside`` new ones work beside old ones that still take tasks, and up to
+    ``behind`` old ones still end tasks when the rollout is over.
+    """
+
+    engine: str
+    number: int
+    concurrency: int | None = None
+    beside: int = 0
+    behind: int = 0
+
+    def places(self, number: int, cpus: int) -> int:
+        """Return how many tasks so many of them run at once."""
+        return number * (self.concurrency or PLACES.get(self.engine) or cpus)
 
 
 @dataclass(frozen=True)
 class Fleet:
     """What hosts told, by name, and what of the inventory it is judged by.
 
-    ``clocks`` are the earliest and the latest that a host's clock can be ahead of the control node's, in seconds. ``nodes``
-    are engine, number and concurrency of the groups of each host.
+    ``clocks`` are the earliest and the latest that a host's clock can be ahead of the control node's, in seconds.
     """
 
     seen: Mapping[str, Mapping[str, Any]]
     clocks: Mapping[str, tuple[float, float]]
-    nodes: Mapping[str, Iterable[tuple[str, int, int | None]]]
+    nodes: Mapping[str, Iterable[Nodes]]
     database_connections: int | None = None
     allow_unregistered: bool = False
 
@@ -152,7 +194,7 @@ def before_build(fleet: Fleet) -> list[Finding]:
 
 def after_build(fleet: Fleet) -> list[Finding]:
     """Judge a release that is there by what it tells of itself."""
-    return [*imports(fleet), *unregistered(fleet), *timeouts(fleet), *orphans(fleet)]
+    return [*imports(fleet), *unbuilt(fleet), *unregistered(fleet), *missed(fleet), *timeouts(fleet), *orphans(fleet)]
 
 
 def disks(fleet: Fleet) -> Iterator[Finding]:
@@ -161,7 +203,7 @@ def disks(fleet: Fleet) -> Iterator[Finding]:
         free, needed = seen.get("free_bytes"), seen.get("needed_bytes", 0)
         if free is not None and free < needed:
             yield Finding(f"{free // 1_000_000} MB are free, and one more release takes about {needed // 1_000_000} MB", (name,),
-                          "Make room below app_root, or lower app_releases_kept", refuses=True)
+                          "Make room where the releases are, or lower app_releases_kept", refuses=True)
 
 
 def brokers(fleet: Fleet) -> Iterator[Finding]:
@@ -192,15 +234,22 @@ def clocks(fleet: Fleet) -> Iterator[Finding]:
 
 
 def connections(fleet: Fleet) -> Iterator[Finding]:
-    """Compare what all nodes can do at once with the connections that the database has for them."""
-    if fleet.database_connections is None:
+    """Compare what all nodes can do at once with the connections that the database has for them, in a rollout too."""
+    most = fleet.database_connections
+    if most is None:
         return
-    total = sum(number * (concurrency or PLACES.get(engine) or int(fleet.seen[name].get("cpus", 1)))
-                for name, groups in fleet.nodes.items() for engine, number, concurrency in groups)
-    if total > fleet.database_connections:
-        most = fleet.database_connections
-        yield Finding(f"the nodes of all hosts can run {total} tasks at once, and app_database_connections is {most}", (),
-                      "Lower nodes or concurrency, or give the database more connections", refuses=True)
+    nodes = [(each, int(fleet.seen[name].get("cpus", 1))) for name, groups in fleet.nodes.items() for each in groups]
+    total = sum(each.places(each.number, cpus) for each, cpus in nodes)
+    # Host by host and group by group: one batch at a time.
+    beside = max((each.places(each.beside, cpus) for each, cpus in nodes), default=0)
+    behind = sum(each.places(each.behind, cpus) for each, cpus in nodes)
+    limit, todo = f"and app_database_connections is {most}", "Lower nodes or concurrency, or give the database more connections"
+    if total + beside > most:
+        new = f", with the new ones beside them that start first {total + beside}" if beside else ""
+        yield Finding(f"the nodes of all hosts can run {total} tasks at once{new}, {limit}", (), todo, refuses=True)
+    elif total + behind > most:
+        yield Finding(f"while old nodes end their tasks, old and new ones can run {total + behind} at once, {limit}", (),
+                      f"{todo}, or set worker_rollout.wait_for_drain or its order to stop-first", refuses=False)
 
 
 def told_groups(fleet: Fleet) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -220,6 +269,14 @@ def imports(fleet: Fleet) -> Iterator[Finding]:
         lines = "".join(f"\n  | {line}" for line in error.splitlines())
         yield Finding(f"the release does not tell what tasks the group {group} would have:{lines}\n ", tuple(names),
                       "A node would end in the same way: mend the release", refuses=True)
+
+
+def unbuilt(fleet: Fleet) -> Iterator[Finding]:
+    """Say what a check cannot tell."""
+    hosts = tuple(dict.fromkeys(name for name, _, told in told_groups(fleet) if "unbuilt" in told))
+    if hosts:
+        yield Finding("the release is not built there, so what tasks it registers was not compared with those that wait and run", hosts,
+                      "The real run compares them before it touches a node", refuses=False)
 
 
 def unregistered(fleet: Fleet) -> Iterator[Finding]:
@@ -248,6 +305,28 @@ def unregistered(fleet: Fleet) -> Iterator[Finding]:
         if queue in consumers and backlog["unreadable"]:
             yield Finding(f"queue {queue}: {backlog['unreadable']} messages do not tell the names of their tasks", (),
                           "Whether the new release knows these is not known", refuses=False)
+
+
+def missed(fleet: Fleet) -> Iterator[Finding]:
+    """Refuse where tasks have been run that the release does not register, and warn of others that it lacks: none need wait just now."""
+    run: dict[str, Counter[str]] = {}
+    gone: dict[str, set[str]] = {}
+    for _, group, told in told_groups(fleet):
+        if "tasks" in told:
+            lacks = {name: number for name, number in told.get("ran", {}).items() if name not in told["tasks"]}
+            run.setdefault(group, Counter()).update(lacks)
+            gone.setdefault(group, set()).update(told.get("vanishes", ()))
+    for group, lacks in run.items():
+        if lacks:
+            yield Finding(f"group {group}: its nodes have run or hold tasks, since they were started, that the new release does not "
+                          f"register: {some(lacks)}", (), "Where such tasks are still sent, a worker throws them away. Keep their names "
+                          "in the new release, or, where nobody sends them any more, pass -e allow_unregistered=true",
+                          refuses=not fleet.allow_unregistered)
+        names = sorted(gone[group] - set(lacks))
+        if names:
+            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            yield Finding(f"group {group}: the new release does not register any more: {', '.join(names[:_NAMES_SHOWN])}{more}", (),
+                          "See that nobody sends these any more: a worker throws them away", refuses=False)
 
 
 def some(counts: Mapping[str, int]) -> str:

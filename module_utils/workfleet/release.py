@@ -266,10 +266,10 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         stages[READY] = list(command_changes(declared, release, previous, python))
     history = release_choice.read_history(layout, previous)
     prepared = skip > STAGES.index(READY) or all_commands(declared, release)
-    if declared.until == READY and prepared:
+    if declared.until != BUILT and declared.hold == BACK:
+        stages[READY] += hold_changes(layout, hold, release_choice.new_hold(hold, history, previous, release), "somebody went back")
+    elif declared.until == READY and prepared:
         stages[READY] += note_rollout(declared, history, hold, release, previous)
-    if declared.hold == BACK:
-        stages[BUILT] += hold_changes(layout, hold, release_choice.new_hold(hold, history, previous, release), "somebody went back")
     if declared.until == LINKED and prepared:
         stages[LINKED] = list(link_changes(declared, release, previous, history, hold))
     planned = [change for stage in STAGES[skip:] for change in stages[stage]]
@@ -282,7 +282,7 @@ def build_changes(
 ) -> Iterator[Change]:
     """Yield what makes a release that is not there, or not whole."""
     layout = declared.layout
-    require_space(layout.root, declared.source or {}, archive)
+    require_space(layout.releases, declared.source or {}, archive)
     yield from build.venv_package(python)
     reason = (
         "incomplete" if os.path.isdir(layout.release(release)) else "no release of this source, requirements and Python"
@@ -373,11 +373,16 @@ def complete(layout: Layout, release: str) -> bool:
     return False
 
 
-def require_space(root: str, source: Mapping[str, Any], archive: str | None) -> None:
+def existing(path: str) -> str:
+    """Return the directory itself, or the nearest one above it that is there: both are on one disk."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def require_space(releases: str, source: Mapping[str, Any], archive: str | None) -> None:
     """Refuse to begin where the disk is too full to end."""
-    place = root
-    while not os.path.isdir(place):
-        place = os.path.dirname(place)
+    place = existing(releases)
     packed = os.path.getsize(archive) if archive else 0
     needed = MARGIN_BYTES + max(source["size"], packed * 4)
     free = shutil.disk_usage(place).free

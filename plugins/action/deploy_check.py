@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
 
 
 class ActionModule(ActionBase):
@@ -26,6 +31,16 @@ class ActionModule(ActionBase):
         if "seen" in result:
             there = result["seen"].pop("time")
             result["clock"] = [there - after, there - before]
-            result["nodes"] = [[group.engine, group.nodes if group.state == "started" else 0, group.concurrency]
-                               for group in declared.groups]
+            result["nodes"] = nodes(declared, result["seen"].get("counts", {}))
         return result
+
+
+def nodes(declared: spec.Declaration, counts: Mapping[str, int]) -> list[list[Any]]:
+    """Return the values of ``preflight.Nodes`` of each group that has so many nodes."""
+    rollout, found = declared.rollout, []
+    for group in declared.groups:
+        number = counts.get(group.name, 0)
+        starts_first = rollout.order == "start-first" and engines.named(group.engine).overlaps
+        beside = min(number, rollout.batch(number)) if starts_first else 0
+        found.append([group.engine, number, group.concurrency, beside, number if starts_first and not rollout.wait_for_drain else 0])
+    return found

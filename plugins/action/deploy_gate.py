@@ -31,7 +31,7 @@ class ActionModule(ActionBase):
         fleet = preflight.Fleet(
             seen={host: looked["seen"] for host, looked in told.items()},
             clocks={host: (looked["clock"][0], looked["clock"][1]) for host, looked in told.items()},
-            nodes={host: looked["nodes"] for host, looked in told.items()},
+            nodes={host: [preflight.Nodes(*each) for each in looked["nodes"]] for host, looked in told.items()},
             database_connections=values["database_connections"], allow_unregistered=values["allow_unregistered"],
         )
         findings = (preflight.after_build if values["built"] else preflight.before_build)(fleet)

@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import spec
+from plugins.module_utils.workfleet import preflight, spec
 from plugins.module_utils.workfleet.engines import backlog, named
 from plugins.module_utils.workfleet.engines.base import Place
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.celery_fleet import until
+from tests.integration.drained import Drained
+from tests.integration.supervised import site
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.integration.conftest import RedisServer
+    from tests.integration.supervised import Site
+
+__all__ = ["site"]
 
 
 def names(engine: str, url: str, *queues: str, **options: Any) -> dict[str, dict[str, int]]:
@@ -59,6 +64,28 @@ def test_celery_tasks_of_all_priorities_and_those_that_a_worker_holds_are_counte
         told = names("celery", fleet.url, "reports", "default")
         assert told["reports"].pop("app.tasks.fetch") in (3, 4)  # the one that runs is acknowledged
         assert told == {"reports": {"app.tasks.count_primes": 4}, "default": {"app.tasks.fail": 1}}
+
+
+def test_celery_nodes_tell_what_they_have_run_and_hold_by_name() -> None:
+    with celery_fleet.fleet() as fleet:
+        fleet.start("w1@h", "--prefetch-multiplier", "4", queues="reports")
+        fleet.ready("w1@h")
+        fleet.python("from app.tasks import count_primes, fetch\n"
+                     "for n in range(3): count_primes.apply_async([9], queue='reports').get(timeout=20)\n"
+                     "for n in range(3): fetch.apply_async([60], queue='reports')")
+        wanted = {"app.tasks.count_primes": 3, "app.tasks.fetch": 3}
+        until(lambda: named("celery").ran(fleet.url, ["w1@h", "silent@h"], {}, 1.0) == {"w1@h": wanted})
+
+
+def test_a_host_tells_what_its_groups_have_run(site: Site, redis_server: RedisServer, tmp_path: Path) -> None:
+    fleet = Drained(site, redis_server, tmp_path, "celery")
+    group = fleet.group()
+    fleet.converge(group)
+    fleet.send(("one", 0.1), ("two", 0.1))
+    until(lambda: len(fleet.noted("end")) == 2)
+    told = preflight.look(site.reconciler(site.request([group]), check=True), release="0123456789ab")
+    assert told["groups"]["w"]["ran"] == {"work": 2}
+    assert preflight.look(site.reconciler(site.request([{**group, "nodes": 3}]), check=True), release=None)["counts"] == {"w": 3}
 
 
 def test_a_long_celery_queue_is_read_from_its_head_and_said_to_be_cut(redis_server: RedisServer) -> None:

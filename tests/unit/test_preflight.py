@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+import shutil
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from plugins.module_utils.workfleet import preflight
 from plugins.module_utils.workfleet.engines.pickled import text_of
+from plugins.module_utils.workfleet.layout import Layout
+from plugins.module_utils.workfleet.preflight import Nodes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def fleet(seen: dict[str, Any], **keys: Any) -> preflight.Fleet:
@@ -88,11 +95,47 @@ def test_a_slow_way_there_and_back_is_not_held_against_a_clock() -> None:
 
 def test_places_of_all_hosts_are_compared_with_the_databases_connections() -> None:
     seen = {"web1": {"cpus": 4}, "web2": {"cpus": 8}}
-    nodes = {"web1": [("celery", 2, None), ("arq", 1, None)], "web2": [("celery", 1, 3), ("celery", 0, 50)]}
+    nodes = {"web1": [Nodes("celery", 2), Nodes("arq", 1)], "web2": [Nodes("celery", 1, 3), Nodes("celery", 0, 50)]}
     assert preflight.before_build(fleet(seen, nodes=nodes, database_connections=21)) == []
     ((refuses, text),) = said(preflight.before_build(fleet(seen, nodes=nodes, database_connections=20)))
     assert refuses
     assert "can run 21 tasks at once, and app_database_connections is 20" in text
+
+
+@pytest.mark.parametrize(("most", "refuses", "words"), [
+    (19, True, "can run 16 tasks at once, with the new ones beside them that start first 20, and"), (20, False, "can run 32 at once"),
+    (32, None, ""),
+])
+def test_nodes_that_start_first_and_old_ones_that_end_their_tasks_count(most: int, refuses: bool | None, words: str) -> None:
+    nodes = {host: [Nodes("celery", 2, 4, beside=1, behind=2)] for host in ("web1", "web2")}
+    found = said(preflight.before_build(fleet({"web1": {}, "web2": {}}, nodes=nodes, database_connections=most)))
+    assert [each for each, _ in found] == ([] if refuses is None else [refuses])
+    assert all(words in text for _, text in found)
+
+
+def test_a_task_that_was_run_refuses_though_none_waits_and_one_that_only_vanishes_warns() -> None:
+    told = group(tasks=["app.a"], ran={"app.a": 9, "app.old": 3}, vanishes=["app.old", "app.unused"])
+    seen = {host: {"groups": {"r": told}, "waiting": backlog({})} for host in ("web1", "web2")}
+    (refusing, run), (warning, vanished) = said(preflight.after_build(fleet(seen)))
+    assert (refusing, warning) == (True, False)
+    assert "group r: its nodes have run or hold tasks, since they were started, that the new release does not register: app.old (6)." in run
+    assert "does not register any more: app.unused." in vanished
+    assert [refuses for refuses, _ in said(preflight.after_build(fleet(seen, allow_unregistered=True)))] == [False, False]
+
+
+def test_a_check_says_where_a_release_that_is_not_built_was_not_compared() -> None:
+    seen = {"web1": {"groups": {"r": group(unbuilt=True), "s": group(unbuilt=True)}, "waiting": backlog({"app.a": 1})}}
+    ((refuses, text),) = said(preflight.after_build(fleet(seen)))
+    assert not refuses
+    assert text.startswith("web1: the release is not built there, so what tasks it registers was not compared")
+
+
+def test_the_disk_is_that_of_the_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {str(tmp_path): 1, str(tmp_path / "shop" / "releases"): 2}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
+    assert preflight.space(Layout(str(tmp_path / "shop")))["free_bytes"] == 1
+    (tmp_path / "shop" / "releases").mkdir(parents=True)
+    assert preflight.space(Layout(str(tmp_path / "shop")))["free_bytes"] == 2
 
 
 def test_disk_broker_and_eviction() -> None:

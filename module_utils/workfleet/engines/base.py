@@ -13,6 +13,7 @@ from ..errors import WorkfleetError
 from .probe import Proof, Request, not_proved
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Mapping, Sequence
 
     from ..spec import App, Group
@@ -200,6 +201,10 @@ class Engine:
 
     def held(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Held]:
         """Return what the broker, or the nodes over it, say that these hold; those of which nothing is known are left out."""
+        return {}
+
+    def ran(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Counter[str]]:
+        """Return by node how many tasks of each name it has run since its start, or holds; nothing where nodes do not count."""
         return {}
 
     def quiesce(self, url: str, queues: Mapping[str, Sequence[str]], options: Mapping[str, Any], timeout: float) -> None:

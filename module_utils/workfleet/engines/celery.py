@@ -25,6 +25,7 @@ from . import (
 from .base import Engine, Held, Place, Report
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Mapping, Sequence
 
     from ..spec import App, Group
@@ -151,6 +152,10 @@ class Celery(Engine):
     def held(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Held]:
         """Ask over pidbox: running, reserved and scheduled tasks."""
         return celery_control.held(url, nodes, options, timeout)
+
+    def ran(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Counter[str]]:
+        """Ask over pidbox: what was begun, by name, and what is held."""
+        return celery_control.ran(url, nodes, options, timeout)
 
     def quiesce(self, url: str, queues: Mapping[str, Sequence[str]], options: Mapping[str, Any], timeout: float) -> None:
         """Cancel the consumer of each queue."""

@@ -5,6 +5,7 @@ Answers were observed on celery 5.7: ``{"ok": text}`` or ``{"error": text}`` for
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
@@ -61,6 +62,17 @@ def held(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: fl
     told = ask(url, nodes, {method: {} for method in HOLDING}, options, timeout)
     return {node: Held(tasks_in(answers), queues_in(answers)) for node, answers in told.items()
             if all(isinstance(answers.get(method), list) for method in HOLDING)}
+
+
+def ran(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Counter[str]]:
+    """Return by name how many tasks nodes have begun since their start, those that run among them, and how many they hold besides.
+
+    A node that did not answer everything is left out; one of the solo pool is silent while it works.
+    """
+    told = ask(url, nodes, {method: {} for method in ("stats", *HOLDING)}, options, timeout)
+    return {node: Counter(answers["stats"]["total"]) + Counter(task["task"] for task in tasks_in(answers) if task["since"] is None)
+            for node, answers in told.items()
+            if isinstance(answers.get("stats", {}).get("total"), dict) and all(isinstance(answers.get(method), list) for method in HOLDING)}
 
 
 def queues_in(answers: Mapping[str, Any]) -> tuple[str, ...]:
