@@ -161,6 +161,16 @@ options:
     type: str
     default: ""
     choices: ["", built, ready, current]
+  others:
+    description: Whether other hosts are at work too. Where another release would become current, or release commands were not run yet,
+      this call then goes no further and says so (RV(waits)); a second one, without this, is told what the others hold and have run.
+    type: bool
+    default: false
+  holds:
+    description: The holds that other hosts obey (their RV(ignore:holds)); this host obeys and keeps them too.
+    type: list
+    elements: dict
+    default: []
   payload:
     description: All of the above as the action plugin of the same name checked and packed it. Never set by hand.
     type: str
@@ -224,6 +234,22 @@ commands_done:
   returned: success
   type: list
   elements: str
+holds:
+  description: The hold that is obeyed, if there is one.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    instead_of:
+      description: The release that is declared, and was taken back.
+      type: str
+    use:
+      description: The release that takes its place.
+      type: str
+waits:
+  description: Whether it goes no further before other hosts have told something.
+  returned: success
+  type: bool
 steps:
   description: What was done, or would be done in check mode, in this order.
   returned: success
@@ -239,6 +265,7 @@ steps:
       reason: no release of this source, requirements and Python
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -276,6 +303,8 @@ ARGUMENTS: dict[str, Any] = {
     "until": {"type": "str", "default": "current", "choices": ["built", "ready", "current"]},
     "hold": {"type": "str", "default": "obey", "choices": ["obey", "drop", "stay", "back"]},
     "foretold": {"type": "str", "default": "", "choices": ["", "built", "ready", "current"]},
+    "others": {"type": "bool", "default": False},
+    "holds": {"type": "list", "elements": "dict", "default": []},
     "payload": {"type": "str", "no_log": True},
     "archive": {"type": "path"},
 }
@@ -300,6 +329,8 @@ def main() -> None:
         previous=plan.previous,
         commands_done=plan.commands_done,
         notes=plan.notes,
+        holds=[asdict(plan.hold)] if plan.hold else [],
+        waits=plan.waits,
         diff=plan.diff,
         steps=steps.report([change.step for change in plan.changes], declared.host),
     )

@@ -43,7 +43,8 @@ class Declared:
 
     ``release`` asks for one that is there, by its id or a word of :mod:`release_choice`; then no source is needed.
     ``until`` is how far to go and ``hold`` what to do about a hold, both in the words of :mod:`release_choice`. A task
-    before has gone as far as ``foretold``; in check mode it has only said so.
+    before has gone as far as ``foretold``; in check mode it has only said so. ``others`` says that other hosts are at work
+    too; a second call then knows ``holds``, those that other hosts obey.
     """
 
     host: str
@@ -68,12 +69,15 @@ class Declared:
     until: str = LINKED
     hold: str = OBEY
     foretold: str = ""
+    others: bool = False
+    holds: tuple[Hold, ...] = ()
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Declared:
         """Return the declaration in a decoded payload."""
         lists = {key: tuple(payload[key]) for key in ("requirements", "secret_names", "commands_done", "broker_env")}
-        return cls(**{**payload, **lists, "commands": tuple(tuple(argv) for argv in payload["commands"])})
+        holds = tuple(Hold(**each) for each in payload.get("holds", ()))
+        return cls(**{**payload, **lists, "commands": tuple(tuple(argv) for argv in payload["commands"]), "holds": holds})
 
     @property
     def layout(self) -> Layout:
@@ -92,7 +96,8 @@ class Plan:
     """The changes of one host, in the order in which they are carried out.
 
     ``commands_done`` are the digests of the release commands that will have been run for the release then. ``notes`` are
-    sentences for people.
+    sentences for people. ``hold`` is the one that is obeyed. ``waits`` says that it goes no further before a second call tells
+    what other hosts hold and have run.
     """
 
     changes: list[Change]
@@ -101,6 +106,8 @@ class Plan:
     archive_needed: bool
     commands_done: list[str]
     notes: list[str] = field(default_factory=list)
+    hold: Hold | None = None
+    waits: bool = False
 
     @property
     def diff(self) -> list[dict[str, str]]:
@@ -211,10 +218,10 @@ exec python3 -IS "$root/workfleet/workfleet_health.py" --app {declared.name} --r
 
 
 class Choice(NamedTuple):
-    """The release that a host is to use; whether it is used in place of the declared one; what people are told."""
+    """The release that a host is to use; by what hold it is used in place of the declared one; what people are told."""
 
     release: str
-    is_held: bool = False
+    hold: Hold | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -227,18 +234,20 @@ def choose(declared: Declared, python: build.Interpreter, hold: Hold | None, *, 
             return Choice(declared.release)
         return Choice(release_choice.named(declared.release, layout, current(layout), here))
     release = release_id(declared, python)
-    if hold is None or declared.hold != OBEY or hold.instead_of != release:
+    holds = [each for each in (hold, *declared.holds) if each is not None and each.instead_of == release]
+    if declared.hold != OBEY or not holds:
         return Choice(release)
-    if hold.use not in here:
-        raise WorkfleetError(
-            f"release {hold.use} is held on this host in place of {release} ({layout.hold}), and it is no longer there: "
-            "-e release_hold=false uses the declared release again"
-        )
+    obeyed = holds[0]
+    where = f"on this host in place of {release} ({layout.hold}), and it is no longer there"
+    if obeyed != hold:
+        where = f"on other hosts in place of {release}, and it is not on this host: declare another version"
+    if obeyed.use not in here:
+        raise WorkfleetError(f"release {obeyed.use} is held {where}: -e release_hold=false uses the declared release all the same")
     note = (
-        f"release {hold.use} is held: it is used in place of the declared {release}, which was taken back. Another source "
+        f"release {obeyed.use} is held: it is used in place of the declared {release}, which was taken back. Another source "
         "or version ends this, and so does deploy.yml, or -e release_hold=false"
     )
-    return Choice(hold.use, is_held=True, notes=(note,))
+    return Choice(obeyed.use, obeyed, (note,))
 
 
 def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan:
@@ -253,7 +262,7 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
     hold = release_choice.read_hold(layout)
     choice = choose(declared, python, hold, foretold=bool(skip))
     release = choice.release
-    if choice.is_held:  # its commands were run when it was the declared one, or were not thought of then
+    if choice.hold:  # its commands were run when it was the declared one, or were not thought of then
         declared = replace(declared, commands=())
     building = not skip and not complete(layout, release)
     archive_needed = False
@@ -270,11 +279,14 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         stages[READY] += hold_changes(layout, hold, release_choice.new_hold(hold, history, previous, release), "somebody went back")
     elif declared.until == READY and prepared:
         stages[READY] += note_rollout(declared, history, hold, release, previous)
-    if declared.until == LINKED and prepared:
-        stages[LINKED] = list(link_changes(declared, release, previous, history, hold))
+    # What other hosts hold may be the release that would become current here.
+    unheard = not declared.release and declared.hold == OBEY and not choice.hold and release != previous
+    waits = declared.others and declared.until != BUILT and (not prepared or (declared.until == LINKED and unheard))
+    if declared.until == LINKED and prepared and not waits:
+        stages[LINKED] = list(link_changes(declared, choice, previous, history, hold))
     planned = [change for stage in STAGES[skip:] for change in stages[stage]]
     done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
-    return Plan(planned, release, previous, archive_needed, done, list(choice.notes))
+    return Plan(planned, release, previous, archive_needed, done, list(choice.notes), choice.hold, waits)
 
 
 def build_changes(
@@ -306,17 +318,14 @@ def note_rollout(
 
 
 def link_changes(
-    declared: Declared, release: str, previous: str | None, history: History, hold: Hold | None
+    declared: Declared, choice: Choice, previous: str | None, history: History, hold: Hold | None
 ) -> Iterator[Change]:
     """Yield what makes a release current, and what follows from that: holds, memory, old releases that go."""
-    layout = declared.layout
-    afterwards = hold
-    if declared.hold in (STAY, BACK):
-        afterwards = release_choice.new_hold(hold, history, previous, release)
-        if declared.hold == STAY:
-            yield from hold_changes(layout, hold, afterwards, "it was asked for by its id, or the rollout failed")
-    given_up = previous if declared.hold == BACK else None
-    remembered = history.after(release, given_up)
+    layout, release = declared.layout, choice.release
+    afterwards = hold_after(declared, choice, previous, history, hold)
+    if afterwards:
+        yield from hold_changes(layout, hold, afterwards, "it was asked for by its id, or the rollout failed, here or on another host")
+    remembered = history.after(release, previous if declared.hold == BACK else None)
     if release != previous:
         yield Change(
             Step("live", f"release {release}", f"current was {previous or 'not set'}"),
@@ -325,11 +334,19 @@ def link_changes(
     elif history.rolling_out:
         reason = f"release {history.rolling_out} is no longer rolled out"
         yield Change(Step("write", f"file {layout.history}", reason), partial(host.write, layout.history, remembered.text, mode=0o600))
-    if hold and (declared.hold == DROP or (declared.hold == OBEY and hold.use != release)):
-        afterwards = None
+    if not afterwards:
         yield from hold_changes(layout, hold, None, "the declared release is used again")
     kept = {release, *earlier(layout, remembered, release)}
     yield from prune_changes(declared, kept | ({afterwards.use, afterwards.instead_of} if afterwards else set()))
+
+
+def hold_after(declared: Declared, choice: Choice, previous: str | None, history: History, hold: Hold | None) -> Hold | None:
+    """Return the hold of this host once the chosen release is current."""
+    if declared.hold in (STAY, BACK):
+        return release_choice.new_hold(hold, history, previous, choice.release)
+    if declared.hold == DROP:
+        return None
+    return choice.hold or (hold if hold and hold.use == choice.release else None)
 
 
 def hold_changes(layout: Layout, present: Hold | None, wanted: Hold | None, reason: str) -> Iterator[Change]:

@@ -36,6 +36,8 @@ KEYS = (
     "until",
     "hold",
     "foretold",
+    "others",
+    "holds",
 )
 SOURCE_KEYS = ("type", "location", "version", "exclude")
 #: The names in ``env/app.env`` where ``app_broker_env`` and ``app_result_env`` are not set.
@@ -86,6 +88,8 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "until": check.choice("until", release_choice.LINKED, release_choice.STAGES),
         "hold": check.choice("hold", release_choice.OBEY, release_choice.HOLDS),
         "foretold": check.choice("foretold", "", ("", *release_choice.STAGES)),
+        "others": bool(raw.get("others", False)),
+        "holds": [{key: str(each[key]) for key in ("instead_of", "use")} for each in raw.get("holds") or ()],
     }
     if payload["release"]:
         declared = None

@@ -151,6 +151,18 @@ def test_a_release_whose_canary_fails_is_taken_back_and_not_tried_again(fleet: F
     assert f"release {old} is held" in again.out.replace("\n", " ")
 
 
+def test_a_host_that_was_out_of_reach_when_a_release_was_taken_back_does_not_get_it_from_the_next_run(fleet: Fleet) -> None:
+    second = fleet.workers[1]
+    held, old, before = is_held(fleet), current(fleet), running(fleet)
+    assert held is not None
+    fleet.run(second, "rm", f"/opt/{fleet.app}/state/hold.json")
+    predicted = fleet.play("site", "--check")
+    run = fleet.play("site")
+    assert run.steps == predicted.steps
+    assert [(step["host"], step["unit"]) for step in run.steps if not step["group"]] == [(second, f"file /opt/{fleet.app}/state/hold.json")]
+    assert (is_held(fleet), current(fleet), running(fleet)) == (held, old, before)
+
+
 def test_a_release_that_lacks_a_waiting_task_is_refused_with_its_name_and_number(fleet: Fleet) -> None:
     write("# good 2\n")
     fleet.play("deploy")
@@ -175,7 +187,10 @@ def test_rollback_builds_nothing_and_site_stays_there(fleet: Fleet) -> None:
     write("# good 3\n")
     fleet.play("deploy")
     new = current(fleet)
+    predicted = fleet.play("rollback", "--check", "--diff")
+    assert current(fleet) == new
     run = fleet.play("rollback")
+    assert run.steps == predicted.steps
     wait(lambda: settled(fleet), 60)
     old = current(fleet)
     assert old != new
@@ -187,6 +202,41 @@ def test_rollback_builds_nothing_and_site_stays_there(fleet: Fleet) -> None:
     assert ("live", f"release {new}") in back.actions
     wait(lambda: settled(fleet), 60)
     assert releases(fleet) == {new}
+
+
+def test_what_has_been_run_refuses_to_go_back_though_nothing_waits(fleet: Fleet) -> None:
+    write("\n\n@celery_app.task\ndef only_in_new() -> None:\n    pass\n")
+    fleet.play("deploy")
+    wait(lambda: settled(fleet), 60)
+    new, before = current(fleet), running(fleet)
+    fleet.in_app("from app.tasks import only_in_new\nonly_in_new.apply_async(queue='reports').get(timeout=20)")
+    run = fleet.play("rollback", expect=2)
+    assert "app.tasks.only_in_new (1)" in run.out.replace("\n", " ")
+    assert (current(fleet), is_held(fleet), running(fleet)) == (new, None, before)
+    fleet.play("rollback", allow_unregistered=True)
+    wait(lambda: settled(fleet), 60)
+    assert current(fleet) != new
+
+
+def test_a_deploy_on_bare_hosts_is_foretold_and_says_what_a_check_cannot_compare(fleet: Fleet) -> None:
+    sleeper = {"name": "sleeper", "engine": "process", "command": ["/bin/sleep", "4242"], "nodes": 2, "drain_seconds": 5}
+    asked = {"name": "asked", "app": "app.celery_app", "state": "stopped", "drain_seconds": 5}
+    bare = {"app_name": "bare", "app_requirements": [], "app_release_commands": [["true"]], "worker_groups": [sleeper, asked]}
+    predicted = fleet.play("deploy", "--check", "--diff", **bare)
+    fleet.run(fleet.worker, "test", "!", "-e", "/opt/bare")
+    done = fleet.play("deploy", "--diff", **bare)
+    assert done.steps == predicted.steps
+    assert fleet.play("site", **bare).steps == []
+    gone = {**bare, "worker_groups": [{**sleeper, "state": "absent"}, {**asked, "state": "absent"}]}
+    fleet.play("site", "--tags", "worker", **gone)
+
+
+@pytest.mark.parametrize("then", ["restart", "drain", "resume"])
+def test_what_is_done_to_running_nodes_is_foretold(fleet: Fleet, then: str) -> None:
+    predicted = fleet.play(then, "--check", "--diff")
+    done = fleet.play(then)
+    assert predicted.steps == done.steps != []
+    wait(lambda: settled(fleet), 60)
 
 
 @pytest.mark.parametrize("then", ["deploy", "rollback", "site"])

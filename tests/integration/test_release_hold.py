@@ -10,6 +10,7 @@ import pytest
 
 from plugins.module_utils.workfleet import release
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.release_choice import Hold
 from tests.integration.test_app_release import Site, site, units, wait_until_moved  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
@@ -161,6 +162,39 @@ def test_a_held_release_that_is_gone_is_named(site: Site) -> None:  # noqa: F811
     (site.root / "releases" / good / "release.json").unlink()
     with pytest.raises(WorkfleetError, match=f"release {good} is held .* no longer there: -e release_hold=false"):
         release.plan(site.declared()[0])
+
+
+def test_what_another_host_took_back_is_not_used_here_either_and_held_from_then_on(site: Site) -> None:  # noqa: F811
+    (good,) = released(site, 1)
+    version(site, 2)
+    # This host was out of reach when the others took it back: it has no hold, and goes no further before it has heard theirs.
+    first = site.converge(others=True)
+    bad = first.release
+    assert (first.waits, first.hold, current(site)) == (True, None, good)
+    told = [{"instead_of": bad, "use": good}]
+    second = site.converge(holds=told)
+    assert (second.release, current(site), second.waits) == (good, good, False)
+    assert f"release {good} is held" in second.notes[0]
+    again = site.converge(others=True)
+    assert (again.release, again.changes, again.waits, again.hold) == (good, [], False, Hold(str(bad), good))
+    # What others hold of another declaration is none of this one's affairs.
+    version(site, 3)
+    assert site.converge(others=True, holds=told).waits
+    assert site.converge(holds=told).release == current(site) != good
+
+
+def test_a_host_that_has_not_what_others_hold_says_so(site: Site) -> None:  # noqa: F811
+    (declared,) = released(site, 1)
+    told = site.declared(holds=[{"instead_of": declared, "use": "0123456789ab"}])[0]
+    with pytest.raises(WorkfleetError, match=r"held on other hosts in place of .* and it is not on this host: declare another version"):
+        release.plan(told)
+
+
+def test_a_host_that_changes_no_release_waits_for_nobody(site: Site) -> None:  # noqa: F811
+    assert site.converge(others=True).waits
+    site.converge()
+    again = site.converge(others=True)
+    assert (again.waits, again.changes) == (False, [])
 
 
 def removable(site: Site, names: Iterable[str]) -> set[str]:  # noqa: F811
