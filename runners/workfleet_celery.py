@@ -1,11 +1,13 @@
 """Loaded into a Celery worker by ``-I workfleet_celery``: says when it consumes, and when it stops; heeds the node's mark.
 
-Celery (5.2 or newer) has no word to systemd of its own.
+Celery (5.2 or newer) has no word to systemd of its own, and at its stop keeps what it has not begun until its last task has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from queue import Empty
 from typing import Any
 
 import workfleet_tell
@@ -50,6 +52,7 @@ class Hold(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Look now, and often; Celery drops its timers when it reconnects."""
+        consumer.controller.blueprint.on_close = lambda: self.end(consumer)
         self.look(consumer)
         self.timer = consumer.timer.call_repeatedly(workfleet_tell.LOOK_SECONDS, self.look, (consumer,))
 
@@ -74,17 +77,27 @@ class Hold(bootsteps.StartStopStep):
     def quiesce(self, consumer: Any) -> None:
         """Consume nothing, and put back what has not begun as far as it can be had back."""
         queues = consumer.app.amqp.queues
-        self.queues, self.returned = list(queues.consume_from), 0
+        self.queues = list(queues.consume_from)
         queues.deselect(self.queues)
-        for queue in list(consumer.task_consumer.queues):
-            consumer.task_consumer.cancel_by_queue(queue.name)
-        # The first taken goes back last: that end of the list is the one that is read next.
-        for request in reversed(taken_back(consumer)):
-            request.reject(requeue=True)
-            state.requests.pop(request.id, None)
-            state.reserved_requests.discard(request)
-            self.returned += 1
+        cancel(consumer)
+        self.returned = put_back(taken_back(consumer))
         log.info("told to take no new tasks: %s; %d put back", ", ".join(self.queues), self.returned)
+
+    def end(self, consumer: Any) -> None:
+        """Put back what has not begun before the pool forgets it: the worker stops, and its running tasks may take their time.
+
+        Called at the very beginning of a stop, by the worker's own thread behind its event loop. What cannot be put back now is, as
+        ever, put back by Celery at the worker's exit.
+        """
+        try:
+            taken = taken_back(consumer) if consumer.hub is not None and state.should_terminate in (None, False) else []
+            if taken:
+                cancel(consumer)
+                read_out(consumer.task_consumer.channel)
+                log.info("told to stop: %d put back", put_back(taken))
+        except Exception:
+            log.exception("what has not begun could not be put back, and waits until this worker has ended")
+        consumer.on_close()
 
     def resume(self, consumer: Any) -> None:
         """Consume the same queues again."""
@@ -94,6 +107,32 @@ class Hold(bootsteps.StartStopStep):
             queues.select_add(queues[name])
             consumer.add_task_queue(name)
         workfleet_tell.resumed(", ".join(names))
+
+
+def cancel(consumer: Any) -> None:
+    """Consume nothing more."""
+    for queue in list(consumer.task_consumer.queues):
+        consumer.task_consumer.cancel_by_queue(queue.name)
+
+
+def read_out(channel: Any) -> None:
+    """Read the answer that Redis still owes to the transport, which nobody else would: it may be one of the tasks that go back.
+
+    Without a consumer kombu puts its task back too. It waits a second at most, as long as there is nothing to be had.
+    """
+    if getattr(channel, "_in_poll", None):
+        with contextlib.suppress(Empty):
+            channel._brpop_read()
+
+
+def put_back(requests: list[Any]) -> int:
+    """Put tasks back into their queues; return how many."""
+    # The first taken goes back last: that end of the list is the one that is read next.
+    for request in reversed(requests):
+        request.reject(requeue=True)
+        state.requests.pop(request.id, None)
+        state.reserved_requests.discard(request)
+    return len(requests)
 
 
 def taken_back(consumer: Any) -> list[Any]:

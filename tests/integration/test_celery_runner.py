@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from plugins.module_utils.workfleet.engines import named
 from tests.fakes.systemd import Systemd
 from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytest.importorskip("celery")
@@ -96,3 +99,53 @@ def test_a_worker_told_to_stop_while_it_starts_is_never_called_ready_afterwards(
     words = [said.split("\n")[0] for said in systemd.said]
     assert "READY=1" not in words[words.index("STOPPING=1"):]
     assert "stopping" in json.loads(record.read_text())
+
+
+def test_what_a_stopping_worker_has_not_begun_is_run_by_another_at_once_and_once(
+    workers: Fleet, record_property: Callable[[str, object], None],
+) -> None:
+    environment = {"PYTHONPATH": str(ROOT / "runners")}
+    words = ("-I", "workfleet_celery", "--prefetch-multiplier", "6", "-l", "info")
+    old = workers.start("old@h", *words, pool="prefork", environment=environment)
+    workers.ready("old@h")
+    workers.python("from app import tasks\ntasks.fetch.apply_async([16], queue='reports')\n"
+                   "for n in range(4): tasks.count_primes.apply_async([9], queue='reports')\n"
+                   "tasks.fail.apply_async(queue='reports', countdown=3600)")
+    until(lambda: workers.client.call("HLEN", "unacked") == 5)
+    new = workers.start("new@h", *words, pool="prefork", environment=environment)
+    workers.ready("new@h")
+    old.send_signal(signal.SIGTERM)
+    told = time.monotonic()
+    until(lambda: ran(workers, "new@h") == {"app.tasks.count_primes": 4, "app.tasks.fail": 1}, 14)
+    record_property("seconds", round(time.monotonic() - told, 2))
+    assert old.poll() is None, "its own task still runs"
+    assert old.wait(30) == 0
+    time.sleep(1)
+    assert "told to stop: 5 put back" in workers.log("old@h")
+    assert len(re.findall(r"Task app.tasks.count_primes\S+ succeeded", workers.log("new@h"))) == 4
+    assert not re.findall(r"Task app.tasks.count_primes\S+ succeeded", workers.log("old@h"))
+    assert len(re.findall(r"Task app.tasks.fetch\S+ succeeded", workers.log("old@h"))) == 1
+    assert (workers.client.call("HLEN", "unacked"), workers.client.call("LLEN", "reports")) == (1, 0)
+    new.kill()
+    new.wait()
+    workers.client.call("DEL", "unacked", "unacked_index")
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_worker_that_stops_puts_back_what_waits_for_its_time(workers: Fleet, pool: str) -> None:
+    words = ("-I", "workfleet_celery", "-l", "info")
+    worker = workers.start(f"eta-{pool}@h", *words, pool=pool, environment={"PYTHONPATH": str(ROOT / "runners")})
+    workers.ready(f"eta-{pool}@h")
+    workers.python("from app import tasks\ntasks.fail.apply_async(queue='reports', countdown=3600)")
+    until(lambda: workers.client.call("HLEN", "unacked") == 1)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    assert "told to stop: 1 put back" in workers.log(f"eta-{pool}@h")
+    assert (workers.client.call("HLEN", "unacked"), workers.client.call("LLEN", "reports")) == (0, 1)
+    assert "Traceback" not in workers.log(f"eta-{pool}@h")
+    workers.client.call("DEL", "reports")
+
+
+def ran(workers: Fleet, node: str) -> dict[str, int]:
+    """What a worker has run or holds, by name."""
+    return dict(named("celery").ran(workers.url, [node], {}, 1.0).get(node, {}))

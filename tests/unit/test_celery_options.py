@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from plugins.module_utils.workfleet import spec
 from plugins.module_utils.workfleet.engines import beat
 from plugins.module_utils.workfleet.engines import celery_options as options
 
@@ -143,3 +144,17 @@ def test_what_beat_s_command_line_reads_is_warned_of_for_the_scheduler_and_not_f
 def test_a_module_that_is_an_app_s_whole_configuration_is_warned_of(command: str) -> None:
     said, = options.check_environment({"CELERY_CONFIG_MODULE": "s3cret"}, command, {})
     assert "CELERY_CONFIG_MODULE" in said and "all of it from that module" in said and "s3cret" not in said
+
+
+@pytest.mark.parametrize(("keys", "warns"), [
+    ({"pool": "threads"}, True),
+    ({"pool": "threads", "prefetch_multiplier": 2}, True),
+    ({"pool": "threads", "prefetch_multiplier": 1}, False),
+    ({"pool": "threads", "disable_prefetch": True}, False),
+    ({"pool": "threads", "time_limit": 10}, False),
+    ({"pool": "prefork", "prefetch_multiplier": 8}, False),
+])
+def test_a_pool_that_keeps_what_it_prefetched_beyond_its_drain_is_warned_of(keys: dict[str, Any], warns: bool) -> None:
+    entry = {"name": "a", "app": "app", "drain_seconds": 60, "options": {"time_limit": 60, **keys}}
+    found = spec.parse({"app": {"name": "shop"}, "groups": [entry]}).warnings
+    assert ["has run what it prefetched" in text for text in found] == [True] * warns

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .traffic import Order, Traffic
 
 DEFAULT_QUEUE = "celery"
+#: Pools that are handed all that is prefetched at once and cannot give it back; Celery prefetches this many times their places.
+KEEPING_POOLS, DEFAULT_PREFETCH = ("threads", "gevent", "eventlet"), 4
 TELLER = "workfleet_celery_tasks.py"
 TIME_LIMIT = re.compile(r" --time-limit[ =](\d+(?:\.\d+)?)(?: |\Z)")
 
@@ -100,6 +102,12 @@ class Celery(Engine):
         if limit is not None and limit > group.drain_seconds:
             found.append(f"drain_seconds = {group.drain_seconds} is below {what} = {limit:g}: "
                          "a stop may kill a task within its own limit")
+        prefetch = group.options.get("prefetch_multiplier", DEFAULT_PREFETCH)
+        keeps = group.options.get("pool") in KEEPING_POOLS and not group.options.get("disable_prefetch")
+        if keeps and prefetch > 1 and limit is not None and float(limit) * prefetch > group.drain_seconds:
+            found.append(f"a stop waits until the pool {group.options['pool']} has run what it prefetched, up to {prefetch} of {limit} s "
+                         f"one after the other, and drain_seconds = {group.drain_seconds}: set options.prefetch_multiplier: 1 or "
+                         "disable_prefetch: true")
         return found
 
     def command(self, group: Group, place: Place) -> list[str]:
