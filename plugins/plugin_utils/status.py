@@ -116,10 +116,16 @@ def host_rows(host: str, nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, s
     """Return one row a node."""
     return [{
         "host": host, "group": node["group"], "node": f"{node['slot']}.{node['incarnation']}",
-        "state": node["state"] + (" *" if node["current"] is False else ""), "up": span(node["uptime_seconds"]),
+        "state": state(node), "up": span(node["uptime_seconds"]),
         "run": figure(node["running"]), "held": figure(node["reserved"]), "done": figure(node["processed"]),
         "rss": size(node["memory_bytes"]), "release": (node["release"] or "-")[:12], "queues": ",".join(node["queues"] or ["-"]),
     } for node in nodes]
+
+
+def state(node: Mapping[str, Any]) -> str:
+    """Return a node's state; of one that drains, for how long, and a mark at one of another generation."""
+    since = f" {span(node['draining_seconds'])}" if node["draining_seconds"] is not None else ""
+    return f"{node['state']}{since}{' *' if node['current'] is False else ''}"
 
 
 def fold(rows: list[dict[str, str]]) -> list[dict[str, str]]:

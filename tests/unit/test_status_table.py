@@ -15,8 +15,8 @@ WIDTHS = (60, 80, 120)
 
 def node(slot: int = 1, state: str = "ready", **changes: Any) -> dict[str, Any]:
     return {"group": "reports", "slot": slot, "incarnation": 1, "state": state, "current": True, "uptime_seconds": 4000.0,
-            "running": 1, "reserved": 2, "processed": 12345, "memory_bytes": 81_000_000, "release": "20261122-1f0c9a",
-            "queues": ["reports", "default"], **changes}
+            "draining_seconds": None, "running": 1, "reserved": 2, "processed": 12345, "memory_bytes": 81_000_000,
+            "release": "20261122-1f0c9a", "queues": ["reports", "default"], **changes}
 
 
 def told(*nodes: dict[str, Any], problems: list[str] | None = None) -> dict[str, Any]:
@@ -94,6 +94,15 @@ def test_a_group_in_which_not_all_is_well_is_not_folded(ill: dict[str, Any]) -> 
     nodes = [node(slot) for slot in range(1, 50)] + [{**node(50), **ill}]
     table = lines(status.combine("shop", {"web1": told(*nodes), "web2": told(node(), node(2))}), 100)
     assert sum(line.startswith("web1") for line in table) == 50 and sum(line.startswith("web2") for line in table) == 1
+
+
+def test_a_node_that_drains_shows_for_how_long_and_both_generations_are_there() -> None:
+    old, new = node(state="draining", draining_seconds=42.3, current=False), node(incarnation=2)
+    table = lines(status.combine("shop", {"web1": told(old, new)}), 120)
+    assert any("  1.1   draining 42s *  " in line for line in table)
+    assert any("  1.2   ready           " in line for line in table)
+    minutes = lines(status.combine("shop", {"web1": told({**old, "draining_seconds": 700.0, "current": True})}), 120)
+    assert any("  draining 11m  " in line for line in minutes)
 
 
 def test_what_one_node_cannot_tell_its_folded_group_cannot() -> None:
