@@ -249,8 +249,8 @@ def work(letters: Letters, task_name: str | None, identity: str | None, *, repla
             raise
         raise WorkfleetError(f"queue {letters.queue}: a key of its name in Redis is of another kind: {error}") from error
     at = now(letters.client)
-    return {"changed": bool(meant) if check and replay else sent > 0, "letters": [letter.entry(at) for letter in meant], "replayed": sent,
-            "cut": letters.is_cut}
+    replayed = len(meant) if check and replay else sent
+    return {"changed": replayed > 0, "letters": [letter.entry(at) for letter in meant], "replayed": replayed, "cut": letters.is_cut}
 
 
 def now(client: resp.Client) -> float:

@@ -141,7 +141,8 @@ def test_a_dry_run_only_tells_and_absent_leaves_neither_units_nor_secrets(fleet:
     fleet.play("scale", group="reports", nodes=5)
     assert reports(fleet) == [3, 2]
     begun = time.time()
-    fleet.play("site", "--tags", "autoscaler", autoscaler_dry_run=True)
+    predicted = fleet.play("site", "--check", "--tags", "autoscaler", autoscaler_dry_run=True)
+    assert fleet.play("site", "--tags", "autoscaler", autoscaler_dry_run=True).steps == predicted.steps != []
     wait(lambda: journal(fleet, begun).count("reports: 5 nodes: 0 tasks, 2 a node: 2 nodes, when") >= 2, 120)
     assert reports(fleet) == [3, 2]
     assert fleet.play("site", "--tags", "autoscaler", autoscaler_dry_run=True).steps == []

@@ -231,12 +231,12 @@ def test_a_deploy_on_bare_hosts_is_foretold_and_says_what_a_check_cannot_compare
     fleet.play("site", "--tags", "worker", **gone)
 
 
-@pytest.mark.parametrize("then", ["restart", "drain", "resume"])
+@pytest.mark.parametrize("then", ["restart", "stop", "start", "drain", "resume"])
 def test_what_is_done_to_running_nodes_is_foretold(fleet: Fleet, then: str) -> None:
     predicted = fleet.play(then, "--check", "--diff")
     done = fleet.play(then)
     assert predicted.steps == done.steps != []
-    wait(lambda: settled(fleet), 60)
+    wait(lambda: then == "stop" or settled(fleet), 60)
 
 
 @pytest.mark.parametrize("then", ["deploy", "rollback", "site"])

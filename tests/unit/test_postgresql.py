@@ -160,3 +160,29 @@ def test_another_apps_server_is_refused(files: dict[str, str]) -> None:
 def test_another_users_database_is_left_alone(files: dict[str, str]) -> None:
     with pytest.raises(WorkfleetError, match="shop is there and belongs to somebody"):
         planned({**Server().seen, "databases": {"shop": "somebody"}})
+
+
+@pytest.mark.parametrize(("installed", "changes"), [
+    (False, {}),
+    (True, {}),
+    (True, {"postgresql_settings": {"max_connections": 300}}),
+    (True, {"postgresql_settings": {**SHOP["postgresql_settings"], "work_mem": "8MB"}}),
+    (True, {"postgresql_users": [{**SHOP["postgresql_users"][0], "password": "another"}]}),
+    (True, {"postgresql_databases": [*SHOP["postgresql_databases"], {"name": "more", "owner": "shop"}]}),
+], ids=["bare", "as it is", "restart", "reload", "password", "database"])
+def test_what_a_check_foretells_is_what_is_done(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch, installed: bool, changes: dict[str, Any],
+) -> None:
+    if not installed:
+        files.clear()
+    seen = Server(max_connections=("postmaster", "400", False), work_mem=("user", "4096", False)).seen
+    done: list[str] = []
+    monkeypatch.setattr(postgresql_server, "find", lambda: (Cluster("15", online=installed), installed))
+    monkeypatch.setattr(postgresql_server, "look", lambda _: seen)
+    for name in ("install", "put", "control", "psql"):
+        monkeypatch.setattr(postgresql_server, name, lambda *_, name=name: done.append(name))
+    predicted, _ = postgresql_server.run({**SHOP, **changes}, "shop", check_mode=True)
+    assert done == [], "a check changes nothing"
+    made, _ = postgresql_server.run({**SHOP, **changes}, "shop", check_mode=False)
+    assert (made.steps, made.diff) == (predicted.steps, predicted.diff)
+    assert bool(done) == bool(made.steps) == (not installed or bool(changes))
