@@ -95,9 +95,11 @@ def test_two_workers_of_one_name_are_not_told_apart_by_guessing(celery: Site) ->
 
 
 def test_a_command_that_starts_no_worker_is_not_ready(celery: Site) -> None:
-    group = script(celery, "exec sleep 1000")
+    group = script(celery, "exec sleep 1000", queues=["reports"])
     with pytest.raises(WorkfleetError, match="is up, but its worker did not answer over the broker within 3 s"):
         celery.work([group], rollout={"ready_timeout_seconds": 3})
+    queue, = look(celery, group)["queues"]
+    assert (queue["waiting"], queue["consumers"], queue["running"]) == (0, None, None), "who is silent is not taken for nobody"
 
 
 @pytest.mark.parametrize("key", ["reports", "reports\x06\x163"])

@@ -404,7 +404,7 @@ class Dying(resp.Client):
 
 def fill(client: resp.Client, engine: str) -> None:
     for number in range(6):
-        payload = task_message(f"app.t{number % 2}", "q", [number]).text
+        payload = stamped(number, 100 * (number % 3), f"app.t{number % 2}").decode()
         if engine == "celery":
             client.call("LPUSH", "q", payload)
         elif engine == "arq":
@@ -420,10 +420,11 @@ def values(client: resp.Client) -> dict[bytes, Any]:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize(("engine", "task"), [("celery", None), ("celery", "app.t0"), ("arq", None), ("chicory", None)])
-def test_a_purge_killed_anywhere_loses_nothing(client: resp.Client, tmp_path: Path, engine: str, task: str | None, after: bool) -> None:
+@pytest.mark.parametrize(("engine", "part"), [("celery", {}), ("celery", {"task_name": "app.t0"}), ("celery", {"older_than": 50.0}),
+                                              ("arq", {}), ("chicory", {})])
+def test_a_purge_killed_anywhere_loses_nothing(client: resp.Client, tmp_path: Path, engine: str, part: dict[str, Any], after: bool) -> None:
     """And what is in a dump that counts is not in the queue, and the other way round."""
-    choice = Choice("q", task_name=task)
+    choice = Choice("q", **part)
     for calls in range(200):
         client.call("FLUSHDB")
         fill(client, engine)
@@ -448,7 +449,7 @@ def test_a_purge_killed_anywhere_loses_nothing(client: resp.Client, tmp_path: Pa
         else:
             assert committed and (not said or "are deleted now" in said[0])
             run(client, engine).restore(path)
-            if task is None:
+            if not part:
                 assert values(client) == whole
             else:
                 assert sorted(values(client)[b"q"]) == sorted(whole[b"q"])
