@@ -125,8 +125,7 @@ class Run:
         """Say what killed purges left, which ``recover`` ends."""
         besides, said = self._unless, []
         for identity, (state, engine, choice) in leftovers(self.stash("", Choice(""))).items():
-            stash = STASHES[engine](self.client, self.app, self.options, identity, choice)
-            count = stash.away()
+            count = self._stash(engine, identity, choice).away()
             what = "its tasks" if count is None else f"{count} tasks"
             if state == "dumped":
                 said.append(f"queue {choice.queue}: the purge {identity[:8]} was not ended: {what} are out of the queue, and those in its "
