@@ -149,7 +149,7 @@ def test_a_chicory_worker_is_known_by_its_heartbeat(
                         "EVENTS_LOG": str(tmp_path / "events.log"), "CHICORY_BROKER_REDIS_BLOCK_MS": "1000"}}
     group = {**script(site, f"{words} -c '{CHICORY}'\ntrue"), "engine": "chicory", "app": "app.tasks:app"}
     with pytest.raises(WorkfleetError, match="wrapper: the worker is process") if is_wrapped else contextlib.nullcontext():
-        site.work([group], rollout={"ready_timeout_seconds": 60})
+        site.work([group], rollout={"monitor_seconds": 15, "ready_timeout_seconds": 60})  # until it tells of itself
     state = "failed" if is_wrapped else "ready"
     node = until(lambda: [node for node in look(site, group)["nodes"] if node["state"] == state and node["queues"]])[0]
     assert node["queues"] == ["default"]
