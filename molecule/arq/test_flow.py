@@ -192,7 +192,12 @@ def test_the_job_of_a_killed_node_is_freed_and_every_host_judges_itself_well(fle
     long = fleet.long()
     send(fleet, *flows("orphan", 1, long))
     wait(lambda: noted(fleet, "begun", "orphan") == ["orphan-0"], long)
-    owner = next(node for node, words in ((node, fleet.ask("GET", f"{HEALTH}{node}")) for node in healthy(fleet)) if "j_ongoing=1" in words)
+
+    def busy() -> list[str]:
+        return [node for node in healthy(fleet) if "j_ongoing=1" in fleet.ask("GET", f"{HEALTH}{node}")]
+
+    wait(lambda: bool(busy()), 5)
+    owner, = busy()
     pid, host = fleet.processes()[owner], owner.rpartition("@")[2]
     fleet.run(host, "kill", "-KILL", str(pid))
     wait(lambda: healthy(fleet).get(owner) not in (None, pid), 30)

@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import time
 
 from common import *  # noqa: F403 - pytest collects the tests of that file here
@@ -19,7 +20,7 @@ LINE = re.compile(r"^\d\d:\d\d:\d\d supervisor-all (\w+) (\d+\.\d+) ([A-Z]+) (.*
 def followed(fleet: Fleet, words: str, seconds: float) -> str:
     """Return what logs.yml shows in a terminal until these words are there, or for so long."""
     ours, theirs = pty.openpty()
-    command = fleet.command("logs", os.devnull, {"follow": True, "lines": 1, "worker_only": "default"})
+    command = fleet.command("logs", f"{tempfile.mkdtemp()}/steps.json", {"follow": True, "lines": 1, "worker_only": "default"})
     process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     said, deadline, sent = "", time.monotonic() + seconds, False
