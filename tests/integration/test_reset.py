@@ -360,10 +360,10 @@ class Played:
         return done.stdout + done.stderr
 
     def end_when_stopping(self) -> threading.Thread:
-        """Let the long task end once its node was told to stop."""
+        """Let the long task end once its worker has heard that it is to stop; a moment before it would begin the next one."""
         def work() -> None:
             manager = managers.named("supervisor", "shop", self.site.root, self.site.run_directory)
-            until(lambda: any(node.activity == "stopping" for node in manager.present()), 200)
+            until(lambda: any(node.record is not None and node.record.stopping for node in manager.present()), 200)
             Path(f"{self.drained.events}.end").touch()
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
