@@ -170,7 +170,8 @@ def test_a_release_that_lacks_a_waiting_task_is_refused_with_its_name_and_number
     old = current(fleet)
     write("\n\n@celery_app.task\ndef only_in_old() -> None:\n    time.sleep(20)\n")
     fleet.play("deploy")
-    fleet.in_app("from app.tasks import only_in_old\nfor n in range(30): only_in_old.apply_async(queue='reports')")
+    # More than four nodes of two take ahead of their turn.
+    fleet.in_app("from app.tasks import only_in_old\nfor n in range(60): only_in_old.apply_async(queue='reports')")
     wait(lambda: waiting(fleet, "reports") > 0, 10)
     before = running(fleet)
     write("# good 2\n")
