@@ -427,7 +427,7 @@ class Reconciler:
                     if not (outcome.checked or self.is_undo):
                         outcome.warned = self.preflight(phases)
                         outcome.checked = True
-                    if made.rollout and self.request.with_rollout and self.rolls_out:
+                    if made.rollout and self.rolls_out:  # before anything is written, though what is to be undone comes in a later task
                         self.remember(seen, anew=True)
                     lock.is_kept = not self.carry_out(phases[0], outcome, done)
                     if lock.is_kept:
