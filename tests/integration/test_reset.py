@@ -392,7 +392,7 @@ def test_the_playbook_asks_foretells_resets_and_the_tasks_run_when_they_are_rest
     redis_server.call("SET", "somebody's", "key", db=3)
     assert f"-e confirm='{CONFIRM}'" in app.play("reset", expect=2)
     assert "  work: 0 tasks" in app.play("reset", "--check")
-    steps = app.steps
+    foretold = app.steps
     assert app.site.pids().popitem()[1] == pid, "nothing was touched so far"
     assert app.dumps() == []
 
@@ -402,7 +402,7 @@ def test_the_playbook_asks_foretells_resets_and_the_tasks_run_when_they_are_rest
     said = app.play("reset", confirm=CONFIRM)
     ender.join()
     assert "  work: 4 tasks (" in said or "  work: 3 tasks (" in said, "of Celery only what is not acknowledged"
-    assert app.steps == steps
+    assert app.steps == foretold
     assert app.site.pids().popitem()[1] != pid
     path, = app.dumps()
     assert path.stat().st_mode & 0o777 == 0o600

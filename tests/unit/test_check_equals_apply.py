@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY, COMMON, DEFAULT = "molecule/deploy/test_deploy.py", "molecule/resources/common.py", "molecule/default/test_fleet.py"
 AUTOSCALE, BARE = "molecule/autoscale/test_autoscale.py", "molecule/resources/bare.py"
 QUEUES, REAP = "tests/integration/test_queues_foretold.py", "tests/integration/test_reap.py"
+RESET = "tests/integration/test_reset.py"
 #: The functions that compare, by module. ``converge`` is how the tests of its file change anything at all.
 MODULES = {
     "app_release": {"tests/integration/test_app_release.py": "converge", "tests/integration/test_release_hold.py": "back"},
@@ -18,6 +19,7 @@ MODULES = {
     "dead_letter": {QUEUES: "test_what_is_done_to_dead_letters_is_what_a_check_says"},
     "postgresql_server": {"tests/unit/test_postgresql.py": "test_what_a_check_foretells_is_what_is_done"},
     "queue_purge": {QUEUES: "test_a_purge_and_a_restore_do_what_a_check_says"},
+    "queue_reset": {RESET: "test_what_is_foretold_goes_nothing_else_does_and_all_tasks_come_back"},
     "queue_restore": {QUEUES: "test_a_purge_and_a_restore_do_what_a_check_says"},
     "redis_server": {"tests/integration/test_redis_server.py": "converge"},
     "worker_control": {
@@ -40,10 +42,10 @@ PLAYBOOKS = {
     "restart": RUNNING, "stop": RUNNING, "start": RUNNING, "drain": RUNNING, "resume": RUNNING,
     "scale": MODULES["worker_scale"], "autoscale": MODULES["worker_scale"], "control": MODULES["worker_control"],
     "purge": MODULES["queue_purge"], "restore": MODULES["queue_restore"], "dead_letters": MODULES["dead_letter"],
-    "reap": MODULES["worker_reap"],
+    "reap": MODULES["worker_reap"], "reset": {RESET: "test_the_playbook_asks_foretells_resets_and_the_tasks_run_when_they_are_restored"},
 }
-#: These look or measure; ``verify`` sends canaries, and none in check mode.
-LOOKING = {"health", "logs", "queues", "status", "validate", "verify"}
+#: These look or measure; ``verify`` and ``load`` send tasks of their own, and none in check mode.
+LOOKING = {"events", "health", "load", "logs", "queues", "status", "validate", "verify"}
 
 
 def changes(module: Path) -> bool:
