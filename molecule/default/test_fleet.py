@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 def test_the_old_nodes_finish_their_tasks_while_the_new_ones_take_over_and_the_play_is_long_gone(fleet: Fleet) -> None:
     fleet.play("site")
     before = fleet.main_processes()
-    task = fleet.send("fetch", 40, queue="reports")
+    # The task must outlast the play on a busy machine, and its group's limit is not much longer.
+    change = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "red"}}),
+              "worker_rollout": {"monitor_seconds": 1, "parallelism": "100%"}}
+    predicted = fleet.play("site", "--check", **change)
+    task = fleet.send("fetch", 39, queue="reports")
     wait(lambda: fleet.state(task) in ("STARTED", "PENDING") and any(
         node["running"] for node in fleet.status()["hosts"][fleet.worker]["nodes"]), 15)
-    change = {"worker_groups": fleet.groups(reports={"env": {"COLOUR": "red"}}), "worker_rollout": {"monitor_seconds": 1}}
-    predicted = fleet.play("site", "--check", **change)
     assert fleet.play("site", **change).steps == predicted.steps
     nodes = [node for node in fleet.status()["hosts"][fleet.worker]["nodes"] if node["group"] == "reports"]
     old = [node for node in nodes if node["state"] == "draining"]
