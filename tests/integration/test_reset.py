@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -359,10 +360,11 @@ class Played:
         return done.stdout + done.stderr
 
     def end_when_stopping(self) -> threading.Thread:
-        """Let the long task end once its worker has heard that it is to stop; a moment before it would begin the next one."""
+        """Let the long task end once its worker takes no more; before that it would begin the next one, as it may."""
         def work() -> None:
             manager = managers.named("supervisor", "shop", self.site.root, self.site.run_directory)
             until(lambda: any(node.record is not None and node.record.stopping for node in manager.present()), 200)
+            time.sleep(2)  # the pool is closed after that, and nobody tells when
             Path(f"{self.drained.events}.end").touch()
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
