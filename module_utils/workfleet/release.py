@@ -276,7 +276,9 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
     history = release_choice.read_history(layout, previous)
     prepared = skip > STAGES.index(READY) or all_commands(declared, release)
     if declared.until != BUILT and declared.hold == BACK:
-        stages[READY] += hold_changes(layout, hold, release_choice.new_hold(hold, history, previous, release), "somebody went back")
+        held = release_choice.new_hold(hold, history, previous, release)
+        stages[READY] += hold_changes(layout, hold, held, "somebody went back")
+        hold = held  # what follows finds it so, in check mode too
     elif declared.until == READY and prepared:
         stages[READY] += note_rollout(declared, history, hold, release, previous)
     # What other hosts hold may be the release that would become current here.
