@@ -126,8 +126,9 @@ def test_arq_tells_what_waits_runs_and_is_deferred(tmp_path: Path, redis_server:
         assert "no queue of arq's" in seen("arq", fleet.url, "list")[""]["problems"][0]
         fleet.python("for n in range(3): await q('where', _queue_name='second')")
         before = engines.named("arq").figures(queues.Source("arq", fleet.url, ["second"]).question("shop"))
-        fleet.start("flow.flows.2.1@h", queues=["second"]).ready()
+        second = fleet.start("flow.flows.2.1@h", queues=["second"]).ready().name
         until(lambda: seen("arq", fleet.url, "second")["second"]["waiting"] == 0)
+        until(lambda: engines.named("arq").inspect(fleet.url, [second], {}, 1.0)[second].processed == 3)  # told once a second
         rest = engines.named("arq").figures(queues.Source("arq", fleet.url, ["second"]).question("shop"))
         fleet.python("for n in range(4): await q('where', _queue_name='second')")
         until(lambda: redis_server.call("ZCARD", "second") == 0)
