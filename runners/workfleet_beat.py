@@ -201,8 +201,8 @@ def service(lock: Lock) -> type[beat.Service]:
             finally:
                 is_lost = not lock.is_held
                 lock.release()
-            if is_lost:
-                sys.exit(1)
+                if is_lost:  # by whatever way it ends: its own signal would be an end with 0
+                    sys.exit(1)
 
         def sync(self) -> None:
             """A signal came, or the end: write the schedule, if it was opened at all."""
