@@ -41,7 +41,6 @@ def test_logs_are_shown_by_time_by_level_and_as_they_come(fleet: Fleet) -> None:
     # Celery's own level is WARNING, at which a worker that is well says nothing.
     talkative = [{**group, "options": {**group["options"], "loglevel": "INFO"}} for group in fleet.vars["worker_groups"]]
     fleet.play("site", worker_groups=talkative)
-    fleet.wait_until_ready()
     found = LINE.findall(fleet.play("logs", lines=1000, since="10m").out)
     assert {(group, slot.partition(".")[0]) for group, slot, _, _ in found} == {(group, slot) for group in ("reports", "default")
                                                                                for slot in ("1", "2")}
