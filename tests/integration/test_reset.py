@@ -397,8 +397,9 @@ def test_the_playbook_asks_foretells_resets_and_the_tasks_run_when_they_are_rest
     assert app.site.pids().popitem()[1] == pid, "nothing was touched so far"
     assert app.dumps() == []
 
-    app.drained.send(("runs", 300), *[(f"waits{number}", 0) for number in range(3)])
-    app.drained.begun(1)
+    app.drained.send(("runs", 300))
+    app.drained.begun(1)  # arq has no order within a millisecond
+    app.drained.send(*[(f"waits{number}", 0) for number in range(3)])
     ender = app.end_when_stopping()
     said = app.play("reset", confirm=CONFIRM)
     ender.join()
