@@ -14,10 +14,10 @@ from .engines import arq_queues, celery_held, celery_reap, chicory_queues, queue
 from .engines.celery_wire import Wire, inspect, report
 from .engines.chicory_wire import HEARTBEAT, STREAM, consumer_group
 from .engines.queues import Figures, Question
+from .engines.reaping import app_of
 from .engines.results_stash import patterns
 from .engines.stash import Choice
 from .errors import WorkfleetError
-from .managers.base import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -109,25 +109,19 @@ def _celery(client: resp.Client, order: Order) -> list[Trace]:
 def _arq(client: resp.Client, order: Order) -> list[Trace]:
     """Health checks: of our nodes, and by arq's own name of a queue."""
     nodes = queues.every(client, f"{arq_queues.HEALTH_CHECK_KEY}*", "string")
-    names = [name for name in nodes if is_ours(order.app, name[len(arq_queues.HEALTH_CHECK_KEY):])]
+    names = [name for name in nodes if app_of(name[len(arq_queues.HEALTH_CHECK_KEY):]) == order.app]
     names += [f"{queue}:health-check" for queue in order.source.queues]
     return [Trace(name) for name, there in zip(names, client.pipeline([("EXISTS", name) for name in names])) if there]
 
 
 def _chicory(client: resp.Client, order: Order) -> list[Trace]:
     """Heartbeats, and streams of done tasks with their group and its consumers."""
-    names = [name for name in queues.every(client, f"{HEARTBEAT}*", "string") if is_ours(order.app, name[len(HEARTBEAT):])]
+    names = [name for name in queues.every(client, f"{HEARTBEAT}*", "string") if app_of(name[len(HEARTBEAT):]) == order.app]
     names += [STREAM + queue for queue in order.source.queues]
     return [Trace(name) for name, there in zip(names, client.pipeline([("EXISTS", name) for name in names])) if there]
 
 
 TRACES = {"celery": _celery, "arq": _arq, "chicory": _chicory}
-
-
-def is_ours(app: str, node: str) -> bool:
-    """Whether a node is the app's, by its name on the broker."""
-    name = Name.of_node(node)
-    return name is not None and name.app == app
 
 
 def look(order: Order, *, check: bool) -> dict[str, Any]:
@@ -198,7 +192,7 @@ def consumers(client: resp.Client, order: Order) -> Iterator[tuple[str, set[str]
     """Yield who tells that he consumes some of the app's queues. The mark of a node that was seen to be stopped is no sign of life."""
     for node, told in nodes(client, order.source).items():
         mine = set(told.queues or ()) & set(order.source.queues)
-        is_gone = order.source.engine != "celery" and is_ours(order.app, node) and node.rpartition("@")[2] in order.hosts
+        is_gone = order.source.engine != "celery" and app_of(node) == order.app and node.rpartition("@")[2] in order.hosts
         if mine and not is_gone:
             yield node, mine
 
