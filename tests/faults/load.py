@@ -85,6 +85,7 @@ class Producer:
         self.seconds = random.Random(7).choices(seconds, k=5000)
         self.sent: list[str] = []
         self.uncertain: set[str] = set()
+        self.more = itertools.count()
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -110,8 +111,8 @@ class Producer:
     def send_at_once(self, tasks: int, seconds: float) -> None:
         """Send so many more, so that some are waiting for a while."""
         with resp.connect(self.url) as client:
-            for number in range(tasks):
-                name = f"{self.prefix} more {number}"
+            for _ in range(tasks):
+                name = f"{self.prefix} more {next(self.more)}"
                 SEND[self.pair.engine](client, self.pair.name, name, seconds)
                 self.sent.append(name)
 
@@ -153,6 +154,11 @@ class Load:
         with resp.connect(self.ledger_url) as client:
             told = [json.loads(entry) for entry in client.call("LRANGE", EXECUTIONS, "0", "-1")]
         return Counter(entry["task"] for entry in told if entry["what"] == what and entry["task"].startswith(producer.prefix))
+
+    def send_at_once(self, tasks: int, seconds: float) -> None:
+        """Send so many more of every pair."""
+        for producer in self.producers:
+            producer.send_at_once(tasks, seconds)
 
     def await_work(self, seconds: float = 60) -> None:
         """Wait until tasks of every pair are done: the fault is to meet a fleet at work."""

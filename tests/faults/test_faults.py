@@ -59,7 +59,6 @@ class Suite:
         if orderly:
             assert {row.pair: (row.lost, row.repeated) for row in rows} == {row.pair: (0, 0) for row in rows}
 
-
     def keep(self, rows: list[Ledger]) -> None:
         """Put rows behind the others, where they stay whatever comes."""
         self.rows += rows
@@ -258,7 +257,10 @@ def kill(suite: Suite, *, tree: bool) -> None:
 
 @pytest.mark.parametrize("tree", [False, pytest.param(True, marks=pytest.mark.more)])
 def test_kill_9(suite: Suite, tree: bool) -> None:
-    with suite.under_load(f"kill -9 of a {'tree' if tree else 'main process'}", orderly=False):
+    with suite.under_load(f"kill -9 of a {'tree' if tree else 'main process'}", orderly=False) as load:
+        # Every node has all its places taken, and some wait behind them.
+        load.send_at_once(24, 6.0)
+        time.sleep(2)
         kill(suite, tree=tree)
         time.sleep(5)
     for app in APPS:
@@ -267,7 +269,9 @@ def test_kill_9(suite: Suite, tree: bool) -> None:
 
 @pytest.mark.more
 def test_the_power_of_a_host_is_cut(suite: Suite) -> None:
-    with suite.under_load("power cut of a worker host", orderly=False):
+    with suite.under_load("power cut of a worker host", orderly=False) as load:
+        load.send_at_once(24, 6.0)
+        time.sleep(2)
         suite.site.cut_power(WORKERS[0])
         for app in APPS:
             suite.site.await_ready(app)
