@@ -1,4 +1,4 @@
-"""The figures of rollouts, drains and deploys: ``python -m tests.bench.rollouts [--tasks N] [--rounds N]``.
+"""The figures of rollouts, drains and deploys: ``python -m tests.bench.rollouts [--tasks N] [--rounds N] [CASE...]``.
 
 Two worker hosts and a Redis host with the example app ``reports``, made anew and removed again; as root, with podman. What a
 figure is compared with is measured beside it, on the same hosts. Exits with 1 where a number to reach is missed.
@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.rollouts", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tasks", type=int, default=10_000, help="how many are sent at least, through three rollouts (10000)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of drains and of the rollout of idle nodes (3)")
+    parser.add_argument("cases", nargs="*", choices=["load", "drains", "idle", "deploy", []], help="what is measured (everything)")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hosts are removed then too
     with tempfile.TemporaryDirectory(prefix="workfleet-bench-") as folder:
@@ -55,7 +56,12 @@ def main() -> None:
             say("hosts")
             site.up()
             bench = Bench(site)
-            targets = [*bench.under_load(options.tasks), *bench.drains(options.rounds), *bench.idle_nodes(options.rounds), *bench.deploy()]
+            cases = {"load": lambda: bench.under_load(options.tasks), "drains": lambda: bench.drains(options.rounds),
+                     "idle": lambda: bench.idle_nodes(options.rounds), "deploy": bench.deploy}
+            targets = []
+            for case in options.cases or cases:
+                targets += cases[case]()
+                say("; ".join(f"{one['name']}: {one['value']:g}" for one in targets))
         finally:
             site.down()
     show([f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.1f}", "", *bench.notes, "",
@@ -170,21 +176,18 @@ class Bench:
             self.forget()
             with resp.connect(self.site.url(APP)) as client:
                 for task in range(16):
-                    send_celery(client, GROUP, f"task {task}", 9 + number % 3 + task / 20)
-            until(lambda: self.begun() >= 16, 30, "tasks are begun")
+                    send_celery(client, GROUP, f"task {task}", 12 + number % 3 + task / 20)
+            time.sleep(2)  # a node may have taken more than it has places for; these go back to the queue
             self.site.play(APP, "drain", "-e", f"result_json={result}", **changes)
-            told = time.time()
+            told, ended = time.time(), self.ended()
             ledger = json.loads(result.read_text())
-            assert sum(line["finished"] for line in ledger) == 16 and not any(line["lost"] for line in ledger), ledger
-            late.append(told - max(float(entry["at"]) for entry in self.ended()))
+            assert ended and sum(line["finished"] for line in ledger) == len(ended), (ledger, ended)
+            assert sum(line["returned"] for line in ledger) == 16 - len(ended) and not any(line["lost"] for line in ledger), ledger
+            late.append(told - max(float(entry["at"]) for entry in ended))
             self.site.play(APP, "resume", **changes)
+            until(lambda: len(self.ended()) == 16, 60, "those that went back are done")
         self.notes.append("drain.yml was over so many seconds after the last task: " + ", ".join(f"{seconds:.2f}" for seconds in late))
         return [target("drain.yml's end after the last task's end, seconds, median", statistics.median(late), at_most=0.5)]
-
-    def begun(self) -> int:
-        """Return how many tasks were begun."""
-        with resp.connect(self.site.ledger_url) as client:
-            return int(client.call("LLEN", EXECUTIONS))
 
     # -- 20 idle nodes ----------------------------------------------------------------------------------------------
 
@@ -197,18 +200,20 @@ class Bench:
         ratios, told = [], []
         for number in range(rounds):
             say(f"rollout of {IDLE_NODES} idle nodes, {number + 1} of {rounds}")
-            units = self.units(host)
-            assert len(units) == IDLE_NODES, units
-            before = self.batch(host, units[:BATCH])
+            before = self.batch(host, self.only(IDLE_NODES, host)[:BATCH])
             seconds = self.timed("site", *where, **self.declared(IDLE_NODES, rollout, concurrency=1))
-            until(lambda: len(self.units(host)) == IDLE_NODES, 60, "the old nodes are gone")
-            after = self.batch(host, self.units(host)[:BATCH])
+            after = self.batch(host, self.only(IDLE_NODES, host)[:BATCH])
             batches = (before + after) / 2 * IDLE_NODES / BATCH
             ratios.append(seconds / batches)
             told.append(f"{seconds:.1f} s and {IDLE_NODES // BATCH} x {(before + after) / 2:.1f} s")
         self.notes.append(f"the whole site.yml of {IDLE_NODES} idle nodes, {BATCH} at a time, and {BATCH} of them started by systemctl: "
                           + "; ".join(told))
         return [target(f"rollout of {IDLE_NODES} idle nodes / start-up of {BATCH} x batches", statistics.median(ratios), at_most=1.3)]
+
+    def only(self, nodes: int, host: str) -> list[str]:
+        """Return the nodes of a host, when the old ones are gone."""
+        until(lambda: len(self.units(host)) == nodes, 60, "the old nodes are gone")
+        return self.units(host)
 
     def units(self, host: str) -> list[str]:
         """Return the nodes that run on a host."""
@@ -239,9 +244,8 @@ class Bench:
             del os.environ["ANSIBLE_LOG_PATH"]
         with ThreadPoolExecutor(len(WORKERS)) as pool:
             pip = max(pool.map(self.pip, WORKERS))
-        until(lambda: all(len(self.units(host)) == 2 for host in WORKERS), 60, "the old nodes are gone")
         # A canary of one node, the other one of its host, and both of the second host.
-        first, second = self.units(WORKERS[0]), self.units(WORKERS[1])
+        first, second = (self.only(2, host) for host in WORKERS)
         starts = self.batch(WORKERS[0], first[:1]) + self.batch(WORKERS[0], first[1:]) + self.batch(WORKERS[1], second)
         self.notes += [f"deploy.yml on two hosts took {whole:.1f} s; virtualenv and pip alone {pip:.1f} s, the start-up of its three "
                        f"batches {starts:.1f} s; its tasks of more than a second:",
