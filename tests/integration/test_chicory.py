@@ -193,6 +193,12 @@ class Broker:
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.words, stdout=subprocess.DEVNULL)
+        until(self.answers)
+
+    def answers(self) -> bool:
+        with contextlib.suppress(WorkfleetError):
+            return bool(self.server.call("PING"))
+        return False
 
     def stop(self) -> None:
         self.process.terminate()

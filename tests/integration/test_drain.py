@@ -97,7 +97,7 @@ def test_what_waits_for_its_time_or_its_rate_goes_back_into_the_queue(made: Made
     group = fleet.group(options={"pool": "prefork", "prefetch_multiplier": 10}, settings={"task_default_rate_limit": "1/h"})
     fleet.converge(group)
     fleet.send(("now", 0.1))
-    fleet.begun(1)
+    until(lambda: "now" in fleet.noted("end"))
     fleet.send(*((f"limited{number}", 0.1) for number in range(3)))
     fleet.send(("later", 0.1), countdown=3600)
     until(lambda: fleet.redis.call("HLEN", "unacked", db=3) == 4)
