@@ -108,8 +108,8 @@ def test_in_a_terminal_new_lines_are_shown_as_they_come_and_once(talkers: Site, 
             if select.select([ours], [], [], 1)[0]:
                 said += os.read(ours, 65536)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(20)
         os.close(ours)
     numbers = [int(number) for number in re.findall(r"web1 one 1\.1 INFO MainProcess: line (\d+)", said.decode())]
     assert len(numbers) > 10, said.decode()
