@@ -93,14 +93,11 @@ def ask(request: Request, group: GroupRequest, release: str) -> dict[str, Any]:
     """Return what a release tells of the tasks of a group; ``error`` where it cannot be imported, nothing where none is asked."""
     seen: dict[str, Any] = {"engine": group.engine, "queues": list(group.queues)}
     values = json.loads(fill(group.values, {request.tokens["release"]: release}))
-    command = values["command"]
-    argv = engines.named(group.engine).ask(command, Layout(request.root).workfleet)
+    argv = engines.named(group.engine).ask(values["command"], Layout(request.root).workfleet)
     if not argv:
         return seen
     if not os.path.exists(argv[0]):
         return {**seen, "unbuilt": True}
-    limits = [float(word.partition("=")[2]) for word in command if word.startswith("--time-limit=")]
-    seen["time_limit"] = limits[0] if limits else None
     try:
         done = host.run(argv, check=False, env=values["environment"], cwd=values["directory"], user=values["user"], timeout=ASK_SECONDS)
     except WorkfleetError as error:
@@ -108,8 +105,7 @@ def ask(request: Request, group: GroupRequest, release: str) -> dict[str, Any]:
     lines = [line for line in done.out.splitlines() if line.startswith(ANSWER)]
     if done.rc or not lines:
         return {**seen, "error": last_lines(done.err or done.out)}
-    told = json.loads(lines[-1][len(ANSWER):])
-    return {**seen, **told, "time_limit": seen["time_limit"] or told.get("time_limit")}
+    return {**seen, **json.loads(lines[-1][len(ANSWER):])}
 
 
 def last_lines(text: str, lines: int = 6) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import answers, engines, envfile, host, managers, plan, postgresql_login, scaled, snapshot
 from .errors import WorkfleetError
+from .layout import Layout
 from .lock import Lock
 from .managers.base import Manager, Name, Present, Wanted
 from .spec import Rollout
@@ -50,6 +51,7 @@ class GroupRequest:
     state: str
     nodes: int
     queues: list[str]
+    drain_seconds: int
     node_name: str
     notifies: bool
     answers_while_busy: bool
@@ -577,7 +579,8 @@ class Reconciler:
 
     def check_start(self, name: str, values: Mapping[str, Any]) -> list[str]:
         """Have the engine make a worker without running it, as the node would be made; return what it warns of."""
-        trial = engines.named(self.groups[name].engine).trial(values["command"])
+        group = self.groups[name]
+        trial = engines.named(group.engine).trial(values["command"], Layout(self.request.root).workfleet, group.drain_seconds)
         if not trial:
             return []
         done = host.run(trial, check=False, env=values["environment"], cwd=values["directory"], user=values["user"])

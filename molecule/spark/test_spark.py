@@ -114,6 +114,28 @@ def test_a_second_run_does_nothing(fleet: Fleet) -> None:
     assert fleet.main_processes() == before
 
 
+def test_sparks_own_command_is_found_out_as_a_wrapper_and_nothing_of_it_stays(fleet: Fleet) -> None:
+    """Its worker has a name of its own on the broker, and a scheduler for a brother: it is known by its process alone."""
+    own = {"name": "own", "app": "automagik_spark.core.celery.celery_app", "queues": ["celery", "direct"], "drain_seconds": 10,
+           "command": ["automagik-spark", "worker", "start"]}
+    groups = [*fleet.vars["spark_workers"], own]
+    before = fleet.main_processes()
+    run = fleet.play("site", "--tags", "worker", expect=2, spark_workers=groups,
+                     worker_rollout={"monitor_seconds": 1, "failure_action": "pause"})
+    assert "workfleet.spark.own.1.1 is no good: wrapper: the worker is process" in " ".join(run.out.split())
+    node, = [node for node in fleet.status(spark_workers=groups)["hosts"][fleet.worker]["nodes"] if node["group"] == "own"]
+    assert node["state"] == "failed"
+    children = fleet.run(fleet.worker, "ps", "-ww", "-o", "pid=,args=", "--ppid", str(node["pid"])).splitlines()
+    worker, beat = sorted(children, key=lambda line: " beat " in line)
+    assert (" worker " in worker, " beat " in beat) == (True, True)
+    assert f"wrapper: the worker is process {worker.split()[0]}, but the unit's main process is {node['pid']}" in node["reason"]
+    fleet.play("site", "--tags", "worker")
+    assert fleet.main_processes() == before
+    ended = fleet.run(fleet.worker, "journalctl", "--no-pager", "-u", "workfleet.spark.own.1.1")
+    assert f"Killing process {worker.split()[0]} (celery) with signal SIGKILL" in ended, "the stop did reach it"
+    assert fleet.run(fleet.worker, "ps", "-o", "args=", "-p", f"{node['pid']},{worker.split()[0]},{beat.split()[0]}", check=False) == ""
+
+
 def test_a_second_scheduler_is_refused_before_a_host_is_touched(fleet: Fleet) -> None:
     with tempfile.TemporaryDirectory() as folder:
         more = Path(folder) / "more.yml"

@@ -107,8 +107,8 @@ class Drained:
         self.interpreter = f"{prefix}/bin/python"
         text = APPS[engine].replace("Chicory, DeliveryMode", "Chicory, DeliveryMode, TaskMessage")
         (folder / "noted.py").write_text(text)
-        for name in (f"workfleet_{engine}.py", "workfleet_tell.py"):
-            shutil.copy(ROOT / "runners" / name, Path(site.root, "workfleet"))
+        for path in (ROOT / "runners").glob("workfleet_*.py"):
+            shutil.copy(path, Path(site.root, "workfleet"))
         self.variables = {"PATH": f"{prefix}/bin:/usr/bin:/bin", "PYTHONPATH": str(folder), "EVENTS_LOG": str(self.events)}
         site.app = {"broker_url": redis.url(3), "env": self.variables}
 

@@ -134,6 +134,66 @@ def test_a_celery_release_tells_its_tasks_its_queues_and_its_limits(redis_server
     assert (told["visibility_timeout"], told["time_limit"]) == (77, 300)
 
 
+LIMITED = """
+from celery import Celery
+app = Celery("limited")
+app.conf.update({settings})
+
+@app.task
+def plain(): ...
+
+@app.task(time_limit=900, soft_time_limit=800)
+def own(): ...
+
+@app.task(soft_time_limit=700)
+def soft(): ...
+"""
+
+
+@pytest.mark.parametrize(("settings", "options", "longest", "said"), [
+    ("", {}, 900, "limited.own = 900, limited.soft = 700"),
+    ("task_time_limit=3600", {"time_limit": 10}, 3600, "task_time_limit = 3600, limited.own = 900"),
+    ("task_soft_time_limit=3600", {}, 3600, "task_soft_time_limit = 3600, limited.own = 900, limited.soft = 700"),
+    ("", {"time_limit": 650.5}, 900, "limited.own = 900, --time-limit = 650.5"),
+    ("", {"soft_time_limit": 650}, 900, "limited.own = 900, limited.soft = 700, --soft-time-limit = 650"),
+])
+def test_a_celery_release_tells_which_of_its_limits_a_stop_does_not_wait_for(
+    tmp_path: Path, settings: str, options: dict[str, float], longest: float, said: str,
+) -> None:
+    (tmp_path / "limited.py").write_text(LIMITED.format(settings=settings))
+    place = Place(node="n@h", directory=str(tmp_path), environment=sys.prefix, runners=str(celery_fleet.ROOT / "runners"))
+    group = celery_group(app="limited", options=options)
+    lines = {}
+    for drain in (600, 3600):
+        argv = named("celery").trial(named("celery").command(group, place), place.runners, drain)
+        done = subprocess.run(argv, cwd=tmp_path, env={"PYTHONPATH": place.runners}, capture_output=True, text=True, check=True, timeout=60)
+        lines[drain] = done.stdout.splitlines()
+    assert json.loads(lines[600][0].partition(":")[2])["time_limit"] == longest
+    assert [line.partition(": a stop may kill a task")[0] for line in lines[600][1:]] == [
+        f"workfleet-warning: drain_seconds = 600 is below time limits of the app's tasks ({said})"]
+    assert lines[3600][1:] == []
+
+
+def test_a_limit_of_the_apps_settings_comes_before_that_of_the_command_line_in_a_real_worker() -> None:
+    with celery_fleet.fleet() as fleet:
+        limits = {"task_time_limit": 30, "task_soft_time_limit": 20}
+        fleet.start("w1@h", "--time-limit=1", pool="prefork", queues="reports", settings=limits)
+        fleet.ready("w1@h")
+        said = fleet.python("from app.tasks import fetch; print(fetch.apply_async([2], queue='reports').get(timeout=20))")
+        assert said.startswith("answered after 2")
+
+
+def test_a_drain_below_the_apps_own_time_limit_is_warned_of_before_a_node_starts(
+    site: Site, redis_server: RedisServer, tmp_path: Path,
+) -> None:
+    fleet = Drained(site, redis_server, tmp_path, "celery")
+    with (tmp_path / "noted.py").open("a") as file:
+        file.write("app.conf.task_time_limit = 3600\n")
+    assert site.work([fleet.group(drain_seconds=3600)]).warned == []
+    said, = site.work([fleet.group(concurrency=3)]).warned
+    assert said.startswith("w: drain_seconds = 60 is below time limits of the app's tasks (task_time_limit = 3600): a stop may kill")
+
+
 def test_what_an_arq_release_registers_is_told_without_a_broker() -> None:
     arq_fleet.environment()
     told = asked(arq_fleet.group(), arq_fleet.ENVIRONMENT / "bin/python", arq_fleet.APP, "redis://127.0.0.1:1/0")

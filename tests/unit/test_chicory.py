@@ -41,8 +41,8 @@ def test_a_group_becomes_the_runners_command_line_and_its_settings_environment()
         "/opt/events/venv/bin/python", "/opt/events/workfleet/workfleet_chicory.py", "--node=events.slow.1.1@h", "--queue=slow",
         "--concurrency=4", "--dlq", "--heartbeat-interval=2.5", "--log-level=WARNING", "app.tasks:app",
     ]
-    assert CHICORY.trial(CHICORY.command(group, PLACE)) == [*CHICORY.command(group, PLACE), "--check"]
-    assert CHICORY.trial(["chicory", "worker", "tasks:app"]) == []
+    assert CHICORY.trial(CHICORY.command(group, PLACE), PLACE.runners, 60) == [*CHICORY.command(group, PLACE), "--check"]
+    assert CHICORY.trial(["chicory", "worker", "tasks:app"], PLACE.runners, 60) == []
     assert CHICORY.environment(group, PLACE) == {
         "CHICORY_BROKER_REDIS_CLAIM_MIN_IDLE_MS": "60000", "CHICORY_DELIVERY_MODE": "at_most_once",
         "CHICORY_BACKEND_POSTGRES_ECHO": "false",

@@ -160,11 +160,11 @@ class Engine:
         """Return the argv that starts a node."""
         return list(group.command)
 
-    def trial(self, command: Sequence[str]) -> list[str]:
+    def trial(self, command: Sequence[str], runners: str, drain_seconds: int) -> list[str]:
         """Return the argv that makes the worker of a command without running it, where there is one.
 
         What fails there would fail every start, so it is tried before a node is touched. What may only hurt it prints, one line
-        behind ``workfleet-warning:`` for each.
+        behind ``workfleet-warning:`` for each. ``runners`` is as for :meth:`ask`, ``drain_seconds`` the group's.
         """
         return []
 

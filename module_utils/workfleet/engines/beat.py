@@ -75,7 +75,7 @@ class Beat(Engine):
         settings = celery_settings.render(group.settings)
         return [*words, "--", *settings] if settings else words
 
-    def trial(self, command: Sequence[str]) -> list[str]:
+    def trial(self, command: Sequence[str], runners: str, drain_seconds: int) -> list[str]:
         """Have the runner import the app and the scheduler's class."""
         return [*command[:2], "--check", *command[2:]]
 

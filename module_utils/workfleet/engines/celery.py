@@ -40,7 +40,7 @@ DEFAULT_QUEUE = "celery"
 #: Pools that are handed all that is prefetched at once and cannot give it back; Celery prefetches this many times their places.
 KEEPING_POOLS, DEFAULT_PREFETCH = ("threads", "gevent", "eventlet"), 4
 TELLER = "workfleet_celery_tasks.py"
-TIME_LIMIT = re.compile(r" --time-limit[ =](\d+(?:\.\d+)?)(?: |\Z)")
+TIME_LIMITS = re.compile(r" (--(?:soft-)?time-limit)[ =](\d+(?:\.\d+)?)(?= |\Z)")
 
 
 class Celery(Engine):
@@ -131,17 +131,19 @@ class Celery(Engine):
             raise WorkfleetError("it is started by a command of its own; say worker_log_format in the app")
         return replace(group, settings={**dict.fromkeys(("worker_log_format", "worker_task_log_format"), text), **group.settings})
 
-    def trial(self, command: Sequence[str]) -> list[str]:
-        """Import the app as the worker would."""
-        return [command[0], "-m", "celery", "-A", command[4], "report"] if command[1:4] == ["-m", "celery", "-A"] else []
+    def trial(self, command: Sequence[str], runners: str, drain_seconds: int) -> list[str]:
+        """Import the app as the worker would; what limits its code gives its tasks is seen only there."""
+        argv = self.ask(command, runners)
+        return [*argv[:2], f"--drain-seconds={drain_seconds}", *argv[2:]] if argv else []
 
     def ask(self, command: Sequence[str], runners: str) -> list[str]:
-        """Import the app, and what the worker includes, with the worker's settings."""
+        """Import the app, and what the worker includes, with the worker's settings and limits."""
         if list(command[1:4]) != ["-m", "celery", "-A"]:
             return []
         include = ["--include", command[command.index("-I") + 1]] if "-I" in command else []
+        limits = ["=".join(limit) for limit in TIME_LIMITS.findall(" ".join(command))]
         settings = list(command[command.index("--"):]) if "--" in command else []
-        return [command[0], f"{runners}/{TELLER}", *include, command[4], *settings]
+        return [command[0], f"{runners}/{TELLER}", *include, *limits, command[4], *settings]
 
     def environment(self, group: Group, place: Place) -> dict[str, str]:
         """Let the worker find our plug-in; give one that a command starts its node's name, as ``celery worker`` reads it from there."""
@@ -214,8 +216,8 @@ class Celery(Engine):
 
 def time_limit(group: Group) -> tuple[str, float | None]:
     """Return what of an entry ends a task that takes too long, and after how many seconds; a limit of 0 is none."""
-    said = TIME_LIMIT.search(" ".join(group.command))
-    limits = {"--time-limit": said and said[1], "options.time_limit": group.options.get("time_limit"),
+    said = dict(TIME_LIMITS.findall(" ".join(group.command)))
+    limits = {"--time-limit": said.get("--time-limit"), "options.time_limit": group.options.get("time_limit"),
               "settings.task_time_limit": group.settings.get("task_time_limit")}
     return next(((what, float(limit)) for what, limit in limits.items() if limit), ("", None))
 

@@ -124,7 +124,7 @@ class Flower(Engine):
         return [place.python, f"{place.runners}/{RUNNER}", "--", "-A", group.app, "flower",
                 *(f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in given.items())]
 
-    def trial(self, command: Sequence[str]) -> list[str]:
+    def trial(self, command: Sequence[str], runners: str, drain_seconds: int) -> list[str]:
         """Have the runner import Flower and the app."""
         return [*command[:2], "--check", *command[2:]]
 

@@ -63,7 +63,7 @@ class OneQueue(Engine):
             raise WorkfleetError("its command or its custom_log_dict sets logging up; say it there")
         return replace(group, more={**group.more, "log_format": text})
 
-    def trial(self, command: Sequence[str]) -> list[str]:
+    def trial(self, command: Sequence[str], runners: str, drain_seconds: int) -> list[str]:
         """Have the runner import the app and make the worker."""
         return [*command, "--check"] if command[1:] and command[1].endswith(f"/{self.runner}") else []
 
