@@ -36,6 +36,7 @@ class Site:
     def __init__(self, directory: Path, names: Iterable[str] = APPS) -> None:
         self.directory = directory
         self.names = list(names)
+        self.env: dict[str, dict[str, str]] = {}
         self.inventory = directory / "inventory.ini"
         self.apps = directory / "apps"
         for app in self.names:
@@ -78,8 +79,9 @@ class Site:
     # -- as a user --------------------------------------------------------------------------------------------------
 
     def variables(self, app: str, **changes: Any) -> dict[str, Any]:
-        """Return an app's inventory; ``env`` is put into all its groups, ``nodes`` sets their number."""
-        env, nodes = changes.pop("env", {}), changes.pop("nodes", 2)
+        """Return an app's inventory; ``env`` is put into all its groups from now on, ``nodes`` sets their number."""
+        env = self.env[app] = changes.pop("env", self.env.get(app, {}))
+        nodes = changes.pop("nodes", 2)
         groups = [{"name": pair.name, "engine": pair.engine, "app": APPS[app], "nodes": nodes, "queues": [pair.name], "concurrency": 4,
                    "drain_seconds": 60, "env": env, **pair.keys} for pair in PAIRS if pair.app == app]
         broker = self.url(app)
