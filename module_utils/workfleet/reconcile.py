@@ -358,9 +358,8 @@ class Reconciler:
 
     def describe(self, made: plan.Plan, seen: list[plan.Seen], service: list[str], outcome: Outcome) -> None:
         """Put the prediction into the outcome: steps, diff, notes."""
-        outcome.steps = service_steps(service)
-        if not self.request.only_rollout:
-            outcome.steps += self.counts.steps()
+        if not self.request.only_rollout:  # the call before it has done that, or foretold it
+            outcome.steps = [*service_steps(service), *self.counts.steps()]
             outcome.diff = self.counts.diff()
         outcome.steps += made.steps(rollout=self.request.with_rollout, converge=not self.request.only_rollout)
         outcome.notes += made.notes
