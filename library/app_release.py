@@ -134,7 +134,7 @@ options:
   release:
     description:
       - Use this release, which is on the host, whatever the source says; nothing is built. An id, or V(current), or V(previous)
-        for the one to go back to.
+        for the one to go back to, or V(running) for the one that the enabled nodes of this host are of.
     type: str
     default: ""
   until:

@@ -45,6 +45,11 @@ def texts(app: str, layout: Layout) -> Iterable[str]:
     A node that is not enabled was told to go or to stop: where it is started again, it is with the release that is current then.
     """
     yield host.read(layout.rollout) or ""
+    yield from enabled(app, layout)
+
+
+def enabled(app: str, layout: Layout) -> Iterable[str]:
+    """Yield the units and programs that start by themselves: of all nodes that are to be here, and of none that was told to go."""
     for path in glob.glob(f"{AT_BOOT}/workfleet.{app}.*.service"):
         yield host.read(path) or ""
     for path in glob.glob(os.path.join(glob.escape(layout.root), "supervisor", "programs", "*.conf")):

@@ -1,7 +1,8 @@
 """Observe, plan, apply, report for all worker nodes of one app on one host.
 
 One call works until its deadline at most and says whether there is more; the caller repeats it. Nothing is kept
-between calls but what the host itself shows and ``Request.waiting``: the nodes whose start is still being watched.
+between calls but what the host itself shows and ``Request.waiting``: the nodes that are being watched, each with how often its
+manager had restarted it when this began. What a node went through before is no fault of this run.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Request:
     cleans: list[str] | None = None
     kill: bool = False
     after_stop: bool = False
-    waiting: list[str] = field(default_factory=list)
+    waiting: dict[str, int] = field(default_factory=dict)
     deadline_seconds: float = 5
     run: str = ""
     ended_run: str = ""
@@ -141,7 +142,7 @@ class Outcome:
     diff: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
+    waiting: dict[str, int] = field(default_factory=dict)
     more: bool = False
     doing: str = ""
     stale: int = 0
@@ -169,14 +170,14 @@ class Reconciler:
         self.intents = [self.intent(group) for group in self.groups.values()]
         self.deadline = time.monotonic() + request.deadline_seconds
         since = request.restart_since
-        self.outcome = Outcome(waiting=list(request.waiting), checked=request.checked, cleans=request.cleans,
+        self.outcome = Outcome(waiting=dict(request.waiting), checked=request.checked, cleans=request.cleans,
                                restart_since=uptime() if since == 0 else since)
         self.to = {one.group: one.generation for one in self.intents if one.state == "started" and snapshot.is_of(one.group, request.only)}
-        before = self.ours() if request.undo else None
-        self.is_undo = before is not None
-        if before is not None:
+        self.before = self.ours() if request.undo else None
+        self.is_undo = self.before is not None
+        if self.before is not None:
             # What sends tasks goes back before those that run them.
-            self.intents = sorted(before.intents(request.app, self.intents), key=lambda one: not one.comes_last)
+            self.intents = sorted(self.before.intents(request.app, self.intents), key=lambda one: not one.comes_last)
         self.started = {one.group for one in self.intents if one.state == "started"}
         self.wanted = Wanted(request.manager_texts, request.user, request.group, request.longest_drain,
                              request.pip_environment)
@@ -283,7 +284,7 @@ class Reconciler:
         made = self.make_plan(seen)
         outcome.stale, outcome.present = made.stale, [node.present for node in seen]
         self.describe(made, seen, service, outcome)
-        if not self.check and (outcome.steps or outcome.waiting or self.is_draining(made) or self.unready(made, seen)):
+        if not self.check and (outcome.steps or outcome.waiting or self.is_undo or self.is_draining(made) or self.unready(made, seen)):
             outcome.steps = done = []
             if service:
                 self.manager.install(self.wanted)
@@ -446,7 +447,9 @@ class Reconciler:
     def remember(self, seen: Sequence[plan.Seen], *, anew: bool) -> None:
         """Note what runs before the rollout of this run; without ``anew`` only take over what a run noted that was cut short."""
         if anew or snapshot.load(self.request.root) is not None:
-            snapshot.remember(self.request.root, seen, self.to, self.request.run, self.request.only)
+            seconds = self.request.rollout.monitor_seconds
+            unproved = {node.name for node in seen if not self.is_proved(node.present, seconds)}
+            snapshot.remember(self.request.root, seen, self.to, self.request.run, self.request.only, unproved)
 
     def ours(self) -> snapshot.Snapshot | None:
         """Return what ran before the rollout, where it is one of this very run to this very declaration."""
@@ -544,7 +547,7 @@ class Reconciler:
                 break
             self.manager.start(batch)
             begun += len(batch)
-        outcome.waiting += [str(name) for name in names[:begun]]
+        outcome.waiting.update(dict.fromkeys(map(str, names[:begun]), 0))
         return begun
 
     def preflight(self, phases: Sequence[plan.Phase]) -> list[str]:
@@ -625,13 +628,18 @@ class Reconciler:
         ``seen`` was there a moment ago; only nodes that keep us waiting are looked at again.
         """
         present = {node.name: node.present for node in seen}
+        # A node that takes another's place is watched in any case: a run that was killed told nobody that it began to. So is all
+        # that ran before, once it is there again: who brings it back proves it, though he started none of it.
+        is_back = self.is_undo and not made.phases(rollout=True)
+        for name in made.wanted if is_back else made.overlapping:
+            if name in present:
+                outcome.waiting.setdefault(str(name), present[name].restarts)
         while True:
             outcome.present = [present[name] for name in sorted(present)]
-            # A node that takes another's place is watched in any case: a run that was killed told nobody that it began to.
-            watched = {name for name in present if str(name) in outcome.waiting or name in made.overlapping}
+            watched = {name for name in present if str(name) in outcome.waiting}
             mine = [name for name in made.wanted if name in present and name.group in self.started]
             for name in sorted({*watched, *mine}):
-                self.raise_failure(present[name], started_by_us=name in watched)
+                self.raise_failure(present[name], outcome.waiting.get(str(name)))
             unready = [name for name in {*watched, *mine} if present[name].is_up and not self.is_ready(present[name])]
             rollout = self.request.rollout
             seconds = rollout.monitor_seconds + (rollout.delay_seconds if made.rollout else 0)
@@ -639,7 +647,7 @@ class Reconciler:
             if not unready and not young:
                 unready = self.unheard([present[name] for name in sorted(watched)])
             if not unready and not young:
-                outcome.waiting = []
+                outcome.waiting = {}
                 return True
             outcome.doing = (f"{count(len(unready))} starting: {some(unready)}" if unready
                              else f"{count(len(young))} ready, watched for {seconds:g} s")
@@ -687,11 +695,13 @@ class Reconciler:
                 awaited.append(node.name)
         return awaited
 
-    def raise_failure(self, node: Present, *, started_by_us: bool) -> None:
-        """Raise where a node has crashed or takes too long, with its last log lines."""
+    def raise_failure(self, node: Present, restarts: int | None) -> None:
+        """Raise where a node takes too long or has crashed, with its last log lines. ``restarts`` is how often it had been restarted
+        when it began to be watched; None where it is not.
+        """
         limit = self.request.rollout.ready_timeout_seconds
-        if started_by_us and (node.activity == "failed" or node.restarts):
-            what = f"does not stay up: {node.result or f'it was restarted {node.restarts} times'}"
+        if restarts is not None and (node.activity == "failed" or node.restarts > restarts):
+            what = f"does not stay up: {node.result or f'it was restarted {node.restarts - restarts} times'}"
         elif node.is_up and not self.is_ready(node) and (node.uptime_seconds or 0) > limit:
             what = f"is up but did not become ready within {limit:g} s"
         else:
@@ -702,6 +712,8 @@ class Reconciler:
         """Raise with a node's last log lines."""
         lines = self.manager.log(node.name, LOG_LINES)
         said = "\n".join(f"  | {line}" for line in lines) or "  (it wrote nothing)"
+        if self.before is not None and not self.before.was_proved(node.name):
+            what += f". Before the rollout it had not been ready for {self.request.rollout.monitor_seconds:g} s either"
         raise WorkfleetError(f"node {node.name} {what}. The nodes behind it are untouched. Its last log lines:\n{said}",
                              node=str(node.name), log=lines)
 

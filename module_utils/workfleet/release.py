@@ -21,7 +21,7 @@ from . import accounts, build, changes, envfile, host, in_use, release_choice, s
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
-from .release_choice import BACK, BUILT, DROP, LINKED, OBEY, READY, STAGES, STAY, History, Hold
+from .release_choice import BACK, BUILT, DROP, LINKED, OBEY, READY, STAGES, History, Hold
 from .steps import Step, secret_diff
 
 if TYPE_CHECKING:
@@ -225,14 +225,18 @@ class Choice(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def choose(declared: Declared, python: build.Interpreter, hold: Hold | None, *, foretold: bool) -> Choice:
+def choose(declared: Declared, python: build.Interpreter, hold: Hold | None, history: History, *, foretold: bool) -> Choice:
     """Return the declared release, or the one that takes its place. One that was ``foretold`` need not be there."""
     layout = declared.layout
     here = [name for name in listed(layout.releases) if RELEASE_ID.match(name) and complete(layout, name)]
     if declared.release:
         if foretold and RELEASE_ID.match(declared.release):
             return Choice(declared.release)
-        return Choice(release_choice.named(declared.release, layout, current(layout), here))
+
+        def nodes() -> set[str]:
+            return in_use.named(layout.releases, in_use.enabled(declared.name, layout))
+
+        return Choice(release_choice.named(declared.release, history, current(layout), here, nodes))
     release = release_id(declared, python)
     holds = [each for each in (hold, *declared.holds) if each is not None and each.instead_of == release]
     if declared.hold != OBEY or not holds:
@@ -260,7 +264,8 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         return Plan(list(environment_file(declared)), None, previous, False, [])
     python = build.interpreter(declared.python)
     hold = release_choice.read_hold(layout)
-    choice = choose(declared, python, hold, foretold=bool(skip))
+    history = release_choice.read_history(layout, previous, hold)
+    choice = choose(declared, python, hold, history, foretold=bool(skip))
     release = choice.release
     if choice.hold:  # its commands were run when it was the declared one, or were not thought of then
         declared = replace(declared, commands=())
@@ -273,19 +278,22 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
     stages[BUILT] += environment_file(declared)
     if declared.until != BUILT:
         stages[READY] = list(command_changes(declared, release, previous, python))
-    history = release_choice.read_history(layout, previous)
     prepared = skip > STAGES.index(READY) or all_commands(declared, release)
+    noted = history
+    if declared.hold in (OBEY, DROP):
+        noted = replace(history, declared=choice.hold.instead_of if choice.hold else release)
     if declared.until != BUILT and declared.hold == BACK:
-        held = release_choice.new_hold(hold, history, previous, release)
-        stages[READY] += hold_changes(layout, hold, held, "somebody went back")
+        held = release_choice.new_hold(noted, release)
+        stages[READY] += hold_changes(layout, hold, held)
         hold = held  # what follows finds it so, in check mode too
-    elif declared.until == READY and prepared:
-        stages[READY] += note_rollout(declared, history, hold, release, previous)
+    elif declared.until == READY and prepared and release != previous:
+        reason = f"release {release} is rolled out"
+        stages[READY] += history_changes(layout, history, replace(noted, rolling_out=release), reason)
     # What other hosts hold may be the release that would become current here.
     unheard = not declared.release and declared.hold == OBEY and not choice.hold and release != previous
     waits = declared.others and declared.until != BUILT and (not prepared or (declared.until == LINKED and unheard))
     if declared.until == LINKED and prepared and not waits:
-        stages[LINKED] = list(link_changes(declared, choice, previous, history, hold))
+        stages[LINKED] = list(link_changes(declared, release, previous, history, noted, hold))
     planned = [change for stage in STAGES[skip:] for change in stages[stage]]
     done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
     return Plan(planned, release, previous, archive_needed, done, list(choice.notes), choice.hold, waits)
@@ -308,57 +316,44 @@ def build_changes(
     )
 
 
-def note_rollout(
-    declared: Declared, history: History, hold: Hold | None, release: str, previous: str | None
-) -> Iterator[Change]:
-    """Yield the note that nodes are about to be started from a release that is not current yet."""
-    by_declaration = hold.instead_of if hold else previous
-    noted = replace(history, rolling_out=release, declared=by_declaration if declared.hold == STAY else release)
-    if release != previous and noted != history:
-        path = declared.layout.history
-        yield Change(Step("write", f"file {path}", f"release {release} is rolled out"), partial(host.write, path, noted.text, mode=0o600))
-
-
 def link_changes(
-    declared: Declared, choice: Choice, previous: str | None, history: History, hold: Hold | None
+    declared: Declared, release: str, previous: str | None, history: History, noted: History, hold: Hold | None
 ) -> Iterator[Change]:
-    """Yield what makes a release current, and what follows from that: holds, memory, old releases that go."""
-    layout, release = declared.layout, choice.release
-    afterwards = hold_after(declared, choice, previous, history, hold)
-    if afterwards:
-        yield from hold_changes(layout, hold, afterwards, "it was asked for by its id, or the rollout failed, here or on another host")
-    remembered = history.after(release, previous if declared.hold == BACK else None)
+    """Yield what makes a release current, and what follows from that: holds, memory, old releases that go.
+
+    The hold comes first: with the release not current yet, the next run still makes for it.
+    """
+    layout = declared.layout
+    wanted = release_choice.new_hold(noted, release)
+    remembered = noted.after(release, previous if declared.hold == BACK else None)
+    yield from hold_changes(layout, hold, wanted)
     if release != previous:
         yield Change(
             Step("live", f"release {release}", f"current was {previous or 'not set'}"),
             partial(switch, layout, release, remembered),
         )
-    elif history.rolling_out:
-        reason = f"release {history.rolling_out} is no longer rolled out"
-        yield Change(Step("write", f"file {layout.history}", reason), partial(host.write, layout.history, remembered.text, mode=0o600))
-    if not afterwards:
-        yield from hold_changes(layout, hold, None, "the declared release is used again")
+    else:
+        over = f"release {history.rolling_out} is no longer rolled out"
+        yield from history_changes(layout, history, remembered, over if history.rolling_out else f"release {noted.declared} is declared")
     kept = {release, *earlier(layout, remembered, release)}
-    yield from prune_changes(declared, kept | ({afterwards.use, afterwards.instead_of} if afterwards else set()))
+    yield from prune_changes(declared, kept | ({wanted.use, wanted.instead_of} if wanted else set()))
 
 
-def hold_after(declared: Declared, choice: Choice, previous: str | None, history: History, hold: Hold | None) -> Hold | None:
-    """Return the hold of this host once the chosen release is current."""
-    if declared.hold in (STAY, BACK):
-        return release_choice.new_hold(hold, history, previous, choice.release)
-    if declared.hold == DROP:
-        return None
-    return choice.hold or (hold if hold and hold.use == choice.release else None)
+def history_changes(layout: Layout, present: History, wanted: History, reason: str) -> Iterator[Change]:
+    """Yield what makes the host remember its releases as wanted."""
+    if wanted != present:
+        path = layout.history
+        yield Change(Step("write", f"file {path}", reason), partial(host.write, path, wanted.text, mode=0o600))
 
 
-def hold_changes(layout: Layout, present: Hold | None, wanted: Hold | None, reason: str) -> Iterator[Change]:
+def hold_changes(layout: Layout, present: Hold | None, wanted: Hold | None) -> Iterator[Change]:
     """Yield what makes the hold as wanted."""
     if wanted == present:
         return
     if wanted is None:
-        yield Change(Step("remove", f"file {layout.hold}", reason), partial(host.remove, layout.hold))
+        yield Change(Step("remove", f"file {layout.hold}", "the declared release is used again"), partial(host.remove, layout.hold))
     else:
-        why = f"{wanted.use} in place of {wanted.instead_of}: {reason}"
+        why = f"{wanted.use} in place of {wanted.instead_of}: it was asked for, or the rollout failed, here or on another host"
         yield Change(Step("write", f"file {layout.hold}", why), partial(host.write, layout.hold, wanted.text, mode=0o600))
 
 
@@ -438,7 +433,7 @@ def make(
             f"release {release} lacks a part (its release.json, src or venv/bin/python), so it has to be built anew, and processes "
             f"run from {target}: put back what is missing, or stop them first (stop.yml). Nothing of it was touched"
         )
-    host.remove(target)
+    discard(declared.layout, release)
     order = build.Order(
         layout=declared.layout,
         release=release,
@@ -454,12 +449,18 @@ def make(
         build.build(order)
     except (WorkfleetError, OSError) as error:
         with suppress(WorkfleetError):
-            host.remove(target)
+            discard(declared.layout, release)
         said = build.masked(str(error), declared.secrets)
         untouched = f"The current release {previous} is untouched" if previous else "There is no current release yet"
         raise WorkfleetError(
             f"release {release} of {declared.name} could not be built: {said}\n{untouched}."
         ) from error
+
+
+def discard(layout: Layout, release: str) -> None:
+    """Remove a release; one of which only a part is gone must not count as complete."""
+    host.remove(layout.marker(release))
+    host.remove(layout.release(release))
 
 
 def switch(layout: Layout, release: str, remembered: History) -> None:
@@ -627,7 +628,7 @@ def prune_changes(declared: Declared, wanted: set[str]) -> Iterator[Change]:
     for name in surplus:
         if name not in busy:
             reason = f"beyond the {declared.kept} kept" if name in spare else "left by an interrupted build"
-            yield Change(Step("remove", f"release {name}", reason), partial(host.remove, layout.release(name)))
+            yield Change(Step("remove", f"release {name}", reason), partial(discard, layout, name))
 
 
 def listed(path: str) -> list[str]:

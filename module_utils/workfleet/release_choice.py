@@ -1,8 +1,9 @@
 """Which release a host is to use: the declared one, one that is asked for by its id, or the one that is held.
 
-A host remembers which releases were current, one after the other (``state/releases.json``), and, after somebody went
-back, a *hold* (``state/hold.json``): for as long as the declaration gives the release ``instead_of``, ``use`` takes its
-place. So ``site.yml`` does not roll the release out again that was just taken back.
+A host remembers which releases were current, one after the other, and which one was declared (``state/releases.json``). Where
+it uses another one, since somebody went back or a rollout failed, it has a *hold* (``state/hold.json``): for as long as the
+declaration gives the release ``instead_of``, ``use`` takes its place. So ``site.yml`` does not roll the release out again that
+was just taken back.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from . import host
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from .layout import Layout
 
-#: Words that stand for a release of the host's own: the link ``current``, and the one that is gone back to.
-CURRENT, PREVIOUS = "current", "previous"
+#: Words that stand for a release of the host's own: the link ``current``, the one that is gone back to, and that of its nodes.
+CURRENT, PREVIOUS, RUNNING = WORDS = ("current", "previous", "running")
 #: What a run does about a hold: obey it; disregard it and drop it at its end; stay with the chosen release from its end on;
 #: hold the chosen release from now on, and give up what was current.
 OBEY, DROP, STAY, BACK = HOLDS = ("obey", "drop", "stay", "back")
@@ -47,7 +48,8 @@ class Hold:
 class History:
     """``releases`` were current, the newest last.
 
-    ``rolling_out`` is on its way and not current yet, at a time when the declaration gave the release ``declared``.
+    ``rolling_out`` is on its way and not current yet. The declaration gave ``declared`` when it was last looked at: who goes back
+    by a release's name does not look at it.
     """
 
     releases: tuple[str, ...] = ()
@@ -62,7 +64,7 @@ class History:
     def after(self, release: str, given_up: str | None) -> History:
         """Return the history once ``release`` is current; one that was ``given_up`` is nothing to go back to."""
         kept = [name for name in self.releases if name not in (release, given_up)]
-        return History((*kept, release)[-_LONGEST_HISTORY:])
+        return History((*kept, release)[-_LONGEST_HISTORY:], declared=self.declared)
 
 
 def read_hold(layout: Layout) -> Hold | None:
@@ -79,7 +81,7 @@ def read_hold(layout: Layout) -> Hold | None:
         ) from error
 
 
-def read_history(layout: Layout, current: str | None) -> History:
+def read_history(layout: Layout, current: str | None, hold: Hold | None) -> History:
     """Return what this host remembers. What is current is the last of it, whoever changed the link."""
     found = History()
     with contextlib.suppress(ValueError, AttributeError, TypeError):  # a broken memory costs the word `previous`, and no more
@@ -87,13 +89,13 @@ def read_history(layout: Layout, current: str | None) -> History:
         found = History(tuple(map(str, values.get("releases", ()))), values.get("rolling_out"), values.get("declared"))
     if current and current not in found.releases[-1:]:
         found = replace(found, releases=(*(name for name in found.releases if name != current), current))
-    return replace(found, rolling_out=None, declared=None) if found.rolling_out == current else found
+    rolling_out = None if found.rolling_out == current else found.rolling_out
+    return replace(found, rolling_out=rolling_out, declared=found.declared or (hold.instead_of if hold else current))
 
 
-def new_hold(present: Hold | None, history: History, current: str | None, use: str) -> Hold | None:
-    """Return the hold that keeps ``use``; none where the declaration gives that very release, as far as it is known."""
-    declared = history.declared if history.rolling_out else present.instead_of if present else current
-    return Hold(declared, use) if declared and declared != use else None
+def new_hold(history: History, use: str) -> Hold | None:
+    """Return the hold that keeps ``use``; none where the declaration gives that very release."""
+    return Hold(history.declared, use) if history.declared and history.declared != use else None
 
 
 def before(history: History, current: str | None, here: Sequence[str]) -> str:
@@ -111,11 +113,16 @@ def before(history: History, current: str | None, here: Sequence[str]) -> str:
     return earlier[-1]
 
 
-def named(word: str, layout: Layout, current: str | None, here: Sequence[str]) -> str:
-    """Return the release that is asked for by its id, or by one of the two words. ``here`` are the complete ones."""
+def running(history: History, current: str | None, nodes: Collection[str]) -> str | None:
+    """Return the release that the host's nodes run: of several the one that was current last, and where there is none what is."""
+    return next((name for name in reversed(history.releases) if name in nodes), current)
+
+
+def named(word: str, history: History, current: str | None, here: Sequence[str], nodes: Callable[[], Collection[str]]) -> str:
+    """Return the release that is asked for by its id, or by a word. ``here`` are the complete ones, ``nodes`` gives those of nodes."""
     if word == PREVIOUS:
-        return before(read_history(layout, current), current, here)
-    chosen = current if word == CURRENT else word
+        return before(history, current, here)
+    chosen = running(history, current, nodes()) if word == RUNNING else current if word == CURRENT else word
     if chosen is None:
         raise WorkfleetError("no release is current on this host, so there is none to stay with")
     if chosen not in here:

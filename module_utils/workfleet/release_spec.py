@@ -45,7 +45,7 @@ BROKER_ENV = ("CELERY_BROKER_URL", "CHICORY_BROKER_REDIS_URL")
 RESULT_ENV = ("CELERY_RESULT_BACKEND", "CHICORY_BACKEND_REDIS_URL")
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 PYPI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?\Z")
-WANTED = re.compile(r"(?:[0-9a-f]{12}|current|previous)?\Z")
+WANTED = re.compile(rf"(?:[0-9a-f]{{12}}|{'|'.join(release_choice.WORDS)})?\Z")
 PYPI_VERSION = re.compile(r"[A-Za-z0-9.!+_-]+\Z")
 
 
@@ -84,7 +84,9 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "run_commands": bool(raw.get("run_commands", True)),
         "kept": check.whole("releases_kept", 5, 1),
         "pip_environment": check.environment("pip_environment"),
-        "release": check.text("release", "", pattern=WANTED, allowed="the id of a release, 12 of 0-9 a-f, or current or previous"),
+        "release": check.text(
+            "release", "", pattern=WANTED, allowed=f"the id of a release, 12 of 0-9 a-f, or one of {', '.join(release_choice.WORDS)}"
+        ),
         "until": check.choice("until", release_choice.LINKED, release_choice.STAGES),
         "hold": check.choice("hold", release_choice.OBEY, release_choice.HOLDS),
         "foretold": check.choice("foretold", "", ("", *release_choice.STAGES)),

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Files:
-    """A node's two files; ``env`` holds secrets."""
+    """A node's two files; ``env`` holds secrets. ``proved`` is whether it had been ready for as long as a rollout watches it."""
 
     slot: int
     incarnation: int
     generation: str
     text: str
     env: str
+    proved: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Snapshot:
     def is_about(self, groups: Iterable[str]) -> bool:
         """Whether one of these groups has a part in the rollout."""
         return any(group in self.to or group in self.groups for group in groups)
+
+    def was_proved(self, name: Name) -> bool:
+        """Whether what ran in the slot of this node was ready; of what a rollout brought nothing is known."""
+        return all(node.proved for node in self.groups.get(name.group, []) if node.slot == name.slot)
 
     def intents(self, app: str, declared: Iterable[Intent]) -> list[Intent]:
         """Return what should be on the host again; a group that did not run before is not to run."""
@@ -79,7 +84,7 @@ def restored(app: str, group: str, nodes: list[Files], declared: Intent | None) 
     return replace(again, order=declared.order, waits=declared.waits, comes_last=declared.comes_last) if declared else again
 
 
-def running(seen: Iterable[Seen]) -> dict[str, list[Files]]:
+def running(seen: Iterable[Seen], unproved: Collection[Name]) -> dict[str, list[Files]]:
     """Return the nodes that run, and were not told to go, by group; one that crashed and is about to be started again is among them."""
     found: dict[str, list[Files]] = {}
     nodes = list(seen)
@@ -89,7 +94,7 @@ def running(seen: Iterable[Seen]) -> dict[str, list[Files]]:
         crashed = node.present.activity == "failed" and (node.name.group, node.name.slot) not in up
         runs = crashed or (node.present.is_up and not node.is_leaving)
         if runs and text is not None and node.env is not None and generation:
-            files = Files(node.name.slot, node.name.incarnation, generation, text, node.env)
+            files = Files(node.name.slot, node.name.incarnation, generation, text, node.env, node.name not in unproved)
             found.setdefault(node.name.group, []).append(files)
     return found
 
@@ -137,13 +142,15 @@ def forget(root: str, only: Collection[str] | None = None) -> None:
         host.remove(path(root))
 
 
-def remember(root: str, seen: Iterable[Seen], to: Mapping[str, str], run: str, only: Collection[str] | None = None) -> None:
+def remember(
+    root: str, seen: Iterable[Seen], to: Mapping[str, str], run: str, only: Collection[str] | None = None, unproved: Collection[Name] = ()
+) -> None:
     """Note what runs before a rollout to ``to``; in the middle of one, or of one that was cut short, what ran before that.
 
     Each group is judged by itself: what led to another generation and got there is past, and what runs now is what ran before.
     """
     nodes = [node for node in seen if is_of(node.name.group, only)]
-    now, before = running(nodes), load(root)
+    now, before = running(nodes, unproved), load(root)
     noted = before or Snapshot({}, {})
     groups = dict(noted.groups)
     for group in sorted({*now, *(name for name in groups if is_of(name, only))}):

@@ -319,3 +319,21 @@ def test_a_release_that_fails_in_site_is_not_current_and_not_tried_again(fleet: 
     fleet.run(bad, "rm", "/run/broken")
 
 
+@pytest.mark.parametrize("then", ["site", "deploy"])
+def test_what_a_killed_site_had_made_current_stayed_so_though_the_next_run_brought_the_nodes_back(fleet: Fleet, then: str) -> None:
+    old = current(fleet)
+    # It runs on the canary and on the first host, so that there is something to kill and to bring back.
+    write(f"{IN_WORKER}os.path.exists('/run/broken') and sys.exit('broken now')  # {then}\n")
+    fleet.run(fleet.workers[1], "touch", "/run/broken")
+    before = running(fleet)
+    fleet.play_and_kill("site", lambda: bool(set(fleet.main_processes()) - set(before[fleet.worker])))
+    bad = current(fleet)
+    assert bad != old
+    run = fleet.play(then, worker_lock_seconds=60, expect=2)
+    fleet.run(fleet.workers[1], "rm", "/run/broken")
+    assert "broken now" in run.out
+    wait(lambda: settled(fleet), 60)
+    assert (current(fleet), releases(fleet), is_held(fleet)) == (old, {old}, {"instead_of": bad, "use": old})
+    assert forgotten(fleet)
+    again = fleet.play("site")
+    assert {action for action, _ in again.actions} <= CLEANING

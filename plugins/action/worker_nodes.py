@@ -18,7 +18,7 @@ LOCK_POLL_SECONDS = 1.0
 #: What one call tells and the next must know.
 KEPT = ("waiting", "restart_since", "checked", "cleans")
 #: What turns a request into that of its undoing.
-UNDO = {"undo": True, "waiting": [], "canary": "", "singles": "", "with_rollout": True, "cleans": []}
+UNDO = {"undo": True, "waiting": {}, "canary": "", "singles": "", "with_rollout": True, "cleans": []}
 
 
 class ActionModule(ActionBase):

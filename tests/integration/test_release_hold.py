@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,7 @@ def test_a_failed_rollout_stays_with_the_current_release_and_holds_it(site: Site
     (good,) = released(site, 1)
     version(site, 2)
     bad = site.converge(until="ready").release
-    site.converge(release="current", hold="stay")
+    site.converge(release="running", hold="back")
     assert (site.converge().release, site.releases()) == (good, {good, bad})
     # A deployment of the same release disregards the hold until its end.
     assert site.converge(until="ready", hold="drop").release == bad
@@ -154,6 +155,63 @@ def test_a_release_that_was_asked_for_stays_though_the_declaration_gives_another
     assert (current(site), site.converge().release) == (old, old)
     assert back(site).release == new
     assert (site.converge().release, site.converge().notes) == (new, [])
+
+
+def hold(site: Site) -> Hold | None:  # noqa: F811
+    path = site.root / "state" / "hold.json"
+    return Hold(**json.loads(path.read_text())) if path.exists() else None
+
+
+def test_going_back_to_the_declared_release_held_it_in_place_of_the_one_that_was_held_before(site: Site) -> None:  # noqa: F811
+    good, declared = released(site, 1, 2)
+    back(site)
+    # As rollback.yml does it, in tasks of their own; it may be cut short between any two, and begun again.
+    for until in ("ready", "ready", "current"):
+        site.converge(release=declared, hold="back", until=until)
+        assert hold(site) is None
+    # Back to the release that was not declared and on again: it is the declaration that counts, whatever was current.
+    site.converge(release=good, hold="stay")
+    assert (current(site), hold(site)) == (good, Hold(declared, good))
+    site.converge(release=declared, hold="back")
+    assert (current(site), hold(site)) == (declared, None)
+    version(site, 1)
+    assert site.converge().release == current(site) == good
+
+
+def test_a_hold_outlived_the_declaration_that_gives_what_is_held(site: Site) -> None:  # noqa: F811
+    oldest, good, bad = released(site, 0, 1, 2)
+    back(site)
+    assert hold(site) == Hold(bad, good)
+    version(site, 1)
+    site.converge()
+    assert (current(site), hold(site)) == (good, None)
+    # Had it been kept, this would be held in place of the release that nobody declares any more, and site.yml would take it away.
+    assert back(site).release == oldest
+    assert (hold(site), site.converge().release) == (Hold(good, oldest), oldest)
+
+
+def enable(site: Site, node: str, used: str, *, on: bool = True) -> None:  # noqa: F811
+    """Let the host have a node of a release."""
+    programs = site.root / "supervisor" / "programs"
+    programs.mkdir(parents=True, exist_ok=True)
+    text = f"command=launch.py --chdir {site.root}/releases/{used}/src\nautostart={str(on).lower()}\n"
+    (programs / f"workfleet.shop.{node}.conf").write_text(text)
+
+
+def test_what_a_killed_run_had_made_current_stayed_so_though_the_nodes_went_back(site: Site) -> None:  # noqa: F811
+    oldest, good, bad = released(site, 0, 1, 2)
+    enable(site, "a.1.3", good)
+    enable(site, "a.1.2", bad, on=False)  # told to go
+    site.converge(release="running", hold="back")
+    assert (current(site), hold(site)) == (good, Hold(bad, good))
+    assert site.converge().release == good
+    # What is current and runs stays, whatever else does, and so it does where nothing runs.
+    enable(site, "b.1.1", oldest)
+    site.converge(release="running", hold="back")
+    for node in ("a.1.3", "b.1.1"):
+        enable(site, node, good, on=False)
+    site.converge(release="running", hold="back")
+    assert (current(site), hold(site)) == (good, Hold(bad, good))
 
 
 def test_a_held_release_that_is_gone_is_named(site: Site) -> None:  # noqa: F811
@@ -195,6 +253,23 @@ def test_a_host_that_changes_no_release_waits_for_nobody(site: Site) -> None:  #
     site.converge()
     again = site.converge(others=True)
     assert (again.waits, again.changes) == (False, [])
+
+
+def test_a_release_whose_removal_was_cut_short_counted_as_complete(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    oldest, *_ = released(site, 0, 1, 2)
+    declared, archive = site.declared(releases_kept=1)
+
+    def cut_short(path: str) -> None:
+        raise OSError(5, "cut short", path)
+
+    with monkeypatch.context() as patched, pytest.raises(WorkfleetError, match="cut short"):
+        patched.setattr(shutil, "rmtree", cut_short)
+        release.apply(declared, archive)
+    assert (site.root / "releases" / oldest / "src").is_dir()
+    with pytest.raises(WorkfleetError, match=f"release {oldest} is not on this host"):
+        release.plan(site.declared(release=oldest, hold="back")[0])
+    released(site, 0)
+    assert current(site) == oldest
 
 
 def removable(site: Site, names: Iterable[str]) -> set[str]:  # noqa: F811

@@ -146,6 +146,44 @@ def test_a_successor_that_crashes_a_moment_after_its_start_does_not_cost_the_old
         assert alive(old)
 
 
+def test_a_node_that_crashed_in_an_earlier_run_and_is_up_since_failed_every_run_until_it_was_stopped_by_hand(site: Site) -> None:
+    site.converge([sleeper()])
+    flag = Path(site.root, "flag")
+    new = [sleeper(command=["sh", "-c", f"[ -e {flag} ] || exit 3; exec sleep 1000"])]
+    pause = {"monitor_seconds": 2, "failure_action": "pause"}
+    assert "does not stay up" in str(fail(site, new, rollout=pause))
+    flag.touch()
+    wait(lambda: site.present()["a.1.2"].activity == "running")
+    shaky = site.present()["a.1.2"]
+    assert shaky.restarts
+    site.work(new, rollout=pause)
+    assert {name: node.pid for name, node in site.present().items() if node.is_up} == {"a.1.2": shaky.pid}
+
+
+@pytest.mark.parametrize("was_well", [True, False])
+def test_an_undo_was_called_done_while_a_node_that_had_not_been_replaced_only_crashed(site: Site, was_well: bool) -> None:
+    flag = Path(site.root, "flag")
+    old = [sleeper(), sleeper("b", command=["sh", "-c", f"while [ ! -e {flag} ]; do sleep 0.1; done; sleep 2; exit 3"])]
+    site.converge(old)
+    rollout = {"monitor_seconds": 4}
+    if not was_well:
+        flag.touch()
+        wait(lambda: bool(site.present()["b.1.1"].restarts))
+    wait(lambda: site.present()["b.1.1"].activity == "running")
+    # Both groups are stale; the second one is not reached.
+    new = [sleeper(command=BROKEN), {**old[1], "env": {"A": "2"}}]
+    if was_well:
+        time.sleep(4)
+    fail(site, new, rollout=rollout)
+    flag.touch()
+    wait(lambda: bool(site.present()["b.1.1"].restarts) and site.present()["b.1.1"].activity == "running")
+    said = str(fail(site, new, rollout=rollout, undo=True))
+    assert "workfleet.shop.b.1.1 does not stay up" in said
+    assert ("Before the rollout it had not been ready for 4 s either" in said) is not was_well
+    # The rest is as it was all the same.
+    assert [name for name, node in site.present().items() if node.is_up and node.name.group == "a"] == ["a.1.1"]
+
+
 def test_a_canary_is_one_node_and_what_follows_replaces_the_others(site: Site) -> None:
     site.converge([sleeper(nodes=3), sleeper("b")])
     new = [sleeper(nodes=3, env={"A": "2"}), sleeper("b")]
