@@ -53,7 +53,7 @@ class FakeManager(Manager):
 
 
 def reconciler_of(path: Path, *nodes: Present, **group: Any) -> reconcile.Reconciler:
-    values = {"name": "a", "engine": "celery", "state": "started", "nodes": 1, "queues": ["q"], "notifies": True,
+    values = {"name": "a", "engine": "celery", "state": "started", "nodes": 1, "queues": ["q"], "notifies": True, "drain_seconds": 60,
               "node_name": "shop.a.@slot@.@incarnation@@h1", "answers_while_busy": True, "env_text": "", "env": {},
               "unit_text": f"{GENERATION_LINE}@generation@\n", "secret_names": [], "values": "v", **group}
     request = reconcile.Request(
