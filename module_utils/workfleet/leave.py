@@ -104,7 +104,7 @@ def lines(manager: Manager) -> dict[Name, dict[str, Any]]:
         _, record = manager.live(name)
         holds = (record.holds if record else None) or {}
         found[name] = note.line or {
-            "node": note.node, "running_before": holds.get("before"), "finished": None, "returned": None, "lost": None,
+            "node": note.node, "running_before": holds.get("before") if note.hears else None, "finished": None, "returned": None, "lost": None,
             "duplicates": None, "seconds": round(time.time() - note.since, 2), "state": "draining"}
     return found
 
@@ -148,7 +148,8 @@ class Attendant:
 
     def look(self, name: Name, note: Note) -> None:
         """See what a node does, and send it off when it is time."""
-        watched = self.watched.setdefault(name, Watched(**note.known) if note.known else Watched(note.since))
+        # What hears only between two tasks says too late what it ran.
+        watched = self.watched.setdefault(name, Watched(**(note.known or {"since": note.since, "is_silent": not note.hears})))
         pid, record = self.manager.live(name)
         # One that has ended and had nothing left has gone as it should.
         if watched.pid not in (None, pid) and (watched.tasks or pid is not None):

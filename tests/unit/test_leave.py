@@ -139,9 +139,11 @@ def test_a_node_that_does_not_heed_its_mark_has_the_signal_and_nobody_knows_of_i
     assert figures(seen_off(manager, looks=2, **changes)) == [None] * 5 + ["gone"] and manager.calls[0] == "stop"
 
 
-def test_a_busy_solo_node_hears_later_and_is_given_its_time(manager: Told) -> None:
+def test_a_busy_solo_node_hears_later_is_given_its_time_and_does_not_say_what_it_ran(manager: Told) -> None:
     manager.says(None)
     assert seen_off(manager, hears=False, since=time.time() - 100) is None and manager.calls == []
+    manager.says([])
+    assert figures(seen_off(manager, looks=2)) == [None, None, 2, 0, 0, "gone"], "it ran something before it heard"
 
 
 def test_a_crash_on_the_way_is_accounted_for_and_the_process_that_comes_back_is_sent_off(manager: Told) -> None:
