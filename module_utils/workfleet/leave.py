@@ -102,9 +102,9 @@ def lines(manager: Manager) -> dict[Name, dict[str, Any]]:
     found = {}
     for name, note in notes(manager).items():
         _, record = manager.live(name)
-        holds = (record.holds if record else None) or {}
+        holds = (record.holds if record and note.hears else None) or {}
         found[name] = note.line or {
-            "node": note.node, "running_before": holds.get("before") if note.hears else None, "finished": None, "returned": None, "lost": None,
+            "node": note.node, "running_before": holds.get("before"), "finished": None, "returned": None, "lost": None,
             "duplicates": None, "seconds": round(time.time() - note.since, 2), "state": "draining"}
     return found
 
