@@ -39,7 +39,7 @@ def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
     entries = [entry(reconciler, node, told.get(node.name), reached=told.reached(node.name)) for node in nodes]
     problems += [problem(item) for item in entries if item["state"] in PROBLEM_STATES]
     problems += missing(made, nodes, reconciler)
-    problems += [f"{line['node']} was {line['state']} while it ran {said(line['cut_short'])}"
+    problems += [f"{line['node']} was {line['state']} while it ran {said(line.get('cut_short', []))}"
                  for line in leave.lines(reconciler.manager).values() if line["lost"]]
     return {"manager": request.manager, "release": reconciler.release, "nodes": entries, "queues": queues(reconciler, told, problems),
             "scaled": reconciler.counts.told(), "problems": problems,

@@ -61,7 +61,7 @@ class Note:
 def notes(manager: Manager) -> dict[Name, Note]:
     """Return the notes of this host, by node."""
     found = {}
-    directory = os.path.dirname(manager.note_path(Name(manager.app, "", 0, 0)))
+    directory = os.path.join(manager.root, "env")
     for file in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         name = Name.parse(file[: -len(".leaving")]) if file.endswith(".leaving") else None
         data = read_json(manager.note_path(name)) if name is not None else {}
@@ -76,12 +76,9 @@ def pending(manager: Manager) -> dict[Name, Note]:
 
 
 def tell(manager: Manager, told: Mapping[Name, Note]) -> None:
-    """Tell nodes to go. The note comes first: were we killed then, the next call goes on with it."""
+    """Tell nodes to go; from its note on a node counts as one that stops."""
     for name, note in told.items():
-        note.marked = note.tells and host.read(manager.mark_path(name)) is None
         write(manager, name, note)
-        if note.marked:
-            host.write(manager.mark_path(name), json.dumps({"since": note.since, "queues": []}) + "\n")
     attend(manager)
 
 
@@ -89,7 +86,7 @@ def attend(manager: Manager) -> None:
     """Have a process of its own attend to the nodes that are to go, where there are any and none does."""
     if pending(manager):
         with alone(manager) as is_free:
-            pass
+            pass  # only asked: the child is alone by itself
         if is_free:
             background.start(lambda _: Attendant(manager).work())
 
@@ -148,6 +145,8 @@ class Attendant:
 
     def look(self, name: Name, note: Note) -> None:
         """See what a node does, and send it off when it is time."""
+        if name not in self.watched:
+            self.mark(name, note)
         # What hears only between two tasks says too late what it ran.
         watched = self.watched.setdefault(name, Watched(**(note.known or {"since": note.since, "is_silent": not note.hears})))
         pid, record = self.manager.live(name)
@@ -169,6 +168,13 @@ class Attendant:
             self.stop(name)
         elif note.kills and note.is_late:
             self.kill(name, note)
+
+    def mark(self, name: Name, note: Note) -> None:
+        """Have a node take no new tasks, unless a drain has done that."""
+        if note.tells and host.read(self.manager.mark_path(name)) is None:
+            note.marked = True
+            write(self.manager, name, note)
+            host.write(self.manager.mark_path(name), json.dumps({"since": note.since, "queues": []}) + "\n")
 
     def stop(self, name: Name) -> None:
         """Send the signal."""

@@ -137,6 +137,7 @@ def test_a_node_is_killed_at_its_time_and_what_runs_there_is_written_down_before
 def test_a_node_that_does_not_heed_its_mark_has_the_signal_and_nobody_knows_of_its_tasks(manager: Told, changes: dict[str, Any]) -> None:
     manager.says(None)
     assert figures(seen_off(manager, looks=2, **changes)) == [None] * 5 + ["gone"] and manager.calls[0] == "stop"
+    assert not os.path.exists(manager.mark_path(NAME))
 
 
 def test_a_busy_solo_node_hears_later_is_given_its_time_and_does_not_say_what_it_ran(manager: Told) -> None:
@@ -160,11 +161,14 @@ def test_a_crash_on_the_way_is_accounted_for_and_the_process_that_comes_back_is_
 
 
 def test_a_mark_of_its_own_goes_with_the_node_and_that_of_a_drain_stays(manager: Told) -> None:
-    for marked, is_left in ((True, False), (False, True)):
+    for is_drained in (False, True):
         manager.start_process()
+        manager.says([RUNS])
+        if is_drained:
+            with open(manager.mark_path(NAME), "w", encoding="utf-8") as file:
+                file.write("{}")
+        leave.write(manager, NAME, note())
+        assert seen_off(manager) is None and os.path.exists(manager.mark_path(NAME))
         manager.says([])
-        with open(manager.mark_path(NAME), "w", encoding="utf-8") as file:
-            file.write("{}")
-        leave.write(manager, NAME, note(marked=marked))
-        seen_off(manager, looks=2)
-        assert os.path.exists(manager.mark_path(NAME)) is is_left
+        assert seen_off(manager, looks=2)
+        assert os.path.exists(manager.mark_path(NAME)) is is_drained
