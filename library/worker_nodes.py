@@ -249,14 +249,14 @@ def main() -> None:
         request = reconcile.Request.parse(payload.unpack(module.params["payload"], "worker_nodes"))
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
         reconciler = reconcile.Reconciler(request, manager, check=module.check_mode)
-        outcome = reconciler.call()
+        result = {**reconcile.outcome_result(reconciler.call()), "ledger": reconciler.ledger()}
     except WorkfleetError as error:
         # A run that was refused has begun nothing here: what could be undone is another's.
         can_undo = reconciler is not None and not error.details.get("locked") and reconciler.can_undo()
         done = {"steps": report(reconciler.outcome.steps, None) if reconciler else [], "can_undo": can_undo,
                 "ledger": reconciler.ledger() if reconciler else []}
         module.fail_json(msg=str(error), **{**done, **error.details})
-    module.exit_json(**reconcile.outcome_result(outcome), ledger=reconciler.ledger())
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

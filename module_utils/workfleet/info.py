@@ -99,7 +99,7 @@ def judge(
         return "failed", node.result or "it does not run"
     if node.activity == "stopping":
         is_late = group is not None and (node.stopping_seconds or 0.0) > group.drain_seconds
-        return "draining", f"longer than its drain_seconds, {group.drain_seconds}" if group and is_late else None
+        return "draining", "longer than its drain_seconds" if is_late else None
     if group is None:
         return "ready", "its group is not declared"
     if node.record is not None and node.record.quiesced is not None:

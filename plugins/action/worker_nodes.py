@@ -35,8 +35,8 @@ class ActionModule(ActionBase):
         result = self.work(request, lock_seconds, task_vars, {})
         for note in result.get("notes", []):
             self._display.warning(f"{self.host}: {note}")
-        self.tell(result)
         if not (result.get("failed") and result.get("can_undo")):
+            self.tell(result)
             return result
         self._display.display(f"  {self.host}: a new node failed; what ran before is brought back")
         undone = self.work({**request, **UNDO}, lock_seconds, task_vars, result)
