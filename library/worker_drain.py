@@ -12,8 +12,8 @@ version_added: "0.1.0"
 author: Workfleet contributors
 description:
   - Tells the nodes of one app on one host to take no new tasks. They stay up and finish what they have.
-  - It ends the moment all of them are proved idle. It waits no longer than the C(drain_seconds) of a group, and then fails and says who
-    still runs what. It kills nothing.
+  - It ends the moment all of them are proved idle. Of nodes that take longer than C(drain_seconds) of their group it says so and waits
+    on. With V(kill) as C(drain_timeout_action) of O(rollout) it kills them; their manager starts them again, as quiet as before.
   - A node takes no tasks until it is told to, also when it crashes and is started again, and after a reboot.
   - The action plugin of the same name calls the module again and again, at most five seconds each, and shows who still runs what.
 options:
@@ -50,6 +50,10 @@ options:
     description: Where run records and the manager's socket are. Empty means C(/run/workfleet/<app>).
     type: str
     default: ""
+  rollout:
+    description: As in C(worker_rollout); C(drain_timeout_action) is of interest here.
+    type: dict
+    default: {}
   only:
     description: Names of worker groups with commas between them. The others go on.
     type: str
@@ -91,6 +95,8 @@ ledger:
       them; C(returned) were put back into the queue, or come back there since the broker still has them; C(lost) are those of a
       node that died, where the broker had forgotten them; C(duplicates) had begun on a node that died and will be run again.
     - A figure that cannot be told, such as of a busy solo pool, is null.
+    - C(cut_short) is there where tasks were running on a node that died or was killed, with the C(id), the name (C(task)) and the age
+      (C(seconds)) of each, and whether it is C(lost); if not, it is run again.
   type: list
   elements: dict
   returned: always
@@ -120,8 +126,8 @@ from ..module_utils.workfleet.errors import WorkfleetError
 
 ARGUMENTS = {
     "state": {"type": "str"}, "wait": {"type": "bool"}, "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"},
-    "parts": {"type": "list", "elements": "str"}, "manager": {"type": "str"}, "run_directory": {"type": "str"}, "only": {"type": "str"},
-    "lock_seconds": {"type": "int"}, "payload": {"type": "str", "no_log": True},
+    "parts": {"type": "list", "elements": "str"}, "manager": {"type": "str"}, "run_directory": {"type": "str"}, "rollout": {"type": "dict"},
+    "only": {"type": "str"}, "lock_seconds": {"type": "int"}, "payload": {"type": "str", "no_log": True},
 }
 
 

@@ -188,6 +188,19 @@ nodes:
   type: list
   elements: dict
   returned: always
+ledger:
+  description:
+    - What became of the tasks of each node that a rollout or a scale-down told to go, as M(workfleet.core.worker_drain) has it. A node is
+      among them from then on until its remains are removed.
+    - C(state) is V(gone), V(killed) at its time, V(died), or V(draining); then only C(running_before) and the C(seconds) so far are told,
+      the other figures are null, and a later run has them.
+    - Nodes of engine C(process), the scheduler and the dashboard have no tasks and no line.
+  type: list
+  elements: dict
+  returned: always
+  sample:
+    - {"node": "shop.reports.1.1@web1", "running_before": 1, "finished": 1, "returned": 3, "lost": 0, "duplicates": 0, "seconds": 4.2,
+       "state": "gone"}
 notes:
   description: Sentences for people.
   type: list
@@ -236,13 +249,14 @@ def main() -> None:
         request = reconcile.Request.parse(payload.unpack(module.params["payload"], "worker_nodes"))
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
         reconciler = reconcile.Reconciler(request, manager, check=module.check_mode)
-        outcome = reconciler.call()
+        result = {**reconcile.outcome_result(reconciler.call()), "ledger": reconciler.ledger()}
     except WorkfleetError as error:
         # A run that was refused has begun nothing here: what could be undone is another's.
         can_undo = reconciler is not None and not error.details.get("locked") and reconciler.can_undo()
-        done = {"steps": report(reconciler.outcome.steps, None) if reconciler else [], "can_undo": can_undo}
+        done = {"steps": report(reconciler.outcome.steps, None) if reconciler else [], "can_undo": can_undo,
+                "ledger": reconciler.ledger() if reconciler else []}
         module.fail_json(msg=str(error), **{**done, **error.details})
-    module.exit_json(**reconcile.outcome_result(outcome))
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

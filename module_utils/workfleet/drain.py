@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import engines, host
 from .errors import WorkfleetError
+from .ledger import Watched, said
 from .lock import Lock
-from .managers.base import Record, read_record
+from .managers.base import read_json
 from .steps import Step, report
 
 if TYPE_CHECKING:
@@ -34,68 +35,15 @@ SHOWN_NODES, SHOWN_TASKS = 8, 3
 
 @dataclass
 class Order:
-    """What is asked for. ``patience`` is how many seconds each group may take; ``since`` and ``known`` go from call to call."""
+    """What is asked for. ``patience`` is how many seconds each group may take until it is said that it takes longer, or until
+    ``drain_timeout_action`` of the rollout kills; ``since`` and ``known`` go from call to call.
+    """
 
     resume: bool = False
     wait: bool = True
     patience: Mapping[str, float] = field(default_factory=dict)
     since: float | None = None
     known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-@dataclass
-class Watched:
-    """A node that drains, as far as it is known. ``tasks`` are those that it held when it was last looked at.
-
-    ``before`` (running at first), ``held`` (all that it had at first) and what follows are None until it has told.
-    """
-
-    since: float
-    pid: int | None = None
-    tasks: list[dict[str, Any]] = field(default_factory=list)
-    before: int | None = None
-    held: int | None = None
-    returned: int = 0
-    lost: int = 0
-    again: int = 0
-    idle: float | None = None
-    is_silent: bool = False
-    has_died: bool = False
-    state: str = "asked"
-
-    @property
-    def is_done(self) -> bool:
-        """Whether there is nothing to wait for."""
-        return self.state in ("idle", "down")
-
-    def die(self) -> None:
-        """Account for what the process held when it was last seen: the broker keeps what is not acknowledged."""
-        for task in self.tasks:
-            begun = task["since"] is not None
-            self.lost += task["acked"]
-            self.returned += not task["acked"]
-            self.again += begun and not task["acked"]
-        self.held = None if self.held is None else self.held - len(self.tasks)
-        self.tasks, self.has_died, self.pid = [], True, None
-
-    def told(self, tasks: Sequence[Mapping[str, Any]], holds: Mapping[str, Any]) -> None:
-        """Take what it tells. What a process says that took the place of a dead one is no news."""
-        self.tasks = [dict(task) for task in tasks]
-        if not self.has_died:
-            if self.held is None:
-                self.before = holds.get("before", sum(task["since"] is not None for task in tasks))
-                self.held = holds.get("held", len(tasks))
-            self.returned = holds.get("returned", 0)
-        self.state = "draining"
-
-    def ledger(self, node: str) -> dict[str, Any]:
-        """Return the node's line. A node that could not tell what it ran has null there."""
-        finished = None if self.held is None else max(0, self.held - len(self.tasks))
-        hidden = self.is_silent or self.held is None
-        end = self.idle or time.time()
-        return {"node": node, "running_before": None if hidden else self.before, "finished": None if hidden else finished,
-                "returned": self.returned, "lost": self.lost, "duplicates": self.again, "seconds": round(max(0.0, end - self.since), 2),
-                "state": "died" if self.has_died else self.state}
 
 
 class Drain:
@@ -179,7 +127,7 @@ class Drain:
             raise WorkfleetError(f"{', '.join(silent)} did not answer within {ASK_SECONDS:g} s. No worker that a command of your own "
                                  "starts was told: is this its name on the broker (-n)? A solo pool that is busy cannot be told")
         for node, name in names.items():
-            self.mark(name, [*{**dict.fromkeys(self.read_mark(name).get("queues", [])), **dict.fromkeys(queues[node])}])
+            self.mark(name, [*{**dict.fromkeys(read_json(self.manager.mark_path(name)).get("queues", [])), **dict.fromkeys(queues[node])}])
         engine.quiesce(self.request.broker_url, queues, *where)
         for name in names.values():
             self.note(name, time.time())
@@ -190,7 +138,7 @@ class Drain:
         if marked and not self.check:
             with Lock(self.request):
                 for names, engine in self.commands(node for node in marked if node.is_up):
-                    queues = {node: list(self.read_mark(name).get("queues", [])) for node, name in names.items()}
+                    queues = {node: list(read_json(self.manager.mark_path(name)).get("queues", [])) for node, name in names.items()}
                     engine.resume(self.request.broker_url, queues, self.request.broker_options, ASK_SECONDS)
                     for name in names.values():
                         self.note(name, None)
@@ -211,26 +159,19 @@ class Drain:
         """Write a node's mark."""
         host.write(self.manager.mark_path(name), json.dumps({"since": time.time(), "queues": list(queues)}) + "\n")
 
-    def read_mark(self, name: Name) -> dict[str, Any]:
-        """Return what stands in a mark; a person may have made an empty one."""
-        try:
-            return dict(json.loads(host.read(self.manager.mark_path(name)) or "{}"))
-        except ValueError:
-            return {}
-
     def note(self, name: Name, since: float | None) -> None:
         """Put into the run record of a node that tells nothing itself since when it takes no new tasks."""
         path = self.manager.record_path(name)
-        data = {**json.loads(host.read(path) or "{}"), "quiesced": since}
+        data = {**read_json(path), "quiesced": since}
         text = json.dumps({key: value for key, value in data.items() if value is not None})
         host.write(path, text, owner=self.request.user, group=self.request.group)
 
     # -- watching -------------------------------------------------------------------------------------------------------
 
     def idle(self, nodes: Sequence[Present]) -> bool:
-        """Wait until every marked node is proved idle, or is down; return False at the deadline."""
+        """Wait until every marked node is proved idle, or is down, as one is that was killed; return False at the deadline."""
         for node in nodes:
-            since = float(self.read_mark(node.name).get("since", self.since))
+            since = float(read_json(self.manager.mark_path(node.name)).get("since", self.since))
             known = self.order.known.get(str(node.name))
             self.watched[node.name] = Watched(**known) if known else Watched(since)
         while True:
@@ -239,13 +180,31 @@ class Drain:
             self.prove()
             if all(watched.is_done for watched in self.watched.values()):
                 return True
-            if time.monotonic() > self.deadline or self.is_over():
+            self.kill(self.late() if self.request.rollout.drain_timeout_action == "kill" else [])
+            if time.monotonic() > self.deadline:
                 return False
             time.sleep(POLL_SECONDS)
 
+    def late(self) -> list[Name]:
+        """Return the nodes that are not done and have had their time."""
+        waited = time.time() - self.since
+        return [name for name, watched in self.watched.items() if not watched.is_done and waited > self.order.patience[name.group]]
+
+    def kill(self, names: Iterable[Name]) -> None:
+        """Kill nodes, once, and say first what that cuts short. Their manager starts them again, and their marks keep them quiet:
+        one that heeds none would take tasks again, and is left to its end.
+        """
+        doomed = [name for name in names if self.reconciler.groups[name.group].notifies and not self.watched[name].is_killed]
+        for name in doomed:
+            watched = self.watched[name]
+            watched.is_killed = True
+            host.journal(watched.pid, f"{name} is killed, for its drain takes too long; running: {said(watched.begun()) or 'not known'}")
+        if doomed:
+            self.manager.kill(self.manager.present_of(doomed))
+
     def look(self, name: Name, watched: Watched) -> None:
         """See what a node holds now."""
-        pid, record = self.record(name)
+        pid, record = self.manager.live(name)
         if watched.pid not in (None, pid):
             watched.die()
         if pid is None:
@@ -261,15 +220,6 @@ class Drain:
         elif record.holds is not None:
             watched.told(record.holds["tasks"], record.holds)
             watched.idle = record.holds.get("idle")
-
-    def record(self, name: Name) -> tuple[int | None, Record | None]:
-        """Return the live process of a node and its record, by the record alone: this is asked ten times a second."""
-        try:
-            pid = json.loads(host.read(self.manager.record_path(name)) or "{}").get("pid")
-        except (ValueError, AttributeError):
-            pid = None
-        record = read_record(self.manager.record_path(name), pid) if pid else None
-        return (None, None) if record is None else (pid, record)
 
     def prove(self) -> None:
         """Ask the engine about nodes that say that they are idle, and about those that say nothing themselves."""
@@ -322,7 +272,7 @@ class Drain:
 
     def is_consuming(self, name: Name) -> bool:
         """Whether a node's record says so, or there is no process that could."""
-        pid, record = self.record(name)
+        pid, record = self.manager.live(name)
         return pid is None or record is None or record.quiesced is None
 
     def unproved(self, names: Iterable[Name]) -> list[Name]:
@@ -343,10 +293,9 @@ class Drain:
     # -- telling people -------------------------------------------------------------------------------------------------
 
     def is_over(self) -> bool:
-        """Whether all that is not done has had its time."""
-        left = [name for name, watched in self.watched.items() if not watched.is_done] or list(self.proofs)
+        """Whether all that was told to take tasks again and does not has had its time. A drain is over when it is done."""
         waited = time.time() - self.since
-        return bool(left) and all(waited > self.order.patience.get(name.group, 0) for name in left)
+        return self.order.resume and all(waited > self.order.patience[name.group] for name in self.proofs)
 
     def result(self, steps: Sequence[Step], *, more: bool) -> dict[str, Any]:
         """Return the module's result."""
@@ -354,7 +303,7 @@ class Drain:
         return {
             "changed": bool(steps), "steps": report(steps, None), "more": more, "notes": self.notes, "since": self.since,
             "progress": progress, "unfinished": [] if more else progress,
-            "ledger": [watched.ledger(self.broker_name(name)) for name, watched in sorted(self.watched.items())],
+            "ledger": [watched.line(self.broker_name(name)) for name, watched in sorted(self.watched.items())],
             "known": {str(name): asdict(watched) for name, watched in self.watched.items()},
         }
 
@@ -363,7 +312,8 @@ class Drain:
         if self.order.resume:
             return [f"{name.group} {name.slot}: {why}" for name, why in sorted(self.proofs.items())]
         left = [(name, watched) for name, watched in sorted(self.watched.items()) if not watched.is_done]
-        return [f"{name.group} {name.slot}: {self.proofs.get(name) or doing(watched)}" for name, watched in left]
+        late = {name: f"; longer than its {self.order.patience[name.group]:g} s, and waited for" for name in self.late()}
+        return [f"{name.group} {name.slot}: {self.proofs.get(name) or doing(watched)}{late.get(name, '')}" for name, watched in left]
 
     def step(self, action: str, name: Name, reason: str) -> Step:
         """Return a step about a node."""

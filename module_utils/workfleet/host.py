@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,10 @@ from .errors import WorkfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+#: Where systemd's journal listens.
+JOURNAL = "/run/systemd/journal/socket"
 
 
 class Completed(NamedTuple):
@@ -70,6 +75,14 @@ def run(
         said = (result.err.strip() or result.out.strip())[-2000:]
         raise WorkfleetError(f"{' '.join(argv[:4])} failed with status {result.rc}: {said}", rc=result.rc)
     return result
+
+
+def journal(pid: int | None, text: str) -> None:
+    """Write a warning to systemd's journal, of root's as one about the unit of process ``pid``; without a journal to nobody."""
+    about = f"OBJECT_PID={pid}\n" if pid else ""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        line = " ".join(text.splitlines())  # names of tasks are anybody's, and a line end begins another field
+        client.sendto(f"MESSAGE={line}\nPRIORITY=4\nSYSLOG_IDENTIFIER=workfleet\n{about}".encode(errors="replace"), JOURNAL)
 
 
 def read(path: str) -> str | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines
+from . import answers, engines, leave
 from .engines import local
 from .engines.base import Report
 from .engines.queues import Figures, Question
 from .errors import WorkfleetError
+from .ledger import said
 from .managers.base import Name
 from .plan import is_current
 
@@ -38,6 +39,8 @@ def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
     entries = [entry(reconciler, node, told.get(node.name), reached=told.reached(node.name)) for node in nodes]
     problems += [problem(item) for item in entries if item["state"] in PROBLEM_STATES]
     problems += missing(made, nodes, reconciler)
+    problems += [f"{line['node']} was {line['state']} while it ran {said(line.get('cut_short', []))}"
+                 for line in leave.lines(reconciler.manager).values() if line["lost"]]
     return {"manager": request.manager, "release": reconciler.release, "nodes": entries, "queues": queues(reconciler, told, problems),
             "scaled": reconciler.counts.told(), "problems": problems,
             "processes": processes(reconciler, [node.present for node in seen], told)}
@@ -95,7 +98,8 @@ def judge(
     if node.activity == "failed":
         return "failed", node.result or "it does not run"
     if node.activity == "stopping":
-        return "draining", None
+        is_late = group is not None and (node.stopping_seconds or 0.0) > group.drain_seconds
+        return "draining", "longer than its drain_seconds" if is_late else None
     if group is None:
         return "ready", "its group is not declared"
     if node.record is not None and node.record.quiesced is not None:

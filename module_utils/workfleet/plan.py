@@ -70,7 +70,8 @@ class Seen:
     @property
     def is_quiesced(self) -> bool:
         """Whether it was told to take no new tasks and to stay."""
-        return self.present.record is not None and self.present.record.quiesced is not None
+        stays = self.present.activity != "stopping"
+        return stays and self.present.record is not None and self.present.record.quiesced is not None
 
     @property
     def is_drained(self) -> bool:

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, envfile, host, managers, plan, postgresql_login, scaled, snapshot
+from . import answers, engines, envfile, host, leave, managers, plan, postgresql_login, scaled, snapshot
 from .errors import WorkfleetError
 from .layout import Layout
 from .lock import Lock
-from .managers.base import Manager, Name, Present, Wanted
+from .managers.base import Manager, Name, Present, Wanted, read_json
 from .spec import Rollout
 from .steps import Step, report, secret_diff, text_diff
 
@@ -179,6 +179,7 @@ class Reconciler:
             # What sends tasks goes back before those that run them.
             self.intents = sorted(self.before.intents(request.app, self.intents), key=lambda one: not one.comes_last)
         self.started = {one.group for one in self.intents if one.state == "started"}
+        self.accounted: dict[Name, dict[str, Any]] = {}
         self.wanted = Wanted(request.manager_texts, request.user, request.group, request.longest_drain,
                              request.pip_environment)
 
@@ -278,6 +279,8 @@ class Reconciler:
         if held:
             outcome.notes = [held]
             return outcome
+        if not self.check:
+            leave.attend(self.manager)
         service = [] if self.request.after_stop else self.manager.prepare(self.wanted)
         seen = self.observe()
         self.leave_stopped(seen)
@@ -499,6 +502,7 @@ class Reconciler:
         for name in names:
             host.remove(self.env_path(name))
             host.remove(self.manager.mark_path(name))  # a later node of this name must take tasks
+            self.account(name)
         self.manager.remove(names)
 
     def do_reload(self, _names: list[Name]) -> None:
@@ -517,7 +521,35 @@ class Reconciler:
         """Tell nodes to drain and exit."""
         if self.request.kill:
             self.outcome.warned += self.dying(names)
-        self.manager.stop(names)
+        going = {} if self.request.kill else self.going(names)
+        others = [name for name in names if name not in going]
+        if others:
+            self.manager.stop(others)
+        leave.tell(self.manager, going)
+
+    def going(self, names: list[Name]) -> dict[Name, leave.Note]:
+        """Return the notes of those of these nodes that have tasks to end, and whose group goes on: a stop is bounded by the manager."""
+        found = {}
+        for node in self.manager.present_of(names):
+            group = self.groups.get(node.name.group)
+            if node.is_up and group is not None and group.name in self.started and engines.named(group.engine).speaks:
+                heeds = group.notifies and self.is_ready(node) and node.record is not None and node.record.mark is not None
+                found[node.name] = leave.Note(
+                    self.filled(group.node_name, node.name, ""), time.time(), group.drain_seconds,
+                    kills=self.request.rollout.drain_timeout_action == "kill", tells=heeds, hears=group.answers_while_busy)
+        return found
+
+    def account(self, name: Name) -> None:
+        """Keep the ledger's line of a node that has gone, and forget that it was told to."""
+        line = read_json(self.manager.note_path(name)).get("line")
+        if line:
+            self.accounted[name] = line
+        host.remove(self.manager.note_path(name))
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Return a line for each node that was told to go and of which something is left, or was until this call."""
+        told = {} if self.check else {**leave.lines(self.manager), **self.accounted}
+        return [line for name, line in sorted(told.items()) if self.request.only is None or name.group in self.request.only]
 
     def dying(self, names: list[Name]) -> list[str]:
         """Say which tasks a kill of these nodes cuts short, as far as their engine tells."""
@@ -540,6 +572,8 @@ class Reconciler:
         pause = self.request.rollout.start_stagger_seconds
         begun = 0
         self.make_directories(names)
+        for name in names:
+            self.account(name)
         for batch in [[name] for name in names] if pause else [names]:
             if begun:
                 time.sleep(pause)
@@ -604,23 +638,32 @@ class Reconciler:
     def gone(self, names: Sequence[Name], outcome: Outcome) -> bool:
         """Wait until no process of these nodes is left; return False at the deadline."""
         left = set(names)
+        # A stop, and a kill the more, is bounded by the manager also for those that a rollout before had all the time.
+        bounded = left if self.request.kill else {name for name in left if name.group not in self.started}
+        ended = sorted(bounded & set(leave.pending(self.manager)))
+        if ended:
+            self.manager.stop(ended)
         if self.request.kill and left:
             self.manager.kill(self.manager.present_of(sorted(left)))
         while left:
-            up = {node.name: node for node in self.manager.present_of(sorted(left)) if node.is_up}
-            left &= set(up)
+            up = {node.name: node.stopping_seconds or 0.0 for node in self.manager.present_of(sorted(left)) if node.is_up}
+            leaving = leave.pending(self.manager)
+            left &= {*up, *leaving}
             if not left:
                 break
-            slowest = max((up[name].stopping_seconds or 0.0) for name in left)
-            outcome.doing = f"{count(len(left))} draining, since {slowest:.0f} s: {some(left)}"
+            outcome.doing = f"{count(len(left))} draining, since {max(up.values(), default=0.0):.0f} s: {some(left)}"
+            late = [name for name in left & set(leaving) if leaving[name].is_late and not leaving[name].kills]
+            if late:
+                outcome.doing += f"; longer than drain_seconds, and waited for: {some(late)}"
             if time.monotonic() > self.deadline:
                 return False
             time.sleep(POLL_SECONDS)
         return True
 
     def stopping(self, names: Sequence[Name]) -> list[Name]:
-        """Return those of these nodes that are on their way down."""
-        return [node.name for node in self.manager.present_of(names) if node.activity == "stopping"]
+        """Return those of these nodes that are on their way down, or of which it is not written down yet what became of them."""
+        return [node.name for node in self.manager.present_of(names)
+                if node.activity == "stopping" or self.manager.leaving_since(node.name) is not None]
 
     def settled(self, made: plan.Plan, seen: Sequence[plan.Seen], outcome: Outcome) -> bool:
         """Wait until the nodes that were started, and any that is still starting, are ready and stay so.

@@ -111,6 +111,7 @@ class Rollout:
     delay_seconds: float = 0
     monitor_seconds: float = 5
     failure_action: str = "rollback"
+    drain_timeout_action: str = "wait"
     wait_for_drain: bool = False
     start_stagger_seconds: float = 0
     ready_timeout_seconds: float = 120
@@ -367,7 +368,7 @@ _SINGLE_KEYS = ("app", "drain_seconds", "env", "secrets", "limits", "state", "op
 SCHEDULER_KEYS = (*_SINGLE_KEYS, "settings", "schedule_directory")
 DASHBOARD_KEYS = (*_SINGLE_KEYS, "address", "port", "basic_auth", "persistent", "url_prefix")
 AUTOSCALE_KEYS = ("min", "max", "backlog_per_node", "scale_up_after_seconds", "scale_down_after_seconds", "oldest_age_seconds", "paused")
-ROLLOUT_KEYS = ("order", "parallelism", "delay_seconds", "monitor_seconds", "failure_action", "wait_for_drain",
+ROLLOUT_KEYS = ("order", "parallelism", "delay_seconds", "monitor_seconds", "failure_action", "drain_timeout_action", "wait_for_drain",
                 "start_stagger_seconds", "ready_timeout_seconds")
 
 
@@ -669,6 +670,7 @@ def parse_rollout(raw: Mapping[str, Any], problems: list[str]) -> Rollout:
     return Rollout(
         order=check.choice("order", base.order, ("start-first", "stop-first")),
         failure_action=check.choice("failure_action", base.failure_action, ("rollback", "pause")),
+        drain_timeout_action=check.choice("drain_timeout_action", base.drain_timeout_action, ("wait", "kill")),
         wait_for_drain=check.value("wait_for_drain", base.wait_for_drain, boolean, "true or false"),
         parallelism=check.value("parallelism", base.parallelism, parallelism, "a count of 1 or more, or a percentage up to 100%"),
         delay_seconds=check.value("delay_seconds", base.delay_seconds, seconds, number),

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_old_nodes_finish_their_tasks_while_the_new_ones_take_over_and_the_play_is_long_gone(fleet: Fleet) -> None:
+def test_the_old_nodes_finish_their_tasks_while_the_new_ones_take_over_and_the_play_is_long_gone(fleet: Fleet, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.json"
+
+    def told(node: str) -> tuple[Any, ...]:
+        line, = (line for line in json.loads(ledger.read_text()) if line["node"] == node)
+        return tuple(line[name] for name in ("running_before", "finished", "lost", "state"))
+
     fleet.play("site")
     before = fleet.main_processes()
     # The task must outlast the play on a busy machine, and its group's limit is not much longer.
@@ -23,14 +29,16 @@ def test_the_old_nodes_finish_their_tasks_while_the_new_ones_take_over_and_the_p
     task = fleet.send("fetch", 39, queue="reports")
     wait(lambda: fleet.state(task) in ("STARTED", "PENDING") and any(
         node["running"] for node in fleet.status()["hosts"][fleet.worker]["nodes"]), 15)
-    assert fleet.play("site", **change).steps == predicted.steps
+    assert fleet.play("site", result_json=str(ledger), **change).steps == predicted.steps
     nodes = [node for node in fleet.status()["hosts"][fleet.worker]["nodes"] if node["group"] == "reports"]
     old = [node for node in nodes if node["state"] == "draining"]
     assert len(old) == 1 and old[0]["draining_seconds"] > 0 and before[old[0]["node"]] == old[0]["pid"]
+    assert told(old[0]["node"]) == (1, None, None, "draining")
     assert [node["incarnation"] for node in nodes if node["state"] == "ready"] == [old[0]["incarnation"] + 1] * 3
     wait(lambda: fleet.state(task) == "SUCCESS", 60)
     wait(lambda: old[0]["pid"] not in fleet.main_processes().values(), 5)
-    assert {action for action, _ in fleet.play("site", **change).actions} == {"remove"}
+    assert {action for action, _ in fleet.play("site", result_json=str(ledger), **change).actions} == {"remove"}
+    assert told(old[0]["node"]) == (1, 1, 0, "gone")
     assert fleet.play("site", **change).steps == []
 
 

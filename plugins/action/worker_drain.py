@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 #: One module call; short, since a killed control node leaves the call that runs to its end.
@@ -64,12 +64,16 @@ class ActionModule(ActionBase):
         return lines
 
     def ended(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Fail where a node is not as asked, or a task is lost; what only served the calls is left out."""
-        lost = [line for line in result["ledger"] if line["lost"]]
+        """Fail where a node is not as asked, or died and lost a task; a kill was asked for. What only served the calls is left out."""
+        lost = [line for line in result["ledger"] if line["lost"] and line["state"] == "died"]
         died = [f"{line['node']} died while it drained: {line['lost']} tasks are lost, {line['duplicates']} had begun and will "
                 f"be run again, {line['returned']} go back into the queue" for line in result["ledger"] if line["state"] == "died"]
         self.say([*result["notes"], *died], [])
+        for line in result["ledger"]:
+            if line["state"] == "killed":
+                running = ledger.said(line.get("cut_short", [])) or "nobody knows what"
+                self._display.warning(f"{self.host}: {line['node']} was killed, for it drained too long, while it ran {running}")
         if result["unfinished"] or lost:
             result.update(failed=True, msg="; ".join([*result["unfinished"], *died])
-                          + (". Nothing was killed; run this again to wait on" if result["unfinished"] else ""))
+                          + (". Run this again to wait on" if result["unfinished"] else ""))
         return {name: value for name, value in result.items() if name not in ("known", "since", "progress")}

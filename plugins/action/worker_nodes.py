@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, payload, spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -36,9 +36,11 @@ class ActionModule(ActionBase):
         for note in result.get("notes", []):
             self._display.warning(f"{self.host}: {note}")
         if not (result.get("failed") and result.get("can_undo")):
+            self.tell(result)
             return result
         self._display.display(f"  {self.host}: a new node failed; what ran before is brought back")
         undone = self.work({**request, **UNDO}, lock_seconds, task_vars, result)
+        self.tell(undone)
         how = (f"What ran before could not be brought back either: {undone['msg']}" if undone.get("failed")
                else "What ran before on this host runs again.")
         return {**undone, "failed": True, "msg": f"{result['msg']}\n{how}", "rolled_back": not undone.get("failed")}
@@ -57,6 +59,15 @@ class ActionModule(ActionBase):
             if result["doing"] and result["doing"] != said:
                 said = result["doing"]
                 self._display.display(f"  {self.host}: {said}")
+
+    def tell(self, result: dict[str, Any]) -> None:
+        """Show the ledger in short, and whole what was cut short."""
+        lines = result.get("ledger", [])
+        if lines:
+            self._display.display(f"  {self.host}: {ledger.short(lines)}")
+        for line in lines:
+            if line.get("cut_short"):
+                self._display.warning(f"{self.host}: {line['node']} was {line['state']} while it ran {ledger.said(line['cut_short'])}")
 
     def request(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return what the host is asked to do."""
@@ -118,7 +129,8 @@ def wanted(group: spec.Group, only: list[str] | None) -> bool:
 
 
 def merge(merged: dict[str, Any], result: dict[str, Any], host: str) -> dict[str, Any]:
-    """Put the result of one more call behind those before: steps add up, the first diff is that of the whole plan."""
+    """Put the result of one more call behind those before: steps and the ledger add up, the first diff is that of the whole plan."""
     steps = [*merged.get("steps", []), *({**step, "host": host} for step in result.get("steps", []))]
     diff = merged.get("diff", result.get("diff", []))
-    return {**result, "steps": steps, "changed": bool(steps), "diff": diff}
+    lines = {line["node"]: line for line in (*merged.get("ledger", []), *result.get("ledger", []))}
+    return {**result, "steps": steps, "changed": bool(steps), "diff": diff, "ledger": list(lines.values())}

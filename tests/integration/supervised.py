@@ -45,6 +45,8 @@ class Result:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
     stale: int = 0
+    ledger: dict[str, dict[str, Any]] = field(default_factory=dict)
+    doing: list[str] = field(default_factory=list)
 
 
 class Site:
@@ -83,7 +85,10 @@ class Site:
         request = self.request(groups, **more)
         found = Result()
         for _ in range(50):
-            told = reconcile.outcome_result(self.reconciler(request, check=check).call())
+            reconciler = self.reconciler(request, check=check)
+            told = reconcile.outcome_result(reconciler.call())
+            found.ledger.update((line["node"], line) for line in reconciler.ledger())
+            found.doing.append(told["doing"])
             found.steps += [short(item) for item in told["steps"]]
             found.reasons += [item["reason"] for item in told["steps"]]
             found.diff = found.diff or told["diff"]

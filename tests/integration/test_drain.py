@@ -182,16 +182,34 @@ def _go_on(fleet: Drained, group: dict[str, Any], order: dict[str, Any]) -> dict
     return drain.Drain(reconciler, drain.Order(patience={"w": 60}, **order), check=False).call()
 
 
-def test_a_drain_that_takes_too_long_says_who_runs_what_and_kills_nothing(made: Made) -> None:
+def test_a_drain_that_takes_too_long_says_who_runs_what_and_waits_on(made: Made) -> None:
     fleet = made("celery")
     group = fleet.group(concurrency=1)
     fleet.converge(group)
     fleet.send(("long", 8))
     fleet.begun(1)
     told = fleet.call(group, patience=2)
-    assert len(told["unfinished"]) == 1 and told["unfinished"][0].startswith("w 1: work for ")
-    until(lambda: "long" in fleet.noted("end"), 15)
-    assert line(fleet.call(group))["lost"] == 0
+    assert any(said.startswith("w 1: work for ") and said.endswith("; longer than its 2 s, and waited for") for said in fleet.progress)
+    assert "long" in fleet.noted("end") and told["unfinished"] == []
+    assert (line(told)["lost"], line(told)["state"]) == (0, "idle")
+
+
+@pytest.mark.parametrize(("task", "lost"), [("work", 1), ("late", 0)])
+def test_a_drain_that_takes_too_long_kills_where_that_is_asked_for_and_the_node_comes_back_quiet(made: Made, task: str, lost: int) -> None:
+    fleet = made("celery")
+    group = fleet.group(concurrency=1)
+    fleet.converge(group)
+    fleet.send(("long", 60), task=task)
+    fleet.begun(1)
+    told = fleet.call(group, patience=2, rollout={"drain_timeout_action": "kill", "ready_timeout_seconds": 60})
+    found = line(told)
+    assert {key: found[key] for key in ("running_before", "finished", "returned", "lost", "duplicates", "state")} == {
+        "running_before": 1, "finished": 0, "returned": 1 - lost, "lost": lost, "duplicates": 1 - lost, "state": "killed"}
+    assert [(cut["task"], cut["lost"]) for cut in found["cut_short"]] == [(task, bool(lost))]
+    fleet.send(("after", 0.1))
+    until(lambda: fleet.site.pids()["w.1.1"] is not None and fleet.states(group) == {"w.1": QUIET}, 30)
+    time.sleep(1)
+    assert "after" not in fleet.noted("begin")
 
 
 def test_without_waiting_the_nodes_are_only_told(made: Made) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, info, logs, plan, reconcile
+from plugins.module_utils.workfleet import engines, info, leave, logs, plan, reconcile
 from plugins.module_utils.workfleet.engines.base import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Manager, Name, Present, Record
@@ -53,7 +53,7 @@ class FakeManager(Manager):
 
 
 def reconciler_of(path: Path, *nodes: Present, **group: Any) -> reconcile.Reconciler:
-    values = {"name": "a", "engine": "celery", "state": "started", "nodes": 1, "queues": ["q"], "drain_seconds": 9, "notifies": True,
+    values = {"name": "a", "engine": "celery", "state": "started", "nodes": 1, "queues": ["q"], "notifies": True, "drain_seconds": 60,
               "node_name": "shop.a.@slot@.@incarnation@@h1", "answers_while_busy": True, "env_text": "", "env": {},
               "unit_text": f"{GENERATION_LINE}@generation@\n", "secret_names": [], "values": "v", **group}
     request = reconcile.Request(
@@ -167,3 +167,13 @@ def test_what_is_declared_and_does_not_run_is_a_problem(tmp_path: Path, nodes: l
     (None, None), ("x", None), ("WorkingDirectory=/opt/a/releases/r1/src\n", "r1"), ("x /opt/a/releases/", None)])
 def test_the_release_is_that_of_the_unit(text: str | None, release: str | None) -> None:
     assert info.release_of(replace(UP, text=text)) == release
+
+
+def test_what_an_old_node_has_lost_is_a_problem_until_its_note_is_gone(tmp_path: Path) -> None:
+    reconciler = reconciler_of(tmp_path, UP)
+    (tmp_path / "env").mkdir()
+    cut = {"id": "7", "task": "app.fetch", "seconds": 9.0, "lost": True}
+    line = {"node": "shop.a.1.1@h1", "lost": 1, "state": "killed", "cut_short": [cut]}
+    leave.write(reconciler.manager, Name("shop", "a", 1, 1), leave.Note("n", 1.0, 3, kills=True, tells=True, hears=True, line=line))
+    lost = "shop.a.1.1@h1 was killed while it ran app.fetch (7) after 9 s, which is lost"
+    assert lost in info.look(reconciler, 1.0)["problems"]

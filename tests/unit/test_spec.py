@@ -106,6 +106,8 @@ TOPS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "too much parallelism": (declaration(rollout={"parallelism": "120%"}), ["parallelism = '120%'", "up to 100%"]),
     "time that runs backwards": (declaration(rollout={"delay_seconds": -1}), ["delay_seconds = -1", "0 or more"]),
     "an order that is none": (declaration(rollout={"order": "both"}), ["order = 'both'", "start-first, stop-first"]),
+    "an end of a drain that is none": (
+        declaration(rollout={"drain_timeout_action": "stop"}), ["drain_timeout_action = 'stop'", "wait, kill"]),
     "a wish that is neither yes nor no": (declaration(rollout={"wait_for_drain": "often"}), ["wait_for_drain = 'often'", "true or false"]),
     "a log that is a text": (declaration(log="journal"), ["worker_log: must be a mapping"]),
     "a limit that supervisor cannot keep": (

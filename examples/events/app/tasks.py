@@ -94,9 +94,9 @@ async def mark(redis: Redis, what: str, name: str) -> None:
 
 
 def is_told() -> bool:
-    """Whether this worker has been told to stop: its run record says so, where Workfleet has started it."""
+    """Whether this worker has been told to stop, or to take no new tasks: its run record says so, where Workfleet has started it."""
     try:
         with open(os.environ.get("WORKFLEET_RECORD", ""), encoding="utf-8") as file:
-            return "stopping" in json.load(file)
+            return bool({"stopping", "quiesced"} & set(json.load(file)))
     except (OSError, ValueError):
         return False

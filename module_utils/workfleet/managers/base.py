@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import host, logs
@@ -207,6 +208,26 @@ class Manager(ABC):
         """
         return os.path.join(self.root, "env", f"{name}.quiesced")
 
+    def note_path(self, name: Name) -> str:
+        """Return where the note of a node stands that is to go, see :mod:`leave`; beside its mark, and as long-lived."""
+        return os.path.join(self.root, "env", f"{name}.leaving")
+
+    def leaving_since(self, name: Name) -> float | None:
+        """Return when a node was told to go (Unix time), as long as what became of it has not been written down."""
+        note = read_json(self.note_path(name))
+        return None if note.get("line") else note.get("since")
+
+    def as_told(self, node: Present) -> Present:
+        """Return a node that is to go as one that stops: the manager itself is told only when the node is idle."""
+        since = self.leaving_since(node.name) if node.activity in ("running", "starting", "failed") else None
+        return node if since is None else replace(node, activity="stopping", stopping_seconds=max(0.0, time.time() - since))
+
+    def live(self, name: Name) -> tuple[int | None, Record | None]:
+        """Return the live process of a node and its record, by the record alone: this may be asked ten times a second."""
+        pid = read_json(self.record_path(name)).get("pid")
+        record = read_record(self.record_path(name), pid) if pid else None
+        return (None, None) if record is None else (pid, record)
+
     def identify(self, name: Name, pid: int) -> tuple[str | None, Record | None]:
         """Return the generation that process ``pid`` runs and its record, as far as they can be told.
 
@@ -242,15 +263,23 @@ def start_time(pid: int) -> int | None:
         return None
 
 
+def read_json(path: str) -> dict[str, Any]:
+    """Return the mapping in a small file; what is not there, or broken, is an empty one."""
+    try:
+        return dict(json.loads(host.read(path) or "{}"))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 def read_record(path: str, pid: int) -> Record | None:
     """Return the run record in ``path`` if it is that of the live process ``pid``, else ``None``."""
     try:
-        data: dict[str, Any] = json.loads(host.read(path) or "null") or {}
+        data = read_json(path)
         if data.get("pid") != pid or data.get("starttime") != start_time(pid):
             return None
         return Record(data["generation"], data.get("starts", 1), data.get("ready"), data.get("stopping"),
                       data.get("quiesced"), data.get("holds"), data.get("mark"))
-    except (OSError, ValueError, KeyError, AttributeError):
+    except KeyError:
         return None
 
 

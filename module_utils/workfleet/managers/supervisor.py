@@ -50,7 +50,7 @@ from xmlrpc.client import Fault
 from .. import host, logs
 from ..errors import WorkfleetError
 from . import logfiles
-from .base import OWNER_LINE, Manager, Name, Present, line_value, start_time
+from .base import OWNER_LINE, Manager, Name, Present, line_value, read_json, start_time
 from .processes import Processes
 from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, STILL_RUNNING, Down, Server
 
@@ -238,19 +238,19 @@ class Supervisor(Manager):
                 activity, result = "stopping", "orphan"
         leftover = text is None and pid is None
         if pid is None:
-            starts = _raw_record(self.record_path(name)).get("starts", 1)
-            return Present(name, body, enabled, activity, restarts=starts - 1, needs_reload=leftover, result=result)
+            starts = read_json(self.record_path(name)).get("starts", 1)
+            return self.as_told(Present(name, body, enabled, activity, restarts=starts - 1, needs_reload=leftover, result=result))
         generation, record = self.identify(name, pid)
         memory, cpu = processes.usage(pid)
-        return Present(
+        return self.as_told(Present(
             name, body, enabled, activity, pid=pid, generation=generation, record=record,
             restarts=record.starts - 1 if record else 0, uptime_seconds=processes.age(pid),
             stopping_seconds=self._stopping_seconds(name, pid, record.stopping if record else None),
             memory_bytes=memory, cpu_seconds=cpu, result=result,
-        )
+        ))
 
     def _stopping_seconds(self, name: Name, pid: int, recorded: float | None) -> float | None:
-        note = _raw_record(self._stopping_path(name))
+        note = read_json(self._stopping_path(name))
         since = recorded if recorded is not None else note.get("since") if note.get("pid") == pid else None
         return None if since is None else max(0.0, time.time() - since)
 
@@ -273,7 +273,7 @@ class Supervisor(Manager):
         Only a process of the user who wrote the record counts: a record must not make root signal what it names.
         """
         path = self.record_path(name)
-        data = _raw_record(path)
+        data = read_json(path)
         pid = data.get("pid")
         if not isinstance(pid, int) or pid <= 1 or start_time(pid) != data.get("starttime"):
             return None
@@ -595,14 +595,6 @@ def _result(info: dict[str, Any]) -> str:
     """Return in a few words why a program is down."""
     said = info["spawnerr"] or f"exit status {info['exitstatus']}"
     return f"{info['statename'].lower()}: {said}"
-
-
-def _raw_record(path: str) -> dict[str, Any]:
-    try:
-        data = json.loads(host.read(path) or "null")
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def usable_python(user: str) -> str:

@@ -95,7 +95,7 @@ class Systemd(Manager):
         generation, record = (None, None) if pid is None else self.identify(name, pid)
         memory, cpu = figure(properties, "MemoryCurrent"), figure(properties, "CPUUsageNSec")
         usage = (None, None) if pid is None or (memory is not None and cpu is not None) else process_usage(pid)
-        return Present(
+        return self.as_told(Present(
             name=name, text=text, enabled=enabled, activity=activity, pid=pid,
             generation=generation, record=record, restarts=int(properties.get("NRestarts", "0") or 0),
             uptime_seconds=since(properties, "ExecMainStartTimestampMonotonic") if pid else None,
@@ -104,7 +104,7 @@ class Systemd(Manager):
             cpu_seconds=cpu / 1e9 if cpu is not None else usage[1],
             needs_reload=properties.get("NeedDaemonReload") == "yes",
             result=outcome(properties),
-        )
+        ))
 
     def write(self, name: Name, text: str) -> None:
         """Write a unit file, but never over one that is not this app's."""

@@ -1,0 +1,154 @@
+"""Old nodes of a rollout, with real workers: they have the stop signal when they are idle, and tell what became of their tasks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plugins.module_utils.workfleet import leave
+from plugins.module_utils.workfleet.managers.base import Name
+from tests.integration.celery_fleet import until
+from tests.integration.drained import Drained
+from tests.integration.supervised import Site, site
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import RedisServer
+
+__all__ = ["site"]
+pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
+Made = Callable[[str], Drained]
+OLD, UNTOLD = "shop.w.1.1@h1", dict.fromkeys(("finished", "returned", "lost", "duplicates"))
+
+
+@pytest.fixture
+def made(site: Site, redis_server: RedisServer, tmp_path: Path) -> Made:
+    return lambda engine: Drained(site, redis_server, tmp_path, engine)
+
+
+def replaced(fleet: Drained, group: dict[str, Any], **rollout: Any) -> Any:
+    """Replace the node."""
+    fleet.variables["COLOUR"] = str(time.time())
+    return fleet.site.work([group], rollout={"ready_timeout_seconds": 60, **rollout})
+
+
+def note(fleet: Drained) -> Path:
+    return Path(fleet.site.root, "env", "workfleet.shop.w.1.1.leaving")
+
+
+def gone(fleet: Drained) -> bool:
+    """Whether what became of the old node is written down."""
+    return not leave.pending(fleet.site.manager)
+
+
+@pytest.mark.parametrize(("engine", "before", "returned"), [("celery", 2, 6), ("arq", 2, 0), ("chicory", 2, 0)])
+def test_a_node_that_drains_in_the_background_is_told_of_by_the_run_and_then_by_the_next(
+    made: Made, engine: str, before: int, returned: int,
+) -> None:
+    fleet = made(engine)
+    options = {"options": {"prefetch_multiplier": 3}} if engine == "celery" else {}
+    group = fleet.group(**options)
+    fleet.converge(group)
+    fleet.send(*((f"t{number}", 12) for number in range(8)))
+    fleet.begun(2)
+    done = replaced(fleet, group)
+    assert {key: done.ledger[OLD][key] for key in UNTOLD} == UNTOLD and done.ledger[OLD]["state"] == "draining"
+    assert fleet.states(group)["w.1"]
+    until(lambda: gone(fleet), 30)
+    ended = min(times[0] for times in fleet.noted("end").values())
+    again = fleet.site.work([group])
+    assert again.steps == ["remove w.1.1"]
+    line = again.ledger[OLD]
+    assert {**line, "seconds": 0} == {"node": OLD, "running_before": before, "finished": before, "returned": returned, "lost": 0,
+                                      "duplicates": 0, "seconds": 0, "state": "gone"}
+    assert abs(line["seconds"] - 12) < 12 and ended
+    assert not note(fleet).exists() and fleet.site.work([group]).ledger == {}
+    until(lambda: len(fleet.noted("end")) == 8, 60)
+    assert {len(times) for times in fleet.noted("begin").values()} == {1}
+
+
+def test_a_run_that_waits_has_the_whole_line_and_waits_beyond_the_time_where_nothing_is_to_be_killed(made: Made) -> None:
+    fleet = made("celery")
+    group = fleet.group(concurrency=1, drain_seconds=2)
+    fleet.converge(group)
+    fleet.send(("long", 24))  # supervisor would kill after 17 s
+    fleet.begun(1)
+    begun = time.monotonic()
+    done = replaced(fleet, group, wait_for_drain=True)
+    assert time.monotonic() - begun > 18
+    assert any("longer than drain_seconds, and waited for: w 1" in said for said in done.doing)
+    assert {key: done.ledger[OLD][key] for key in ("running_before", "finished", "lost", "state")} == {
+        "running_before": 1, "finished": 1, "lost": 0, "state": "gone"}
+    assert len(fleet.noted("end")["long"]) == 1
+
+
+@pytest.mark.parametrize(("engine", "task", "lost", "duplicates"), [
+    ("celery", "work", 1, 0), ("celery", "late", 0, 1), ("arq", "work", 0, 1), ("chicory", "once", 1, 0)])
+def test_a_node_is_killed_at_its_time_where_that_is_asked_for_and_the_ledger_names_what_that_cuts_short(
+    made: Made, engine: str, task: str, lost: int, duplicates: int,
+) -> None:
+    fleet = made(engine)
+    group = fleet.group(concurrency=1, drain_seconds=3)
+    fleet.converge(group)
+    fleet.send(("killed", 60), task=task)
+    fleet.begun(1)
+    pid = fleet.site.pids()["w.1.1"]
+    done = replaced(fleet, group, drain_timeout_action="kill", wait_for_drain=True)
+    assert not os.path.exists(f"/proc/{pid}")
+    line = done.ledger[OLD]
+    assert {key: line[key] for key in ("running_before", "finished", "returned", "lost", "duplicates", "state")} == {
+        "running_before": 1, "finished": 0, "returned": 1 - lost, "lost": lost, "duplicates": duplicates, "state": "killed"}
+    cut, = line["cut_short"]
+    assert cut["id"] and cut["task"] == task and cut["seconds"] >= 3 and cut["lost"] == bool(lost)
+
+
+def test_a_process_that_saw_nodes_off_and_was_killed_is_followed_by_that_of_the_next_run(made: Made) -> None:
+    fleet = made("celery")
+    group = fleet.group(concurrency=1)
+    fleet.converge(group)
+    fleet.send(("long", 10))
+    fleet.begun(1)
+    replaced(fleet, group)
+    lock = Path(fleet.site.root, "state", "leaving.lock")
+    holder = until(lambda: subprocess.run(["fuser", lock], capture_output=True, text=True, check=False).stdout.split())
+    os.kill(int(holder[0]), signal.SIGKILL)
+    until(lambda: "long" in fleet.noted("end"))
+    time.sleep(1)
+    assert fleet.site.present()["w.1.1"].activity == "stopping" and not gone(fleet)
+    fleet.site.work([group])
+    until(lambda: gone(fleet))
+    assert fleet.site.work([group]).ledger[OLD]["finished"] == 1
+
+
+def test_a_node_that_goes_is_no_drained_one_to_resume(made: Made) -> None:
+    fleet = made("arq")
+    group = fleet.group()
+    fleet.converge(group)
+    fleet.send(("long", 8))
+    fleet.begun(1)
+    replaced(fleet, group)
+    assert fleet.call(group, resume=True)["steps"] == []
+    assert fleet.call(group)["steps"] == ["drain w.1.2"]
+    assert fleet.call(group, resume=True)["steps"] == ["live w.1.2"]
+    until(lambda: gone(fleet), 30)
+    assert leave.notes(fleet.site.manager)[Name("shop", "w", 1, 1)].line
+
+
+def test_a_node_that_heeds_no_mark_has_the_signal_at_once_and_of_its_tasks_nothing_is_told(made: Made) -> None:
+    fleet = made("celery")
+    command = ["python", "-m", "celery", "-A", "noted", "worker", "-Q", "work", "-c", "1", "-P", "threads"]
+    group = {key: value for key, value in fleet.group(command=command, queues=[], concurrency=None).items() if value is not None}
+    fleet.converge(group)
+    until(lambda: fleet.states(group)["w.1"][0] == "ready")
+    fleet.send(("first", 3))
+    fleet.begun(1)
+    done = replaced(fleet, group, wait_for_drain=True)
+    assert {**done.ledger[OLD], "seconds": 0} == {"node": OLD, "running_before": None, **UNTOLD, "seconds": 0, "state": "gone"}
+    assert "first" in fleet.noted("end")
