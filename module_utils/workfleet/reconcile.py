@@ -28,11 +28,13 @@ from .spec import Rollout
 from .steps import Step, report, secret_diff, text_diff
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 #: What runs the launcher: the system's Python, whichever interpreter Ansible happens to use today.
 PYTHON = next(path for path in ("/usr/bin/python3", sys.executable) if os.path.exists(path))
 POLL_SECONDS = 0.1
+#: Between two looks at run records, which cost next to nothing, and at what the manager tells of starting nodes where none has changed.
+RECORD_POLL_SECONDS, START_POLL_SECONDS = 0.02, 0.4
 LOG_LINES = 15
 #: Begins a line of a trial's output that is for people.
 TRIAL_WARNING = "workfleet-warning:"
@@ -677,6 +679,7 @@ class Reconciler:
         for name in made.wanted if is_back else made.overlapping:
             if name in present:
                 outcome.waiting.setdefault(str(name), present[name].restarts)
+        told: dict[Name, int] = {}
         while True:
             outcome.present = [present[name] for name in sorted(present)]
             watched = {name for name in present if str(name) in outcome.waiting}
@@ -696,10 +699,20 @@ class Reconciler:
                              else f"{count(len(young))} ready, watched for {seconds:g} s")
             if time.monotonic() > self.deadline:
                 return False
-            time.sleep(POLL_SECONDS)
             awaited = {*unready, *young}
+            told = self.await_news(awaited, told)
             present = {name: node for name, node in present.items() if name not in awaited}
             present.update((node.name, node) for node in self.manager.present_of(sorted(awaited)))
+
+    def await_news(self, names: Collection[Name], told: Mapping[Name, int]) -> dict[Name, int]:
+        """Wait until run records are other than ``told``, or for a moment; return what they are, in the same form.
+
+        It spares the manager, which starting workers would otherwise share the CPU with.
+        """
+        end = time.monotonic() + START_POLL_SECONDS
+        while (times := self.manager.record_times(names)) == told and time.monotonic() < end:
+            time.sleep(RECORD_POLL_SECONDS)
+        return times
 
     def is_ready(self, node: Present) -> bool:
         """Whether a node consumes, as far as its runner tells; one without a runner is ready when it is up."""

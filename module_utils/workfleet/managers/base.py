@@ -6,6 +6,7 @@ at once. It knows nothing of engines, and decides nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .. import host, logs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 UNIT = re.compile(
     r"^workfleet\.(?P<app>[a-z][a-z0-9_-]*)\.(?P<group>[a-z][a-z0-9_-]*)\.(?P<slot>[1-9][0-9]*)\.(?P<incarnation>[1-9][0-9]*)$"
@@ -201,6 +202,14 @@ class Manager(ABC):
     def record_path(self, name: Name) -> str:
         """Return where the launcher of a node writes its run record."""
         return os.path.join(self.run_directory, f"{name}.json")
+
+    def record_times(self, names: Iterable[Name]) -> dict[Name, int]:
+        """Return when the run records that are there were written last, in nanoseconds."""
+        found = {}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = os.stat(self.record_path(name)).st_mtime_ns
+        return found
 
     def mark_path(self, name: Name) -> str:
         """Return the file that tells a node to take no new tasks. It stands beside the environment file, where the node
