@@ -19,3 +19,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave the further faults out, as if they were not there: nothing is skipped that was asked for."""
     if not config.getoption("--all"):
         items[:] = [item for item in items if item.get_closest_marker("more") is None]
+
+
+def pytest_exception_interact(node: pytest.Item, report: pytest.TestReport) -> None:
+    """Show a failure when it happens, for the suite may go on for an hour."""
+    node.config.get_terminal_writer().line(f"\n{report.longreprtext}")
