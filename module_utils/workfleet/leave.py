@@ -2,7 +2,8 @@
 
 The stop signal starts a clock in the process manager, which kills when that has run out; supervisor's cannot be set anew
 while its program runs. So a node that heeds its mark is told by that, as in a drain, and has the signal when it says that
-it is idle, or at its time where ``drain_timeout_action`` is ``kill``. A node that heeds none has the signal at once.
+it is idle, or at its time where ``drain_timeout_action`` is ``kill``. A node that heeds none has the signal at once, and so
+has one that by a mark would keep what it has not begun (``Engine.gives_back``).
 
 Playbooks do not stay for that: a child of the call that told the nodes does (:mod:`background`), one for all nodes of an
 app. It may be lost at any time, for all that it needs stands in each node's *note*; then the next call starts another one.
@@ -30,24 +31,23 @@ if TYPE_CHECKING:
     from .managers.base import Manager
 
 POLL_SECONDS = 0.1
-#: A node that hears while it is busy has heeded its mark by then, or is cut off from its broker: it has the signal then.
+#: A node has heeded its mark by then, or is cut off from its broker: it has the signal then.
 HEED_SECONDS = 15.0
 
 
 @dataclass
 class Note:
     """What stands in a node's note. ``node`` is its name on the broker, ``since`` when it was told (Unix time), ``seconds``
-    its ``drain_seconds``, ``kills`` whether that ends it. ``tells``: whether it heeds a mark; ``hears``: at once, though it
-    is busy. ``marked``: whether the mark is of this, and goes with it. ``known`` is what was seen before a kill,
-    ``line`` what became of the node's tasks, when it has gone.
+    its ``drain_seconds``, ``kills`` whether that ends it. ``by_mark``: whether it can be told so. ``marked``: whether the mark
+    is of this, and goes with it. ``known`` is what was seen before a kill, ``line`` what became of the node's tasks, when it
+    has gone.
     """
 
     node: str
     since: float
     seconds: float
     kills: bool
-    tells: bool
-    hears: bool
+    by_mark: bool
     marked: bool = False
     known: dict[str, Any] | None = None
     line: dict[str, Any] | None = None
@@ -99,7 +99,7 @@ def lines(manager: Manager) -> dict[Name, dict[str, Any]]:
     found = {}
     for name, note in notes(manager).items():
         _, record = manager.live(name)
-        holds = (record.holds if record and note.hears else None) or {}
+        holds = (record.holds if record else None) or {}
         found[name] = note.line or {
             "node": note.node, "running_before": holds.get("before"), "finished": None, "returned": None, "lost": None,
             "duplicates": None, "seconds": round(time.time() - note.since, 2), "state": "draining"}
@@ -147,8 +147,7 @@ class Attendant:
         """See what a node does, and send it off when it is time."""
         if name not in self.watched:
             self.mark(name, note)
-        # What hears only between two tasks says too late what it ran.
-        watched = self.watched.setdefault(name, Watched(**(note.known or {"since": note.since, "is_silent": not note.hears})))
+        watched = self.watched.setdefault(name, Watched(**(note.known or {"since": note.since})))
         pid, record = self.manager.live(name)
         # One that has ended and had nothing left has gone as it should.
         if watched.pid not in (None, pid) and (watched.tasks or pid is not None):
@@ -161,17 +160,17 @@ class Attendant:
         if record.holds is not None:
             watched.told(record.holds["tasks"], record.holds)
             watched.idle = record.holds.get("idle")
-        is_deaf = note.hears and record.holds is None and time.time() - note.since > HEED_SECONDS
+        is_deaf = record.holds is None and time.time() - note.since > HEED_SECONDS
         if name in self.stopped:
             return
-        if not note.tells or is_deaf or (record.holds is not None and not watched.tasks):
+        if not note.by_mark or is_deaf or (record.holds is not None and not watched.tasks):
             self.stop(name)
         elif note.kills and note.is_late:
             self.kill(name, note)
 
     def mark(self, name: Name, note: Note) -> None:
         """Have a node take no new tasks, unless a drain has done that."""
-        if note.tells and host.read(self.manager.mark_path(name)) is None:
+        if note.by_mark and host.read(self.manager.mark_path(name)) is None:
             note.marked = True
             write(self.manager, name, note)
             host.write(self.manager.mark_path(name), json.dumps({"since": note.since, "queues": []}) + "\n")

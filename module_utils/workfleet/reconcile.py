@@ -58,6 +58,7 @@ class GroupRequest:
     node_name: str
     notifies: bool
     answers_while_busy: bool
+    gives_back: bool
     unit_text: str
     env_text: str
     env: dict[str, str]
@@ -535,10 +536,11 @@ class Reconciler:
         for node in self.manager.present_of(names):
             group = self.groups.get(node.name.group)
             if node.is_up and group is not None and group.name in self.started and engines.named(group.engine).speaks:
-                heeds = group.notifies and self.is_ready(node) and node.record is not None and node.record.mark is not None
+                can_be = group.notifies and group.gives_back and self.is_ready(node)
                 found[node.name] = leave.Note(
                     self.filled(group.node_name, node.name, ""), time.time(), group.drain_seconds,
-                    kills=self.request.rollout.drain_timeout_action == "kill", tells=heeds, hears=group.answers_while_busy)
+                    kills=self.request.rollout.drain_timeout_action == "kill",
+                    by_mark=can_be and node.record is not None and node.record.mark is not None)
         return found
 
     def account(self, name: Name) -> None:

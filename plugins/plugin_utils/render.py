@@ -94,7 +94,8 @@ class Renderer:
         return {
             "name": group.name, "engine": group.engine, "state": group.state, "nodes": group.nodes, "queues": list(engine.queues(group)),
             "drain_seconds": group.drain_seconds, "node_name": place.node, "notifies": engine.notifies(group),
-            "answers_while_busy": engine.answers_while_busy(group), "overlaps": engine.overlap(group),
+            "answers_while_busy": engine.answers_while_busy(group), "gives_back": engine.gives_back(group),
+            "overlaps": engine.overlap(group),
             "comes_last": group.name in spec.SINGLES, "unit_text": self.render(manager, node),
             "env_text": self.render("env/node.env.j2", node), "env": values, "secret_names": sorted(secret_names),
             "values": json.dumps(fingerprint, sort_keys=True), "directories": list(group.directories),

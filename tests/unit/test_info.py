@@ -53,9 +53,9 @@ class FakeManager(Manager):
 
 
 def reconciler_of(path: Path, *nodes: Present, **group: Any) -> reconcile.Reconciler:
-    values = {"name": "a", "engine": "celery", "state": "started", "nodes": 1, "queues": ["q"], "notifies": True, "drain_seconds": 60,
+    values = {"name": "a", "engine": "celery", "state": "started", "nodes": 1, "queues": ["q"], "notifies": True,
               "node_name": "shop.a.@slot@.@incarnation@@h1", "answers_while_busy": True, "env_text": "", "env": {},
-              "unit_text": f"{GENERATION_LINE}@generation@\n", "secret_names": [], "values": "v", **group}
+              "drain_seconds": 60, "gives_back": True, "unit_text": f"{GENERATION_LINE}@generation@\n", "secret_names": [], "values": "v", **group}
     request = reconcile.Request(
         app="shop", user="u", group="g", root=str(path), run_directory=str(path), manager="systemd", has_release=False,
         groups=[reconcile.GroupRequest(**values)], tokens=TOKENS, rollout=Rollout(), manager_texts={}, longest_drain=1,
@@ -174,6 +174,6 @@ def test_what_an_old_node_has_lost_is_a_problem_until_its_note_is_gone(tmp_path:
     (tmp_path / "env").mkdir()
     cut = {"id": "7", "task": "app.fetch", "seconds": 9.0, "lost": True}
     line = {"node": "shop.a.1.1@h1", "lost": 1, "state": "killed", "cut_short": [cut]}
-    leave.write(reconciler.manager, Name("shop", "a", 1, 1), leave.Note("n", 1.0, 3, kills=True, tells=True, hears=True, line=line))
+    leave.write(reconciler.manager, Name("shop", "a", 1, 1), leave.Note("n", 1.0, 3, kills=True, by_mark=True, line=line))
     lost = "shop.a.1.1@h1 was killed while it ran app.fetch (7) after 9 s, which is lost"
     assert lost in info.look(reconciler, 1.0)["problems"]

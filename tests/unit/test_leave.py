@@ -73,7 +73,7 @@ def manager(tmp_path: Path) -> Iterator[Told]:
 
 
 def note(**changes: Any) -> leave.Note:
-    values = {"node": "shop.a.1.1@h1", "since": time.time() - 5, "seconds": 3, "kills": False, "tells": True, "hears": True}
+    values = {"node": "shop.a.1.1@h1", "since": time.time() - 5, "seconds": 3, "kills": False, "by_mark": True}
     return leave.Note(**{**values, **changes})
 
 
@@ -133,18 +133,11 @@ def test_a_node_is_killed_at_its_time_and_what_runs_there_is_written_down_before
     assert line is not None and [(cut["id"], cut["lost"]) for cut in line["cut_short"]] == [("1", True)]
 
 
-@pytest.mark.parametrize("changes", [{"tells": False}, {"since": time.time() - 100, "seconds": 300}], ids=["heeds no mark", "cut off"])
+@pytest.mark.parametrize("changes", [{"by_mark": False}, {"since": time.time() - 100, "seconds": 300}], ids=["heeds no mark", "cut off"])
 def test_a_node_that_does_not_heed_its_mark_has_the_signal_and_nobody_knows_of_its_tasks(manager: Told, changes: dict[str, Any]) -> None:
     manager.says(None)
     assert figures(seen_off(manager, looks=2, **changes)) == [None] * 5 + ["gone"] and manager.calls[0] == "stop"
     assert not os.path.exists(manager.mark_path(NAME))
-
-
-def test_a_busy_solo_node_hears_later_is_given_its_time_and_does_not_say_what_it_ran(manager: Told) -> None:
-    manager.says(None)
-    assert seen_off(manager, hears=False, since=time.time() - 100) is None and manager.calls == []
-    manager.says([])
-    assert figures(seen_off(manager, looks=2)) == [None, None, 2, 0, 0, "gone"], "it ran something before it heard"
 
 
 def test_a_crash_on_the_way_is_accounted_for_and_the_process_that_comes_back_is_sent_off(manager: Told) -> None:

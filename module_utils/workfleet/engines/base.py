@@ -123,6 +123,10 @@ class Engine:
         """Whether a node that runs a task can be asked all the same."""
         return True
 
+    def gives_back(self, group: Group) -> bool:
+        """Whether a node that has its mark gives back at once what it has not begun, busy as it may be."""
+        return True
+
     def queues(self, group: Group) -> tuple[str, ...]:
         """Return the queues that a node consumes."""
         return group.queues

@@ -78,6 +78,10 @@ class Celery(Engine):
         words = " ".join(group.command)
         return group.options.get("pool") != "solo" and not re.search(r"(-P ?|--pool[ =])solo\b", words)
 
+    def gives_back(self, group: Group) -> bool:
+        """What a pool of threads was handed it gives back only at the worker's end, and solo hears no mark while it is busy."""
+        return self.has_children(group)
+
     def queues(self, group: Group) -> tuple[str, ...]:
         """Without ``queues`` a worker consumes the app's default queue, named ``celery`` unless the app says otherwise.
 
