@@ -58,17 +58,17 @@ def test_a_node_that_drains_in_the_background_is_told_of_by_the_run_and_then_by_
     fleet.converge(group)
     fleet.send(*((f"t{number}", 12) for number in range(8)))
     fleet.begun(2)
+    if returned:  # until it has fetched all that it may
+        until(lambda: fleet.redis.call("HLEN", "unacked", db=3) == returned)
     done = replaced(fleet, group)
     assert {key: done.ledger[OLD][key] for key in UNTOLD} == UNTOLD and done.ledger[OLD]["state"] == "draining"
-    assert fleet.states(group)["w.1"]
     until(lambda: gone(fleet), 30)
-    ended = min(times[0] for times in fleet.noted("end").values())
     again = fleet.site.work([group])
     assert again.steps == ["remove w.1.1"]
     line = again.ledger[OLD]
     assert {**line, "seconds": 0} == {"node": OLD, "running_before": before, "finished": before, "returned": returned, "lost": 0,
                                       "duplicates": 0, "seconds": 0, "state": "gone"}
-    assert abs(line["seconds"] - 12) < 12 and ended
+    assert 0 < line["seconds"] < 13
     assert not note(fleet).exists() and fleet.site.work([group]).ledger == {}
     until(lambda: len(fleet.noted("end")) == 8, 60)
     assert {len(times) for times in fleet.noted("begin").values()} == {1}

@@ -55,8 +55,8 @@ class FakeManager(Manager):
 def reconciler_of(path: Path, *nodes: Present, **group: Any) -> reconcile.Reconciler:
     values = {"name": "a", "engine": "celery", "state": "started", "nodes": 1, "queues": ["q"], "notifies": True,
               "node_name": "shop.a.@slot@.@incarnation@@h1", "answers_while_busy": True, "env_text": "", "env": {},
-              "drain_seconds": 60, "gives_back": True, "unit_text": f"{GENERATION_LINE}@generation@\n",
-              "secret_names": [], "values": "v", **group}
+              "drain_seconds": 60, "gives_back": True,
+              "unit_text": f"{GENERATION_LINE}@generation@\n", "secret_names": [], "values": "v", **group}
     request = reconcile.Request(
         app="shop", user="u", group="g", root=str(path), run_directory=str(path), manager="systemd", has_release=False,
         groups=[reconcile.GroupRequest(**values)], tokens=TOKENS, rollout=Rollout(), manager_texts={}, longest_drain=1,
