@@ -54,7 +54,7 @@ class Suite:
             yield load
             time.sleep(3)
         finally:
-            rows = load.settle(45 if orderly else RESTORED_SECONDS if self.whole else 60)
+            rows = load.settle(90 if orderly else RESTORED_SECONDS if self.whole else 60)
             self.keep(rows)
         if orderly:
             assert {row.pair: (row.lost, row.repeated) for row in rows} == {row.pair: (0, 0) for row in rows}
@@ -187,7 +187,7 @@ def test_a_deploy_while_the_generation_before_still_drains(suite: Suite) -> None
     with suite.under_load("deploy upon deploy", CELERY) as load:
         for _ in range(3):
             release(suite, f"# {time.time()}")
-            load.producers[0].send_at_once(6, 50.0)
+            load.producers[0].send_at_once(6, 70.0)
             time.sleep(2)
             suite.site.play("reports", "deploy", rollout=SWIFT)
             states = [node["state"] for host in suite.site.status("reports")["hosts"].values() for node in host["nodes"]]
