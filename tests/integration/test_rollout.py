@@ -114,7 +114,9 @@ def test_an_undo_where_nothing_was_replaced_touches_nothing(site: Site) -> None:
     site.converge([sleeper()])
     site.converge([sleeper(env={"A": "1"})])  # ended well, so it is forgotten
     pids = site.pids()
-    assert site.work([sleeper(env={"A": "1"})], undo=True).steps == []
+    nothing = site.work([sleeper(env={"A": "1"})], undo=True)
+    assert nothing.steps == []
+    assert "workfleet.shop.a.1.2" in {node["unit"] for node in nothing.nodes}
     assert site.pids() == pids
 
 
