@@ -174,7 +174,7 @@ def test_an_app_that_does_not_import_is_named_and_the_rest_runs_on(fleet: Fleet)
     before = fleet.main_processes()
     run = fleet.play("site", expect=2, worker_groups=change)
     assert "nodes of default were not started, and none was stopped for them" in run.out
-    assert "The module app.nosuch was not found." in run.out
+    assert "No module named 'app.nosuch'" in run.out
     assert fleet.main_processes() == before
 
 
