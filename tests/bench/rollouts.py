@@ -60,8 +60,10 @@ def main() -> None:
                      "idle": lambda: bench.idle_nodes(options.rounds), "deploy": bench.deploy}
             targets = []
             for case in options.cases or cases:
-                targets += cases[case]()
-                say("; ".join(f"{one['name']}: {one['value']:g}" for one in targets))
+                noted = len(bench.notes)
+                found = cases[case]()
+                targets += found
+                say("\n  ".join([case, *bench.notes[noted:], *(f"{one['name']}: {one['value']:g}" for one in found)]))
         finally:
             site.down()
     show([f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.1f}", "", *bench.notes, "",
