@@ -222,7 +222,8 @@ def test_what_has_been_run_refuses_to_go_back_though_nothing_waits(fleet: Fleet)
 def test_a_deploy_on_bare_hosts_is_foretold_and_says_what_a_check_cannot_compare(fleet: Fleet) -> None:
     sleeper = {"name": "sleeper", "engine": "process", "command": ["/bin/sleep", "4242"], "nodes": 2, "drain_seconds": 5}
     asked = {"name": "asked", "app": "app.celery_app", "state": "stopped", "drain_seconds": 5}
-    bare = {"app_name": "bare", "app_requirements": [], "app_release_commands": [["true"]], "worker_groups": [sleeper, asked]}
+    bare = {"app_name": "bare", "app_requirements": [], "app_release_commands": [["true"]], "worker_groups": [sleeper, asked],
+            "worker_scheduler": {}}
     predicted = fleet.play("deploy", "--check", "--diff", **bare)
     fleet.run(fleet.worker, "test", "!", "-e", "/opt/bare")
     done = fleet.play("deploy", "--diff", **bare)
