@@ -8,13 +8,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from queue import Empty
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import workfleet_tell
 from celery import bootsteps, current_app
+from celery.concurrency.thread import TaskPool
 from celery.signals import worker_ready, worker_shutting_down
 from celery.worker import control, state
 from celery.worker.request import Request
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,10 @@ def stopping(**_: object) -> None:
     workfleet_tell.stopping()
 
 
+#: What a pool of threads was given and has not ended.
+WAITING: dict[Future[Any], Request] = {}
+
+
 class Hold(bootsteps.StartStopStep):
     """Takes no task for as long as the node has its mark.
 
@@ -53,6 +61,7 @@ class Hold(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """Look now, and often; Celery drops its timers when it reconnects."""
         consumer.controller.blueprint.on_close = lambda: self.end(consumer)
+        note_waiting(consumer.pool)
         self.look(consumer)
         self.timer = consumer.timer.call_repeatedly(workfleet_tell.LOOK_SECONDS, self.look, (consumer,))
 
@@ -80,7 +89,7 @@ class Hold(bootsteps.StartStopStep):
         self.queues = list(queues.consume_from)
         queues.deselect(self.queues)
         cancel(consumer)
-        self.returned = put_back(taken_back(consumer))
+        self.returned = give_back(consumer)
         log.info("told to take no new tasks: %s; %d put back", ", ".join(self.queues), self.returned)
 
     def end(self, consumer: Any) -> None:
@@ -90,11 +99,9 @@ class Hold(bootsteps.StartStopStep):
         ever, put back by Celery at the worker's exit.
         """
         try:
-            taken = taken_back(consumer) if consumer.hub is not None and state.should_terminate in (None, False) else []
-            if taken:
-                cancel(consumer)
-                read_out(consumer.task_consumer.channel)
-                log.info("told to stop: %d put back", put_back(taken))
+            returned = give_back(consumer) if consumer.hub is not None and state.should_terminate in (None, False) else 0
+            if returned:
+                log.info("told to stop: %d put back", returned)
         except Exception:
             log.exception("what has not begun could not be put back, and waits until this worker has ended")
         consumer.on_close()
@@ -109,39 +116,74 @@ class Hold(bootsteps.StartStopStep):
         workfleet_tell.resumed(", ".join(names))
 
 
+def note_waiting(pool: Any) -> None:
+    """Have a pool of threads note what it is given: it hands that on to an executor, which takes back only what one can name."""
+    if not isinstance(pool, TaskPool) or "on_apply" in vars(pool):
+        return
+    on_apply = pool.on_apply
+
+    def noting(*args: Any, **options: Any) -> Any:
+        result = on_apply(*args, **options)
+        request = getattr(options.get("accept_callback"), "__self__", None)
+        if isinstance(request, Request):
+            WAITING[result.f] = request
+            result.f.add_done_callback(lambda future: WAITING.pop(future, None))
+        return result
+
+    pool.on_apply = noting
+
+
 def cancel(consumer: Any) -> None:
     """Consume nothing more."""
     for queue in list(consumer.task_consumer.queues):
         consumer.task_consumer.cancel_by_queue(queue.name)
 
 
-def read_out(channel: Any) -> None:
-    """Read the answer that Redis still owes to the transport, which nobody else would: it may be one of the tasks that go back.
+def give_back(consumer: Any) -> int:
+    """Put what has not begun back into its queues, and consume these no more if that is anything; return how many tasks it was."""
+    requests = taken_back(consumer)
+    if requests:
+        cancel(consumer)
+    for request in reversed(requests):  # the last one first: each is put ahead of all
+        put_back(request.message)
+        request.acknowledged = True
+        state.requests.pop(request.id, None)
+        state.reserved_requests.discard(request)
+    if requests and consumer.hub is not None:
+        read_out(consumer.task_consumer.channel)
+    return len(requests)
 
-    Without a consumer kombu puts its task back too. It waits a second at most, as long as there is nothing to be had.
+
+def put_back(message: Any) -> None:
+    """Put a task to that end of its queue that is read next, now.
+
+    Celery's own ``reject`` leaves it to a later round of the event loop, in no order, and kombu's uses the other end.
+    """
+    restore = getattr(getattr(message.channel, "qos", None), "restore_by_tag", None)
+    if restore is not None:
+        restore(message.delivery_tag)
+        message.ack()
+    else:  # no Redis
+        message.requeue()
+
+
+def read_out(channel: Any) -> None:
+    """Read the answer that Redis still owes to the transport: it may be one of the tasks that went back.
+
+    Without a consumer kombu puts its task back too, to the end where it belongs: Redis gave it the first that came back, which is
+    to be read last. It waits for the answer a second at most.
     """
     if getattr(channel, "_in_poll", None):
         with contextlib.suppress(Empty):
             channel._brpop_read()
 
 
-def put_back(requests: list[Any]) -> int:
-    """Put tasks back into their queues; return how many."""
-    # The first taken goes back last: that end of the list is the one that is read next.
-    for request in reversed(requests):
-        request.reject(requeue=True)
-        state.requests.pop(request.id, None)
-        state.reserved_requests.discard(request)
-    return len(requests)
-
-
 def taken_back(consumer: Any) -> list[Any]:
     """Return what this worker was given and has not begun, in the order of its coming, and forget it.
 
-    That is what waits for its time, for its rate limit, or for a free child of the prefork pool. What the pool of threads
-    was given cannot be had back; it runs in its turn.
+    That is what waits for its time, for its rate limit, for a free child of the prefork pool or a free thread.
     """
-    found = []
+    found = [request for future, request in list(WAITING.items()) if future.cancel()]
     waiting = getattr(getattr(consumer.controller, "semaphore", None), "_waiting", None)
     if waiting is not None:
         found += [args[0] for _, args, _ in waiting if args and isinstance(args[0], Request)]
@@ -153,6 +195,7 @@ def taken_back(consumer: Any) -> list[Any]:
         bucket.contents.clear()
     for entry, request in scheduled(consumer):
         consumer.timer.cancel(entry)
+        entry.args = ()  # it stays in the timer until its time, and `inspect scheduled` would name the task till then
         consumer.qos.decrement_eventually()
         found.append(request)
     return found

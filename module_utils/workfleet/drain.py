@@ -110,7 +110,7 @@ class Drain:
                     self.quiesce_commands(names, engine)
                 for node in fresh:
                     if host.read(self.manager.mark_path(node.name)) is None:
-                        self.mark(node.name, [])
+                        self.manager.mark(node.name, time.time())
         return [self.step("drain", node.name, DRAIN) for node in fresh]
 
     def forgot(self, node: Present) -> bool:
@@ -127,7 +127,8 @@ class Drain:
             raise WorkfleetError(f"{', '.join(silent)} did not answer within {ASK_SECONDS:g} s. No worker that a command of your own "
                                  "starts was told: is this its name on the broker (-n)? A solo pool that is busy cannot be told")
         for node, name in names.items():
-            self.mark(name, [*{**dict.fromkeys(read_json(self.manager.mark_path(name)).get("queues", [])), **dict.fromkeys(queues[node])}])
+            before = self.manager.marked(name).get("queues", [])
+            self.manager.mark(name, time.time(), [*{**dict.fromkeys(before), **dict.fromkeys(queues[node])}])
         engine.quiesce(self.request.broker_url, queues, *where)
         for name in names.values():
             self.note(name, time.time())
@@ -138,7 +139,7 @@ class Drain:
         if marked and not self.check:
             with Lock(self.request):
                 for names, engine in self.commands(node for node in marked if node.is_up):
-                    queues = {node: list(read_json(self.manager.mark_path(name)).get("queues", [])) for node, name in names.items()}
+                    queues = {node: list(self.manager.marked(name).get("queues", [])) for node, name in names.items()}
                     engine.resume(self.request.broker_url, queues, self.request.broker_options, ASK_SECONDS)
                     for name in names.values():
                         self.note(name, None)
@@ -155,10 +156,6 @@ class Drain:
                 found[group.engine][self.broker_name(node.name)] = node.name
         return [(names, engines.named(engine)) for engine, names in sorted(found.items())]
 
-    def mark(self, name: Name, queues: Sequence[str]) -> None:
-        """Write a node's mark."""
-        host.write(self.manager.mark_path(name), json.dumps({"since": time.time(), "queues": list(queues)}) + "\n")
-
     def note(self, name: Name, since: float | None) -> None:
         """Put into the run record of a node that tells nothing itself since when it takes no new tasks."""
         path = self.manager.record_path(name)
@@ -171,7 +168,7 @@ class Drain:
     def idle(self, nodes: Sequence[Present]) -> bool:
         """Wait until every marked node is proved idle, or is down, as one is that was killed; return False at the deadline."""
         for node in nodes:
-            since = float(read_json(self.manager.mark_path(node.name)).get("since", self.since))
+            since = float(self.manager.marked(node.name).get("since", self.since))
             known = self.order.known.get(str(node.name))
             self.watched[node.name] = Watched(**known) if known else Watched(since)
         while True:

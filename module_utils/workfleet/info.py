@@ -10,7 +10,7 @@ from .engines import local
 from .engines.base import Report
 from .engines.queues import Figures, Question
 from .errors import WorkfleetError
-from .ledger import said
+from .ledger import ending
 from .managers.base import Name
 from .plan import is_current
 
@@ -39,8 +39,7 @@ def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
     entries = [entry(reconciler, node, told.get(node.name), reached=told.reached(node.name)) for node in nodes]
     problems += [problem(item) for item in entries if item["state"] in PROBLEM_STATES]
     problems += missing(made, nodes, reconciler)
-    problems += [f"{line['node']} was {line['state']} while it ran {said(line.get('cut_short', []))}"
-                 for line in leave.lines(reconciler.manager).values() if line["lost"]]
+    problems += [ending(line) for line in leave.lines(reconciler.manager).values() if line["lost"]]
     return {"manager": request.manager, "release": reconciler.release, "nodes": entries, "queues": queues(reconciler, told, problems),
             "scaled": reconciler.counts.told(), "problems": problems,
             "processes": processes(reconciler, [node.present for node in seen], told)}

@@ -173,7 +173,7 @@ class Attendant:
         if note.by_mark and host.read(self.manager.mark_path(name)) is None:
             note.marked = True
             write(self.manager, name, note)
-            host.write(self.manager.mark_path(name), json.dumps({"since": note.since, "queues": []}) + "\n")
+            self.manager.mark(name, note.since)
 
     def stop(self, name: Name) -> None:
         """Send the signal."""

@@ -85,6 +85,11 @@ def said(cut: Sequence[Mapping[str, Any]]) -> str:
                      + ("is lost" if task["lost"] else "is run again") for task in cut)
 
 
+def ending(line: Mapping[str, Any]) -> str:
+    """Say of a node's line how it ended, and in the middle of what."""
+    return f"{line['node']} was {line['state']} while it ran {said(line.get('cut_short', []))}"
+
+
 def short(lines: Sequence[Mapping[str, Any]]) -> str:
     """Sum the lines of a ledger up in one, for people: those of nodes that have gone, and how many have not."""
     gone = [line for line in lines if line["state"] != "draining"]

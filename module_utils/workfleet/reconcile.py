@@ -276,7 +276,8 @@ class Reconciler:
         if self.request.phase or (self.request.undo and not self.is_undo):
             if not self.check:
                 self.turn()
-            outcome.present = self.manager.present()
+            if not self.request.phase:  # who undoes reads of the nodes what runs
+                outcome.present = self.manager.present()
             return outcome
         self.refuse_other_manager()
         held = self.held_counts()

@@ -67,7 +67,7 @@ class ActionModule(ActionBase):
             self._display.display(f"  {self.host}: {ledger.short(lines)}")
         for line in lines:
             if line.get("cut_short"):
-                self._display.warning(f"{self.host}: {line['node']} was {line['state']} while it ran {ledger.said(line['cut_short'])}")
+                self._display.warning(f"{self.host}: {ledger.ending(line)}")
 
     def request(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return what the host is asked to do."""

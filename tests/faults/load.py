@@ -156,10 +156,12 @@ class Load:
             told = [json.loads(entry) for entry in client.call("LRANGE", EXECUTIONS, "0", "-1")]
         return Counter(entry["task"] for entry in told if entry["what"] == what and entry["task"].startswith(producer.prefix))
 
-    def send_at_once(self, tasks: int, seconds: float) -> None:
-        """Send so many more of every pair."""
+    def occupy(self, tasks: int = 24, seconds: float = 6.0, begun: int = 12) -> None:
+        """Send so many more of every pair, and wait until most of its places are taken by them: what comes next meets busy nodes."""
         for producer in self.producers:
             producer.send_at_once(tasks, seconds)
+        until(lambda: all(sum(" more " in name for name in self.done(producer, "begin")) >= begun for producer in self.producers),
+              seconds, "tasks have begun")
 
     def await_work(self, seconds: float = 60) -> None:
         """Wait until tasks of every pair are done: the fault is to meet a fleet at work."""

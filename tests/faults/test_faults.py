@@ -258,9 +258,7 @@ def kill(suite: Suite, *, tree: bool) -> None:
 @pytest.mark.parametrize("tree", [False, pytest.param(True, marks=pytest.mark.more)])
 def test_kill_9(suite: Suite, tree: bool) -> None:
     with suite.under_load(f"kill -9 of a {'tree' if tree else 'main process'}", orderly=False) as load:
-        # Every node has all its places taken, and some wait behind them.
-        load.send_at_once(24, 6.0)
-        time.sleep(2)
+        load.occupy()
         kill(suite, tree=tree)
         time.sleep(5)
     for app in APPS:
@@ -270,8 +268,7 @@ def test_kill_9(suite: Suite, tree: bool) -> None:
 @pytest.mark.more
 def test_the_power_of_a_host_is_cut(suite: Suite) -> None:
     with suite.under_load("power cut of a worker host", orderly=False) as load:
-        load.send_at_once(24, 6.0)
-        time.sleep(2)
+        load.occupy()
         suite.site.cut_power(WORKERS[0])
         for app in APPS:
             suite.site.await_ready(app)

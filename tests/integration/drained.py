@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from celery import Celery
 
 from plugins.module_utils.workfleet import drain, info
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from tests.integration.supervised import Site
 
 Group = dict[str, Any]
+#: Makes the app of an engine by its name.
+Made = Callable[[str], "Drained"]
 #: The task notes its begin and its end, with the time.
 CELERY_APP = """
 import os, time
@@ -96,6 +101,12 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture
+def made(site: Site, redis_server: RedisServer, tmp_path: Path) -> Made:
+    """What makes the app of an engine."""
+    return lambda engine: Drained(site, redis_server, tmp_path, engine)
+
+
 class Drained:
     """An app of one engine with the one queue ``work``."""
 
@@ -121,6 +132,14 @@ class Drained:
         """Have the nodes run; a machine with much else to do takes its time."""
         self.site.work(list(groups), rollout={"ready_timeout_seconds": 60})
 
+    def at_work(self, *tasks: tuple[str, float], task: str = "work", **keys: Any) -> Group:
+        """Have a group's node run, and wait until it has begun as many of these tasks as it has places for; return the group."""
+        group = self.group(**keys)
+        self.converge(group)
+        self.send(*tasks, task=task)
+        self.begun(min(len(tasks), group["concurrency"]))
+        return group
+
     def send(self, *tasks: tuple[str, float], task: str = "work", **options: Any) -> None:
         """Send tasks: name and seconds."""
         if self.engine == "celery":
@@ -140,6 +159,11 @@ class Drained:
             if kind == word:
                 found.setdefault(name, []).append(float(when))
         return found
+
+    def queued(self) -> list[str]:
+        """The names of a Celery app's tasks in the order in which they are to be taken."""
+        return [json.loads(base64.b64decode(json.loads(message)["body"]))[0][0]
+                for message in reversed(self.redis.call("LRANGE", "work", 0, -1, db=3))]
 
     def begun(self, count: int) -> None:
         """Wait until so many tasks have begun."""

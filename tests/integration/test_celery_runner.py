@@ -101,30 +101,32 @@ def test_a_worker_told_to_stop_while_it_starts_is_never_called_ready_afterwards(
     assert "stopping" in json.loads(record.read_text())
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_what_a_stopping_worker_has_not_begun_is_run_by_another_at_once_and_once(
-    workers: Fleet, record_property: Callable[[str, object], None],
+    workers: Fleet, pool: str, record_property: Callable[[str, object], None],
 ) -> None:
     environment = {"PYTHONPATH": str(ROOT / "runners")}
     words = ("-I", "workfleet_celery", "--prefetch-multiplier", "6", "-l", "info")
-    old = workers.start("old@h", *words, pool="prefork", environment=environment)
-    workers.ready("old@h")
+    old_name, new_name = f"old-{pool}@h", f"new-{pool}@h"
+    old = workers.start(old_name, *words, pool=pool, environment=environment)
+    workers.ready(old_name)
     workers.python("from app import tasks\ntasks.fetch.apply_async([16], queue='reports')\n"
                    "for n in range(4): tasks.count_primes.apply_async([9], queue='reports')\n"
                    "tasks.fail.apply_async(queue='reports', countdown=3600)")
     until(lambda: workers.client.call("HLEN", "unacked") == 5)
-    new = workers.start("new@h", *words, pool="prefork", environment=environment)
-    workers.ready("new@h")
+    new = workers.start(new_name, *words, pool=pool, environment=environment)
+    workers.ready(new_name)
     old.send_signal(signal.SIGTERM)
     told = time.monotonic()
-    until(lambda: ran(workers, "new@h") == {"app.tasks.count_primes": 4, "app.tasks.fail": 1}, 14)
+    until(lambda: ran(workers, new_name) == {"app.tasks.count_primes": 4, "app.tasks.fail": 1}, 14)
     record_property("seconds", round(time.monotonic() - told, 2))
     assert old.poll() is None, "its own task still runs"
     assert old.wait(30) == 0
     time.sleep(1)
-    assert "told to stop: 5 put back" in workers.log("old@h")
-    assert len(re.findall(r"Task app.tasks.count_primes\S+ succeeded", workers.log("new@h"))) == 4
-    assert not re.findall(r"Task app.tasks.count_primes\S+ succeeded", workers.log("old@h"))
-    assert len(re.findall(r"Task app.tasks.fetch\S+ succeeded", workers.log("old@h"))) == 1
+    assert "told to stop: 5 put back" in workers.log(old_name)
+    assert len(re.findall(r"Task app.tasks.count_primes\S+ succeeded", workers.log(new_name))) == 4
+    assert not re.findall(r"Task app.tasks.count_primes\S+ succeeded", workers.log(old_name))
+    assert len(re.findall(r"Task app.tasks.fetch\S+ succeeded", workers.log(old_name))) == 1
     assert (workers.client.call("HLEN", "unacked"), workers.client.call("LLEN", "reports")) == (1, 0)
     new.kill()
     new.wait()

@@ -8,29 +8,20 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.celery_fleet import until
-from tests.integration.drained import Drained
-from tests.integration.supervised import Site, site
+from tests.integration.drained import Drained, Made, made
+from tests.integration.supervised import site
 
-if TYPE_CHECKING:
-    from tests.integration.conftest import RedisServer
-
-__all__ = ["site"]
+__all__ = ["made", "site"]
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
 QUIET = ("draining", "told to take no new tasks; resume.yml ends that")
 #: A drain ends so soon after its last task: the figure to reach.
 LAG = 0.5
-Made = Callable[[str], Drained]
-
-
-@pytest.fixture
-def made(site: Site, redis_server: RedisServer, tmp_path: Path) -> Made:
-    return lambda engine: Drained(site, redis_server, tmp_path, engine)
 
 
 def line(result: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +32,7 @@ def line(result: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("engine", "keys", "finished", "unacked", "back"), [
     ("celery", {"options": {"pool": "prefork", "prefetch_multiplier": 3}}, 2, 6, 6),
-    ("celery", {"options": {"pool": "threads", "prefetch_multiplier": 1}}, 4, 2, 0),
+    ("celery", {"options": {"pool": "threads", "prefetch_multiplier": 3}}, 2, 6, 6),
     ("celery", {"options": {"pool": "solo", "prefetch_multiplier": 1}, "concurrency": None}, 1, 0, 0),
     ("arq", {}, 2, 0, 0),
     ("chicory", {}, 2, 0, 0),
@@ -73,6 +64,8 @@ def test_a_node_finishes_what_it_runs_takes_nothing_more_and_stays_so_beyond_its
     counted = {"running_before": None if hidden else places, "finished": None if hidden else finished, "returned": back, "lost": 0,
                "duplicates": 0, "state": "idle"}
     assert {key: value for key, value in line(told).items() if key in counted} == counted
+    if engine == "celery":
+        assert fleet.queued() == sorted(names - set(ended)), "nothing that was taken comes behind what was not"
     assert set(fleet.noted("begin")) == set(ended) and len(ended) >= finished
     assert fleet.states(group) == {"w.1": QUIET}
     assert fleet.call(group)["steps"] == [], "told once"
@@ -101,9 +94,10 @@ def test_what_waits_for_its_time_or_its_rate_goes_back_into_the_queue(made: Made
     fleet.send(*((f"limited{number}", 0.1) for number in range(3)))
     fleet.send(("later", 0.1), countdown=3600)
     until(lambda: fleet.redis.call("HLEN", "unacked", db=3) == 4)
-    told = line(fleet.call(group))
-    assert (told["returned"], told["finished"], told["lost"]) == (4, 0, 0)
-    assert fleet.redis.call("LLEN", "work", db=3) == 4 and fleet.redis.call("HLEN", "unacked", db=3) == 0
+    told = fleet.call(group)
+    assert not told["more"]
+    assert [line(told)[key] for key in ("state", "returned", "finished", "lost")] == ["idle", 4, 0, 0]
+    assert fleet.queued() == ["limited0", "limited1", "limited2", "later"] and fleet.redis.call("HLEN", "unacked", db=3) == 0
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
@@ -161,10 +155,8 @@ def test_a_node_that_dies_while_it_drains_is_accounted_for_honestly(
     made: Made, engine: str, task: str, expected: dict[str, int],
 ) -> None:
     fleet = made(engine)
-    group = fleet.group(concurrency=1, **({"options": {"prefetch_multiplier": 1}} if engine == "celery" else {}))
-    fleet.converge(group)
-    fleet.send(("killed", 60), task=task)
-    fleet.begun(1)
+    options: dict[str, Any] = {"options": {"prefetch_multiplier": 1}} if engine == "celery" else {}
+    group = fleet.at_work(("killed", 60), task=task, concurrency=1, **options)
     first = fleet.call(group, calls=1, deadline_seconds=2)
     assert first["more"] and any("for" in said for said in fleet.progress)
     os.kill(int(fleet.site.pids()["w.1.1"] or 0), signal.SIGKILL)
@@ -184,10 +176,7 @@ def _go_on(fleet: Drained, group: dict[str, Any], order: dict[str, Any]) -> dict
 
 def test_a_drain_that_takes_too_long_says_who_runs_what_and_waits_on(made: Made) -> None:
     fleet = made("celery")
-    group = fleet.group(concurrency=1)
-    fleet.converge(group)
-    fleet.send(("long", 8))
-    fleet.begun(1)
+    group = fleet.at_work(("long", 8), concurrency=1)
     told = fleet.call(group, patience=2)
     assert any(said.startswith("w 1: work for ") and said.endswith("; longer than its 2 s, and waited for") for said in fleet.progress)
     assert "long" in fleet.noted("end") and told["unfinished"] == []
@@ -197,10 +186,7 @@ def test_a_drain_that_takes_too_long_says_who_runs_what_and_waits_on(made: Made)
 @pytest.mark.parametrize(("task", "lost"), [("work", 1), ("late", 0)])
 def test_a_drain_that_takes_too_long_kills_where_that_is_asked_for_and_the_node_comes_back_quiet(made: Made, task: str, lost: int) -> None:
     fleet = made("celery")
-    group = fleet.group(concurrency=1)
-    fleet.converge(group)
-    fleet.send(("long", 60), task=task)
-    fleet.begun(1)
+    group = fleet.at_work(("long", 60), task=task, concurrency=1)
     told = fleet.call(group, patience=2, rollout={"drain_timeout_action": "kill", "ready_timeout_seconds": 60})
     found = line(told)
     assert {key: found[key] for key in ("running_before", "finished", "returned", "lost", "duplicates", "state")} == {
@@ -214,10 +200,7 @@ def test_a_drain_that_takes_too_long_kills_where_that_is_asked_for_and_the_node_
 
 def test_without_waiting_the_nodes_are_only_told(made: Made) -> None:
     fleet = made("arq")
-    group = fleet.group()
-    fleet.converge(group)
-    fleet.send(("long", 3))
-    fleet.begun(1)
+    group = fleet.at_work(("long", 3))
     begun = time.monotonic()
     told = fleet.call(group, wait=False)
     assert told["steps"] == ["drain w.1.1"] and not told["more"] and time.monotonic() - begun < 2

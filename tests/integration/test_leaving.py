@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from plugins.module_utils.workfleet import leave
 from plugins.module_utils.workfleet.managers.base import Name
 from tests.integration.celery_fleet import until
-from tests.integration.drained import Drained
-from tests.integration.supervised import Site, site
+from tests.integration.drained import Drained, Made, made
+from tests.integration.supervised import site
 
-if TYPE_CHECKING:
-    from tests.integration.conftest import RedisServer
-
-__all__ = ["site"]
-pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
-Made = Callable[[str], Drained]
+__all__ = ["made", "site"]
 OLD, UNTOLD = "shop.w.1.1@h1", dict.fromkeys(("finished", "returned", "lost", "duplicates"))
-
-
-@pytest.fixture
-def made(site: Site, redis_server: RedisServer, tmp_path: Path) -> Made:
-    return lambda engine: Drained(site, redis_server, tmp_path, engine)
 
 
 def replaced(fleet: Drained, group: dict[str, Any], **rollout: Any) -> Any:
@@ -48,16 +36,15 @@ def gone(fleet: Drained) -> bool:
     return not leave.pending(fleet.site.manager)
 
 
-@pytest.mark.parametrize(("engine", "before", "returned"), [("celery", 2, 6), ("arq", 2, 0), ("chicory", 2, 0)])
+@pytest.mark.parametrize(("engine", "options", "before", "returned"), [
+    ("celery", {"prefetch_multiplier": 3}, 2, 6), ("celery", {"pool": "threads", "prefetch_multiplier": 3}, 2, 6),
+    ("arq", {}, 2, 0), ("chicory", {}, 2, 0),
+], ids=["prefork", "threads", "arq", "chicory"])
 def test_a_node_that_drains_in_the_background_is_told_of_by_the_run_and_then_by_the_next(
-    made: Made, engine: str, before: int, returned: int,
+    made: Made, engine: str, options: dict[str, Any], before: int, returned: int,
 ) -> None:
     fleet = made(engine)
-    options = {"options": {"prefetch_multiplier": 3}} if engine == "celery" else {}
-    group = fleet.group(**options)
-    fleet.converge(group)
-    fleet.send(*((f"t{number}", 12) for number in range(8)))
-    fleet.begun(2)
+    group = fleet.at_work(*((f"t{number}", 12) for number in range(8)), options=options)
     if returned:  # until it has fetched all that it may
         until(lambda: fleet.redis.call("HLEN", "unacked", db=3) == returned)
     done = replaced(fleet, group)
@@ -76,10 +63,7 @@ def test_a_node_that_drains_in_the_background_is_told_of_by_the_run_and_then_by_
 
 def test_a_run_that_waits_has_the_whole_line_and_waits_beyond_the_time_where_nothing_is_to_be_killed(made: Made) -> None:
     fleet = made("celery")
-    group = fleet.group(concurrency=1, drain_seconds=2)
-    fleet.converge(group)
-    fleet.send(("long", 24))  # supervisor would kill after 17 s
-    fleet.begun(1)
+    group = fleet.at_work(("long", 24), concurrency=1, drain_seconds=2)  # supervisor would kill after 17 s
     begun = time.monotonic()
     done = replaced(fleet, group, wait_for_drain=True)
     assert time.monotonic() - begun > 18
@@ -95,10 +79,7 @@ def test_a_node_is_killed_at_its_time_where_that_is_asked_for_and_the_ledger_nam
     made: Made, engine: str, task: str, lost: int, duplicates: int,
 ) -> None:
     fleet = made(engine)
-    group = fleet.group(concurrency=1, drain_seconds=3)
-    fleet.converge(group)
-    fleet.send(("killed", 60), task=task)
-    fleet.begun(1)
+    group = fleet.at_work(("killed", 60), task=task, concurrency=1, drain_seconds=3)
     pid = fleet.site.pids()["w.1.1"]
     done = replaced(fleet, group, drain_timeout_action="kill", wait_for_drain=True)
     assert not os.path.exists(f"/proc/{pid}")
@@ -111,10 +92,7 @@ def test_a_node_is_killed_at_its_time_where_that_is_asked_for_and_the_ledger_nam
 
 def test_a_process_that_saw_nodes_off_and_was_killed_is_followed_by_that_of_the_next_run(made: Made) -> None:
     fleet = made("celery")
-    group = fleet.group(concurrency=1)
-    fleet.converge(group)
-    fleet.send(("long", 10))
-    fleet.begun(1)
+    group = fleet.at_work(("long", 10), concurrency=1)
     replaced(fleet, group)
     lock = Path(fleet.site.root, "state", "leaving.lock")
     holder = until(lambda: subprocess.run(["fuser", lock], capture_output=True, text=True, check=False).stdout.split())
@@ -129,10 +107,7 @@ def test_a_process_that_saw_nodes_off_and_was_killed_is_followed_by_that_of_the_
 
 def test_a_node_that_goes_is_no_drained_one_to_resume(made: Made) -> None:
     fleet = made("arq")
-    group = fleet.group()
-    fleet.converge(group)
-    fleet.send(("long", 8))
-    fleet.begun(1)
+    group = fleet.at_work(("long", 8))
     replaced(fleet, group)
     assert fleet.call(group, resume=True)["steps"] == []
     assert fleet.call(group)["steps"] == ["drain w.1.2"]

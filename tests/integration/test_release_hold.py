@@ -12,18 +12,19 @@ import pytest
 from plugins.module_utils.workfleet import release
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.release_choice import Hold
-from tests.integration.test_app_release import Site, site, units, wait_until_moved  # noqa: F401 - a fixture
+from tests.integration.test_app_release import Site, site, units, wait_until_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+__all__ = ["site"]
 
-def version(site: Site, number: int) -> None:  # noqa: F811 - the fixture
+def version(site: Site, number: int) -> None:
     """Let the declaration give another release; the same number gives the same one."""
     (site.code / "tasks.py").write_text(f"one = {number}\n")
 
 
-def released(site: Site, *numbers: int, **raw: Any) -> list[str]:  # noqa: F811
+def released(site: Site, *numbers: int, **raw: Any) -> list[str]:
     """Make releases current one after the other; return their ids."""
     made = []
     for number in numbers:
@@ -32,11 +33,11 @@ def released(site: Site, *numbers: int, **raw: Any) -> list[str]:  # noqa: F811
     return made
 
 
-def current(site: Site) -> str:  # noqa: F811
+def current(site: Site) -> str:
     return (site.root / "current").resolve().name
 
 
-def back(site: Site) -> release.Plan:  # noqa: F811
+def back(site: Site) -> release.Plan:
     """Go back; what was predicted is what was done. Once more would go further back."""
     declared, _ = site.declared(release="previous", hold="back")
     predicted = release.plan(declared)
@@ -45,7 +46,7 @@ def back(site: Site) -> release.Plan:  # noqa: F811
     return done
 
 
-def test_a_release_that_is_only_built_is_not_current_and_its_commands_were_not_run(site: Site) -> None:  # noqa: F811
+def test_a_release_that_is_only_built_is_not_current_and_its_commands_were_not_run(site: Site) -> None:
     (first,) = released(site, 1)
     version(site, 2)
     commands = [["sh", "-c", "echo ran >> $HOME/../ran-here || touch ran"]]
@@ -55,7 +56,7 @@ def test_a_release_that_is_only_built_is_not_current_and_its_commands_were_not_r
     assert not (site.root / "state" / "release-commands.json").exists()
 
 
-def test_ready_runs_the_commands_and_remembers_the_rollout_and_current_ends_it(site: Site) -> None:  # noqa: F811
+def test_ready_runs_the_commands_and_remembers_the_rollout_and_current_ends_it(site: Site) -> None:
     (first,) = released(site, 1)
     version(site, 2)
     commands = [["touch", "ran"]]
@@ -70,7 +71,7 @@ def test_ready_runs_the_commands_and_remembers_the_rollout_and_current_ends_it(s
     assert json.loads((site.root / "state" / "releases.json").read_text())["rolling_out"] is None
 
 
-def test_no_host_makes_a_release_current_before_it_hears_that_its_commands_were_run(site: Site) -> None:  # noqa: F811
+def test_no_host_makes_a_release_current_before_it_hears_that_its_commands_were_run(site: Site) -> None:
     (first,) = released(site, 1)
     version(site, 2)
     commands = [["false"]]
@@ -81,7 +82,7 @@ def test_no_host_makes_a_release_current_before_it_hears_that_its_commands_were_
     assert current(site) == plan.release
 
 
-def test_what_was_taken_back_is_not_used_again_until_the_declaration_changes(site: Site) -> None:  # noqa: F811
+def test_what_was_taken_back_is_not_used_again_until_the_declaration_changes(site: Site) -> None:
     good, bad = released(site, 1, 2)
     plan = back(site)
     assert (plan.release, current(site)) == (good, good)
@@ -95,7 +96,7 @@ def test_what_was_taken_back_is_not_used_again_until_the_declaration_changes(sit
     assert site.converge().notes == []
 
 
-def test_a_hold_is_dropped_when_that_is_asked_for(site: Site) -> None:  # noqa: F811
+def test_a_hold_is_dropped_when_that_is_asked_for(site: Site) -> None:
     _, bad = released(site, 1, 2)
     back(site)
     site.converge(hold="drop")
@@ -103,7 +104,7 @@ def test_a_hold_is_dropped_when_that_is_asked_for(site: Site) -> None:  # noqa: 
     assert not (site.root / "state" / "hold.json").exists()
 
 
-def test_going_back_again_goes_further_back_and_ends_with_the_names_of_what_is_there(site: Site) -> None:  # noqa: F811
+def test_going_back_again_goes_further_back_and_ends_with_the_names_of_what_is_there(site: Site) -> None:
     oldest, middle, newest = released(site, 1, 2, 3)
     assert [back(site).release, back(site).release] == [middle, oldest]
     assert json.loads((site.root / "state" / "hold.json").read_text()) == {"instead_of": newest, "use": oldest}
@@ -114,7 +115,7 @@ def test_going_back_again_goes_further_back_and_ends_with_the_names_of_what_is_t
         site.converge(release="0123456789ab", hold="back")
 
 
-def test_going_back_from_a_rollout_that_was_cut_short_returns_to_what_is_current(site: Site) -> None:  # noqa: F811
+def test_going_back_from_a_rollout_that_was_cut_short_returns_to_what_is_current(site: Site) -> None:
     _, second = released(site, 1, 2)
     version(site, 3)
     third = site.converge(until="ready").release
@@ -123,7 +124,7 @@ def test_going_back_from_a_rollout_that_was_cut_short_returns_to_what_is_current
     assert json.loads((site.root / "state" / "hold.json").read_text()) == {"instead_of": third, "use": second}
 
 
-def test_going_back_that_was_cut_short_goes_to_the_same_release_the_second_time(site: Site) -> None:  # noqa: F811
+def test_going_back_that_was_cut_short_goes_to_the_same_release_the_second_time(site: Site) -> None:
     good, bad = released(site, 1, 2)
     # Looked at first: what is refused then leaves no trace.
     site.converge(release="previous", hold="back", until="built")
@@ -135,7 +136,7 @@ def test_going_back_that_was_cut_short_goes_to_the_same_release_the_second_time(
     assert current(site) == good
 
 
-def test_a_failed_rollout_stays_with_the_current_release_and_holds_it(site: Site) -> None:  # noqa: F811
+def test_a_failed_rollout_stays_with_the_current_release_and_holds_it(site: Site) -> None:
     (good,) = released(site, 1)
     version(site, 2)
     bad = site.converge(until="ready").release
@@ -148,7 +149,7 @@ def test_a_failed_rollout_stays_with_the_current_release_and_holds_it(site: Site
     assert (current(site), (site.root / "state" / "hold.json").exists()) == (bad, False)
 
 
-def test_a_release_that_was_asked_for_stays_though_the_declaration_gives_another(site: Site) -> None:  # noqa: F811
+def test_a_release_that_was_asked_for_stays_though_the_declaration_gives_another(site: Site) -> None:
     old, new = released(site, 1, 2)
     site.converge(release=old, until="ready", hold="stay")
     site.converge(release=old, hold="stay")
@@ -157,12 +158,12 @@ def test_a_release_that_was_asked_for_stays_though_the_declaration_gives_another
     assert (site.converge().release, site.converge().notes) == (new, [])
 
 
-def hold(site: Site) -> Hold | None:  # noqa: F811
+def hold(site: Site) -> Hold | None:
     path = site.root / "state" / "hold.json"
     return Hold(**json.loads(path.read_text())) if path.exists() else None
 
 
-def test_going_back_to_the_declared_release_held_it_in_place_of_the_one_that_was_held_before(site: Site) -> None:  # noqa: F811
+def test_going_back_to_the_declared_release_held_it_in_place_of_the_one_that_was_held_before(site: Site) -> None:
     good, declared = released(site, 1, 2)
     back(site)
     # As rollback.yml does it, in tasks of their own; it may be cut short between any two, and begun again.
@@ -178,7 +179,7 @@ def test_going_back_to_the_declared_release_held_it_in_place_of_the_one_that_was
     assert site.converge().release == current(site) == good
 
 
-def test_a_hold_outlived_the_declaration_that_gives_what_is_held(site: Site) -> None:  # noqa: F811
+def test_a_hold_outlived_the_declaration_that_gives_what_is_held(site: Site) -> None:
     oldest, good, bad = released(site, 0, 1, 2)
     back(site)
     assert hold(site) == Hold(bad, good)
@@ -190,7 +191,7 @@ def test_a_hold_outlived_the_declaration_that_gives_what_is_held(site: Site) -> 
     assert (hold(site), site.converge().release) == (Hold(good, oldest), oldest)
 
 
-def enable(site: Site, node: str, used: str, *, on: bool = True) -> None:  # noqa: F811
+def enable(site: Site, node: str, used: str, *, on: bool = True) -> None:
     """Let the host have a node of a release."""
     programs = site.root / "supervisor" / "programs"
     programs.mkdir(parents=True, exist_ok=True)
@@ -198,7 +199,7 @@ def enable(site: Site, node: str, used: str, *, on: bool = True) -> None:  # noq
     (programs / f"workfleet.shop.{node}.conf").write_text(text)
 
 
-def test_what_a_killed_run_had_made_current_stayed_so_though_the_nodes_went_back(site: Site) -> None:  # noqa: F811
+def test_what_a_killed_run_had_made_current_stayed_so_though_the_nodes_went_back(site: Site) -> None:
     oldest, good, bad = released(site, 0, 1, 2)
     enable(site, "a.1.3", good)
     enable(site, "a.1.2", bad, on=False)  # told to go
@@ -214,7 +215,7 @@ def test_what_a_killed_run_had_made_current_stayed_so_though_the_nodes_went_back
     assert (current(site), hold(site)) == (good, Hold(bad, good))
 
 
-def test_a_held_release_that_is_gone_is_named(site: Site) -> None:  # noqa: F811
+def test_a_held_release_that_is_gone_is_named(site: Site) -> None:
     good, _ = released(site, 1, 2)
     back(site)
     (site.root / "releases" / good / "release.json").unlink()
@@ -222,7 +223,7 @@ def test_a_held_release_that_is_gone_is_named(site: Site) -> None:  # noqa: F811
         release.plan(site.declared()[0])
 
 
-def test_what_another_host_took_back_is_not_used_here_either_and_held_from_then_on(site: Site) -> None:  # noqa: F811
+def test_what_another_host_took_back_is_not_used_here_either_and_held_from_then_on(site: Site) -> None:
     (good,) = released(site, 1)
     version(site, 2)
     # This host was out of reach when the others took it back: it has no hold, and goes no further before it has heard theirs.
@@ -241,21 +242,21 @@ def test_what_another_host_took_back_is_not_used_here_either_and_held_from_then_
     assert site.converge(holds=told).release == current(site) != good
 
 
-def test_a_host_that_has_not_what_others_hold_says_so(site: Site) -> None:  # noqa: F811
+def test_a_host_that_has_not_what_others_hold_says_so(site: Site) -> None:
     (declared,) = released(site, 1)
     told = site.declared(holds=[{"instead_of": declared, "use": "0123456789ab"}])[0]
     with pytest.raises(WorkfleetError, match=r"held on other hosts in place of .* and it is not on this host: declare another version"):
         release.plan(told)
 
 
-def test_a_host_that_changes_no_release_waits_for_nobody(site: Site) -> None:  # noqa: F811
+def test_a_host_that_changes_no_release_waits_for_nobody(site: Site) -> None:
     assert site.converge(others=True).waits
     site.converge()
     again = site.converge(others=True)
     assert (again.waits, again.changes) == (False, [])
 
 
-def test_a_release_whose_removal_was_cut_short_counted_as_complete(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_release_whose_removal_was_cut_short_counted_as_complete(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     oldest, *_ = released(site, 0, 1, 2)
     declared, archive = site.declared(releases_kept=1)
 
@@ -272,11 +273,11 @@ def test_a_release_whose_removal_was_cut_short_counted_as_complete(site: Site, m
     assert current(site) == oldest
 
 
-def removable(site: Site, names: Iterable[str]) -> set[str]:  # noqa: F811
+def removable(site: Site, names: Iterable[str]) -> set[str]:
     return set(names) - site.releases()
 
 
-def test_neither_what_is_held_nor_what_was_taken_back_nor_what_runs_is_pruned(site: Site) -> None:  # noqa: F811
+def test_neither_what_is_held_nor_what_was_taken_back_nor_what_runs_is_pruned(site: Site) -> None:
     oldest, good, bad, third = released(site, 0, 1, 2, 3, releases_kept=5)
     site.converge(release=good, hold="back", releases_kept=1)
     # The last but one is what somebody who goes back once more gets.

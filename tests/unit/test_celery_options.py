@@ -147,11 +147,12 @@ def test_a_module_that_is_an_app_s_whole_configuration_is_warned_of(command: str
 
 
 @pytest.mark.parametrize(("keys", "warns"), [
-    ({"pool": "threads"}, True),
-    ({"pool": "threads", "prefetch_multiplier": 2}, True),
-    ({"pool": "threads", "prefetch_multiplier": 1}, False),
-    ({"pool": "threads", "disable_prefetch": True}, False),
-    ({"pool": "threads", "time_limit": 10}, False),
+    ({"pool": "gevent"}, True),
+    ({"pool": "gevent", "prefetch_multiplier": 2}, True),
+    ({"pool": "gevent", "prefetch_multiplier": 1}, False),
+    ({"pool": "gevent", "disable_prefetch": True}, False),
+    ({"pool": "gevent", "time_limit": 10}, False),
+    ({"pool": "threads", "prefetch_multiplier": 8}, False),
     ({"pool": "prefork", "prefetch_multiplier": 8}, False),
 ])
 def test_a_pool_that_keeps_what_it_prefetched_beyond_its_drain_is_warned_of(keys: dict[str, Any], warns: bool) -> None:

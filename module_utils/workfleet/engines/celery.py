@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 DEFAULT_QUEUE = "celery"
 #: Pools that are handed all that is prefetched at once and cannot give it back; Celery prefetches this many times their places.
-KEEPING_POOLS, DEFAULT_PREFETCH = ("threads", "gevent", "eventlet"), 4
+KEEPING_POOLS, DEFAULT_PREFETCH = ("gevent", "eventlet"), 4
 TELLER = "workfleet_celery_tasks.py"
 TIME_LIMITS = re.compile(r" (--(?:soft-)?time-limit)[ =](\d+(?:\.\d+)?)(?= |\Z)")
 
@@ -79,8 +79,8 @@ class Celery(Engine):
         return group.options.get("pool") != "solo" and not re.search(r"(-P ?|--pool[ =])solo\b", words)
 
     def gives_back(self, group: Group) -> bool:
-        """What a pool of threads was handed it gives back only at the worker's end, and solo hears no mark while it is busy."""
-        return self.has_children(group)
+        """What a pool of greenlets was handed it gives back only at the worker's end, and solo hears no mark while it is busy."""
+        return group.options.get("pool") not in (*KEEPING_POOLS, "solo", "custom")
 
     def queues(self, group: Group) -> tuple[str, ...]:
         """Without ``queues`` a worker consumes the app's default queue, named ``celery`` unless the app says otherwise.

@@ -217,6 +217,14 @@ class Manager(ABC):
         """
         return os.path.join(self.root, "env", f"{name}.quiesced")
 
+    def mark(self, name: Name, since: float, queues: Sequence[str] = ()) -> None:
+        """Write the mark of a node: since when (Unix time) it is to take no new tasks; ``queues`` are those that it consumed."""
+        host.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues)}) + "\n")
+
+    def marked(self, name: Name) -> dict[str, Any]:
+        """Return what stands in the mark of a node; a person may have made an empty one."""
+        return read_json(self.mark_path(name))
+
     def note_path(self, name: Name) -> str:
         """Return where the note of a node stands that is to go, see :mod:`leave`; beside its mark, and as long-lived."""
         return os.path.join(self.root, "env", f"{name}.leaving")
