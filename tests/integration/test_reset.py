@@ -425,8 +425,10 @@ def test_without_waiting_what_runs_is_cut_short_and_what_is_not_acknowledged_is_
 ) -> None:
     app = Played(site, redis_server, tmp_path, engine)
     app.play("start")
-    app.drained.send(("long", 300), ("next", 0), task="late" if engine == "celery" else "work")
+    task = "late" if engine == "celery" else "work"
+    app.drained.send(("long", 300), task=task)
     app.drained.begun(1)
+    app.drained.send(("next", 0), task=task)
     said = app.play("reset", confirm=CONFIRM, wait_for_drain=False)
     path, = app.dumps()
     assert dump.verify(str(path)).records == 2, said

@@ -167,7 +167,7 @@ def test_a_scheduler_that_lost_its_lock_ends_and_sends_nothing_more(redis_server
 
 
 def test_a_scheduler_that_slept_longer_than_its_lock_sends_nothing_when_it_wakes(redis_server: RedisServer, rival: Rival) -> None:
-    until(lambda: "Sending due task" in rival.log)
+    until(lambda: sent(redis_server))
     rival.process.send_signal(signal.SIGSTOP)
     until(lambda: redis_server.call("EXISTS", LOCK) == 0, 15)
     count = len(sent(redis_server))
