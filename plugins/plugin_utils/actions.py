@@ -48,6 +48,12 @@ def who() -> dict[str, str]:
             "holder": f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})"}
 
 
+def require_run(run: str) -> None:
+    """Refuse to go on with a run that was killed: Ansible's workers, of which we are one, outlive it, and others take its hosts over."""
+    if who()["run"] != run:
+        raise AnsibleActionFail("the run of ansible-playbook that this is of was killed: nothing more is changed")
+
+
 def require_terminal(what: str) -> None:
     """Refuse to follow where nobody sees it."""
     try:

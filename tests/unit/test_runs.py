@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 
@@ -33,3 +36,25 @@ def test_process_ids_of_another_boot_or_container_mean_nothing_here(monkeypatch:
     assert actions.has_ended(gone)
     monkeypatch.setattr(os, "readlink", lambda path: "pid:[4711]")
     assert not actions.has_ended(gone)
+
+
+def test_a_worker_that_outlives_its_run_changes_nothing_more() -> None:
+    actions.require_run(actions.who()["run"])
+    reads, writes = os.pipe()
+    if (run := os.fork()) == 0:  # ansible-playbook, whose worker is forked from it
+        if os.fork() == 0:
+            declared = actions.who()["run"]
+            os.kill(os.getppid(), signal.SIGKILL)
+            while actions.who()["run"] == declared:
+                time.sleep(0.01)
+            try:
+                actions.require_run(declared)
+            except AnsibleActionFail as error:
+                os.write(writes, str(error).encode())
+            os._exit(0)
+        time.sleep(60)
+        os._exit(1)
+    os.close(writes)
+    os.waitpid(run, 0)
+    with open(reads, encoding="utf-8") as said:
+        assert "was killed: nothing more is changed" in said.read()
