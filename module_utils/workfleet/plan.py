@@ -227,7 +227,7 @@ def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[
     leave(draft, dropped, f"{intent.nodes} nodes are wanted", waits=intent.waits)
     draft.intents[intent.group] = intent
     for slot, nodes in kept.items():
-        keep(draft, intent, settle(draft.app, intent, slot, nodes, age))
+        keep(draft, intent, settle(draft, intent, slot, nodes, age))
     quiesced = intent.state == "started" and any(node.is_quiesced and not node.is_leaving for nodes in kept.values() for node in nodes)
     if quiesced and free:
         # They would take the tasks that the group was told not to take.
@@ -266,16 +266,19 @@ def slots(
     return kept, dropped, free
 
 
-def settle(app: str, intent: Intent, slot: int, nodes: list[Seen], age: float | None) -> Slot:
+def settle(draft: Draft, intent: Intent, slot: int, nodes: list[Seen], age: float | None) -> Slot:
     """Find the node that should run in a slot: one of the declared generation, else a new incarnation."""
     ordered = sorted(nodes, key=lambda node: node.name.incarnation, reverse=True)
     for node in ordered:
         leaving = node.is_leaving and intent.state == "started"
         if is_current(node.present, intent.generation) and not leaving and not is_old(node.present, age):
             return Slot(node.name, seen=node, others=[other for other in ordered if other is not node])
-    highest = ordered[0].name.incarnation
+    # What replaces a running node comes behind the removals, when all is planned anew: the number of one that is removed is free again.
+    rolls = any(node.present.is_up for node in ordered)
+    left = [node for node in ordered if node.present.is_up or not (rolls and goes(draft, node, intent.waits))]
+    highest = left[0].name.incarnation
     why = "its generation is stale" if age is None else "a restart was asked for"
-    return Slot(Name(app, intent.group, slot, highest + 1), fresh=True, reason=why, others=ordered)
+    return Slot(Name(draft.app, intent.group, slot, highest + 1), fresh=True, reason=why, others=ordered)
 
 
 def is_current(present: Present, generation: str) -> bool:
@@ -376,12 +379,17 @@ def halt(draft: Draft, slot: Slot) -> None:
 def retire(draft: Draft, nodes: Iterable[Seen], reason: str, *, waits: bool = True) -> None:
     """Plan the removal of nodes of which no process is left."""
     for node in sorted(nodes, key=lambda item: item.name):
-        if node.is_drained and not waits and draft.cleans is not None and node.name not in draft.cleans:
+        if not goes(draft, node, waits):
             continue
         if node.present.activity == "failed":
             # Down, but its manager may be about to start it again.
             draft.removes.append(step("stop", node.name, reason))
         draft.removes.append(step("remove", node.name, reason))
+
+
+def goes(draft: Draft, node: Seen, waits: bool) -> bool:
+    """Whether what is left of a node without a process is removed by this run."""
+    return waits or not node.is_drained or draft.cleans is None or node.name in draft.cleans
 
 
 def leave(draft: Draft, nodes: Iterable[Seen], reason: str, *, waits: bool = True) -> None:

@@ -251,12 +251,19 @@ def hosts(draw: st.DrawFn) -> FakeHost:
     return FakeHost.of([draw(present(*place)) for place in sorted(where)])
 
 
+#: The generation of what is left of nodes that were replaced; of such none runs, or has tasks.
+GONE = "gone"
+
+
 @st.composite
 def fleets(draw: st.DrawFn) -> FakeHost:
-    """Hosts that run well, all of it, as before most rollouts."""
+    """Hosts that run well, all of it, as before most rollouts; beside some nodes is what is left of others that were replaced."""
     sizes = {group: draw(st.integers(0, 5)) for group in GROUPS}
-    where = [f"{group}.{slot}.{draw(st.integers(1, 4))}" for group in GROUPS for slot in range(1, sizes[group] + 1)]
-    return FakeHost.of([seen(place, generation=draw(st.sampled_from(["g1", "g2"]))) for place in where])
+    where = [(f"{group}.{slot}", draw(st.integers(1, 4))) for group in GROUPS for slot in range(1, sizes[group] + 1)]
+    run = [seen(f"{place}.{number}", generation=draw(st.sampled_from(["g1", "g2"]))) for place, number in where]
+    beside = st.sampled_from([None, None, -1, 1])
+    left = [f"{place}.{number + away}" for place, number in where if (away := draw(beside)) and number + away > 0]
+    return FakeHost.of([*run, *(seen(place, "stopped", enabled=False, generation=GONE) for place in left)])
 
 
 @st.composite
@@ -275,7 +282,7 @@ TASKS = st.dictionaries(st.tuples(st.sampled_from(GROUPS), st.integers(1, 5)), s
 
 
 def tasks(host: FakeHost, by_slot: dict[tuple[str, int], int]) -> dict[Name, int]:
-    return {name: by_slot.get((name.group, name.slot), 0) for name in host.nodes}
+    return {name: by_slot.get((name.group, name.slot), 0) for name, node in host.nodes.items() if GONE not in (node.present.text or "")}
 
 
 @SOME
