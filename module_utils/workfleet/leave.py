@@ -129,6 +129,7 @@ class Attendant:
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.watched: dict[Name, Watched] = {}
+        self.due: set[Name] = set()
         self.stopped: set[Name] = set()
 
     def work(self) -> None:
@@ -137,14 +138,21 @@ class Attendant:
             with alone(self.manager) as is_free:
                 if not is_free:
                     return
-                while left := pending(self.manager):
-                    for name, note in left.items():
-                        with suppress(WorkfleetError):  # its manager is busy, or away for a moment; nobody else would try again
-                            self.look(name, note)
+                while self.go_round():
                     time.sleep(POLL_SECONDS)
 
+    def go_round(self) -> bool:
+        """Look at every node that is to go, and send those off whose time it is; return whether there was any."""
+        left = pending(self.manager)
+        for name, note in left.items():
+            with suppress(WorkfleetError):  # its manager is busy, or away for a moment; nobody else would try again
+                self.look(name, note)
+        with suppress(WorkfleetError):
+            self.stop()
+        return bool(left)
+
     def look(self, name: Name, note: Note) -> None:
-        """See what a node does, and send it off when it is time."""
+        """See what a node does, and whether it is time to send it off."""
         if name not in self.watched:
             self.mark(name, note)
         watched = self.watched.setdefault(name, Watched(**(note.known or {"since": note.since})))
@@ -153,8 +161,10 @@ class Attendant:
         if watched.pid not in (None, pid) and (watched.tasks or pid is not None):
             watched.die()
         if pid is None or record is None:
-            self.stop(name)  # it may be in the pause before another start
-            self.end(name, note)
+            if name in self.stopped:
+                self.end(name, note)
+            else:
+                self.due.add(name)  # it may be in the pause before another start
             return
         watched.pid = pid
         if record.holds is not None:
@@ -164,7 +174,7 @@ class Attendant:
         if name in self.stopped:
             return
         if not note.by_mark or is_deaf or (record.holds is not None and not watched.tasks):
-            self.stop(name)
+            self.due.add(name)
         elif note.kills and note.is_late:
             self.kill(name, note)
 
@@ -175,10 +185,12 @@ class Attendant:
             write(self.manager, name, note)
             self.manager.mark(name, note.since)
 
-    def stop(self, name: Name) -> None:
-        """Send the signal."""
-        self.manager.stop([name])
-        self.stopped.add(name)
+    def stop(self) -> None:
+        """Send the signal to all whose time it is, in one call: each costs the CPU that new nodes start with."""
+        if self.due:
+            self.manager.stop(sorted(self.due))
+            self.stopped |= self.due
+            self.due = set()
 
     def kill(self, name: Name, note: Note) -> None:
         """End a node that has had its time; what that cuts short is written down before."""
@@ -188,7 +200,8 @@ class Attendant:
         write(self.manager, name, note)
         running = said(watched.begun()) or "not known"
         host.journal(watched.pid, f"{name} is killed, for it drained longer than its {note.seconds:g} s; running: {running}")
-        self.stop(name)
+        self.due.add(name)
+        self.stop()
         self.manager.kill(self.manager.present_of([name]))
 
     def end(self, name: Name, note: Note) -> None:

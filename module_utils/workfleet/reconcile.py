@@ -259,8 +259,9 @@ class Reconciler:
         found: dict[Name, int] = {}
         for group in self.groups.values():
             here = [node.present for node in seen if node.name.group == group.name and node.present.is_up]
+            slots = {node.name.slot for node in seen if node.name.group == group.name and not node.is_leaving}
             engine = engines.named(group.engine)
-            if len(here) > group.nodes and group.state == "started" and engine.speaks and self.request.broker_url:
+            if len(slots) > group.nodes and group.state == "started" and engine.speaks and self.request.broker_url:
                 names = {self.filled(group.node_name, node.name, ""): node.name for node in here if self.is_ready(node)}
                 told = {}
                 with contextlib.suppress(WorkfleetError):  # nobody to ask: all count as busy, and each drains anyway

@@ -12,8 +12,8 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet import le
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
-#: One module call; short, since a killed control node leaves the call that runs to its end.
-CALL_SECONDS = 5
+#: One module call; short, since a killed control node leaves the call that runs to its end, though each takes CPU from starting nodes.
+CALL_SECONDS = 10
 LOCK_POLL_SECONDS = 1.0
 #: What one call tells and the next must know.
 KEPT = ("waiting", "restart_since", "checked", "cleans")

@@ -83,8 +83,7 @@ def seen_off(manager: Told, looks: int = 1, **changes: Any) -> dict[str, Any] | 
         leave.write(manager, NAME, note(**changes))
     attendant = leave.Attendant(manager)
     for _ in range(looks):
-        for name, left in leave.pending(manager).items():
-            attendant.look(name, left)
+        attendant.go_round()
     return leave.notes(manager)[NAME].line
 
 
@@ -128,7 +127,7 @@ def test_a_node_is_killed_at_its_time_and_what_runs_there_is_written_down_before
     monkeypatch.setattr(manager, "stop", lambda names: known.append(leave.notes(manager)[NAME].known["tasks"]))  # type: ignore[index]
     assert seen_off(manager) is None and manager.calls == ["kill"] and known == [[RUNS]]
     # Another process goes on: this one is lost with what it knew.
-    line = seen_off(manager)
+    line = seen_off(manager, looks=2)
     assert figures(line) == [1, 0, 2, 1, 0, "killed"]
     assert line is not None and [(cut["id"], cut["lost"]) for cut in line["cut_short"]] == [("1", True)]
 
@@ -144,12 +143,12 @@ def test_a_crash_on_the_way_is_accounted_for_and_the_process_that_comes_back_is_
     manager.says([RUNS])
     leave.write(manager, NAME, note())
     attendant = leave.Attendant(manager)
-    attendant.look(NAME, leave.pending(manager)[NAME])
+    attendant.go_round()
     manager.end()
     manager.start_process()
     manager.says([])
     for _ in range(2):
-        attendant.look(NAME, leave.pending(manager)[NAME])
+        attendant.go_round()
     assert figures(leave.notes(manager)[NAME].line) == [1, 0, 2, 1, 0, "died"]
 
 

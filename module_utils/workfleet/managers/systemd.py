@@ -134,11 +134,13 @@ class Systemd(Manager):
 
     def start(self, names: Sequence[Name]) -> None:
         """Queue the starts; a record from before must not count towards the new start's restarts."""
-        for name in names:
+        again = [name for name in names if host.read(self.record_path(name)) is not None]
+        for name in again:
             host.remove(self.record_path(name))
-        # One in the pause before a restart of its own would not take the start, and would count that restart.
-        systemctl("stop", "--", *units(names), check=False)
-        systemctl("reset-failed", "--", *units(names), check=False)
+        if again:
+            # One in the pause before a restart of its own would not take the start, and would count that restart.
+            systemctl("stop", "--", *units(again), check=False)
+            systemctl("reset-failed", "--", *units(again), check=False)
         systemctl("start", "--no-block", "--", *units(names))
 
     def stop(self, names: Sequence[Name]) -> None:
