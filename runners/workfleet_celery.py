@@ -16,6 +16,7 @@ from celery.concurrency.thread import TaskPool
 from celery.signals import worker_ready, worker_shutting_down
 from celery.worker import control, state
 from celery.worker.request import Request
+from kombu.transport.virtual import QoS
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -159,10 +160,11 @@ def put_back(message: Any) -> None:
 
     Celery's own ``reject`` leaves it to a later round of the event loop, in no order, and kombu's uses the other end.
     """
-    restore = getattr(getattr(message.channel, "qos", None), "restore_by_tag", None)
-    if restore is not None:
-        restore(message.delivery_tag)
-        message.ack()
+    qos: Any = getattr(message.channel, "qos", None)
+    if hasattr(qos, "restore_by_tag"):
+        qos.restore_by_tag(message.delivery_tag)
+        # For this worker only: by the same tag another one may hold it in Redis already.
+        QoS.ack(qos, message.delivery_tag)  # type: ignore[no-untyped-call]
     else:  # no Redis
         message.requeue()
 
