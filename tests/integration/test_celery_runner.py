@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.integration.conftest import RedisServer
 
 pytest.importorskip("celery")
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
@@ -151,3 +155,26 @@ def test_a_worker_that_stops_puts_back_what_waits_for_its_time(workers: Fleet, p
 def ran(workers: Fleet, node: str) -> dict[str, int]:
     """What a worker has run or holds, by name."""
     return dict(named("celery").ran(workers.url, [node], {}, 1.0).get(node, {}))
+
+
+#: Gives a task back that another connection takes before the giver has ended.
+GIVES_BACK = """
+import sys
+from kombu import Connection
+from workfleet_celery import put_back
+with Connection(sys.argv[1]) as one, Connection(sys.argv[1]) as other:
+    queue, rival = one.SimpleQueue("given"), other.SimpleQueue("given")
+    queue.put("task")
+    message = queue.get(timeout=5)
+    qos = message.channel.qos
+    restore, taken = qos.restore_by_tag, []
+    qos.restore_by_tag = lambda tag: (restore(tag), taken.append(rival.get(timeout=5)))
+    put_back(message)
+    print(taken[0].payload, message.channel.client.hlen("unacked"))
+"""
+
+
+def test_a_task_that_another_worker_takes_the_moment_it_is_given_back_is_that_ones(redis_server: RedisServer) -> None:
+    done = subprocess.run([sys.executable, "-c", GIVES_BACK, redis_server.url(5)], env={**os.environ, "PYTHONPATH": str(ROOT / "runners")},
+                          capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "task 1\n", done.stderr
