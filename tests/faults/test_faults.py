@@ -187,7 +187,7 @@ def test_a_deploy_while_the_generation_before_still_drains(suite: Suite) -> None
     with suite.under_load("deploy upon deploy", CELERY) as load:
         for _ in range(3):
             release(suite, f"# {time.time()}")
-            load.producers[0].send_at_once(6, 70.0)
+            load.producers[0].send_at_once(6, 120.0)
             time.sleep(2)
             suite.site.play("reports", "deploy", rollout=SWIFT)
             states = [node["state"] for host in suite.site.status("reports")["hosts"].values() for node in host["nodes"]]
