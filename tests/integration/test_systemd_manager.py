@@ -38,6 +38,7 @@ class Node:
         self.manager.reload()
         self.manager.enable([NAME])
         self.manager.start([NAME])
+        assert self.present().activity != "stopped", "the start may be queued still"
 
     def present(self) -> Present:
         return next(node for node in self.manager.present() if node.name == NAME)

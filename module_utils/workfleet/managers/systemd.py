@@ -24,7 +24,7 @@ UNITS = "/etc/systemd/system"
 WANTS = f"{UNITS}/multi-user.target.wants"
 PROPERTIES = (
     "Id", "ActiveState", "SubState", "MainPID", "NRestarts", "Result", "NeedDaemonReload", "ExecMainStatus", "ExecMainCode",
-    "ExecMainStartTimestampMonotonic", "StateChangeTimestampMonotonic", "MemoryCurrent", "CPUUsageNSec",
+    "ExecMainStartTimestampMonotonic", "StateChangeTimestampMonotonic", "MemoryCurrent", "CPUUsageNSec", "Job",
 )
 #: ``systemctl`` says 2**64-1 or ``[not set]`` for what it does not know.
 UNKNOWN_FIGURES = ("", "[not set]", "infinity", str(2**64 - 1))
@@ -263,12 +263,17 @@ def units(names: Iterable[Name]) -> list[str]:
 
 
 def activity_of(properties: dict[str, str]) -> str:
-    """Map systemd's states to ours; a pause before an automatic restart is a failure that systemd will mend."""
+    """Map systemd's states to ours; a pause before an automatic restart is a failure that systemd will mend.
+
+    A start that was queued and is not begun yet shows as the job of a unit that is down.
+    """
     state, sub = properties.get("ActiveState", "inactive"), properties.get("SubState", "")
     if state in ("active", "reloading"):
         return "running"
     if state == "activating":
         return "failed" if sub == "auto-restart" else "starting"
+    if state in ("inactive", "failed") and properties.get("Job", "0") not in ("", "0"):
+        return "starting"
     return {"deactivating": "stopping", "failed": "failed"}.get(state, "stopped")
 
 
