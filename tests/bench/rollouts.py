@@ -184,7 +184,8 @@ class Bench:
             told, ended = time.time(), self.ended()
             ledger = json.loads(result.read_text())
             assert ended and sum(line["finished"] for line in ledger) == len(ended), (ledger, ended)
-            assert sum(line["returned"] for line in ledger) == 16 - len(ended) and not any(line["lost"] for line in ledger), ledger
+            # A host that is told a moment later may run what another one has given back.
+            assert sum(line["returned"] for line in ledger) >= 16 - len(ended) and not any(line["lost"] for line in ledger), ledger
             late.append(told - max(float(entry["at"]) for entry in ended))
             self.site.play(APP, "resume", **changes)
             until(lambda: len(self.ended()) == 16, 60, "those that went back are done")
