@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
         steps: list[dict[str, Any]] = []
         said: list[str] = []
         while True:
-            actions.require_run(request["run"])
+            actions.require_run()
             result: dict[str, Any] = self._execute_module(
                 module_name="workfleet.core.worker_drain", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
             if result.get("locked") and actions.has_ended(result.get("run")) and request["ended_run"] != result["run"]:

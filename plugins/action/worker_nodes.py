@@ -103,7 +103,7 @@ class ActionModule(ActionBase):
         until = time.monotonic() + lock_seconds
         told = False
         while True:
-            actions.require_run(request["run"])
+            actions.require_run()
             result: dict[str, Any] = self._execute_module(
                 module_name="workfleet.core.worker_nodes", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
             if result.get("locked") and actions.has_ended(result.get("run")) and request["ended_run"] != result["run"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import multiprocessing
 import os
 import socket
 from pathlib import Path
@@ -44,13 +45,19 @@ def only(arguments: Mapping[str, Any]) -> list[str] | None:
 
 def who() -> dict[str, str]:
     """Return which run of a playbook this is, and for people whose, for the lock of a host."""
-    return {"run": f"{here()}.{os.getppid()}", "ended_run": "",
-            "holder": f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})"}
+    return {"run": f"{here()}.{playbook()}", "ended_run": "",
+            "holder": f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {playbook()})"}
 
 
-def require_run(run: str) -> None:
-    """Refuse to go on with a run that was killed: Ansible's workers, of which we are one, outlive it, and others take its hosts over."""
-    if who()["run"] != run:
+def playbook() -> int:
+    """Return the process id of the ansible-playbook that forked us, one of its workers; it may have ended since."""
+    parent = multiprocessing.parent_process()
+    return os.getppid() if parent is None or parent.pid is None else parent.pid
+
+
+def require_run() -> None:
+    """Refuse to go on with a run that was killed: its workers outlive it, and others take its hosts over."""
+    if os.getppid() != playbook():
         raise AnsibleActionFail("the run of ansible-playbook that this is of was killed: nothing more is changed")
 
 

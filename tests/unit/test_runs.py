@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 def run_of(pid: int) -> str:
@@ -38,23 +43,32 @@ def test_process_ids_of_another_boot_or_container_mean_nothing_here(monkeypatch:
     assert not actions.has_ended(gone)
 
 
-def test_a_worker_that_outlives_its_run_changes_nothing_more() -> None:
-    actions.require_run(actions.who()["run"])
-    reads, writes = os.pipe()
-    if (run := os.fork()) == 0:  # ansible-playbook, whose worker is forked from it
-        if os.fork() == 0:
-            declared = actions.who()["run"]
-            os.kill(os.getppid(), signal.SIGKILL)
-            while actions.who()["run"] == declared:
-                time.sleep(0.01)
-            try:
-                actions.require_run(declared)
-            except AnsibleActionFail as error:
-                os.write(writes, str(error).encode())
-            os._exit(0)
-        time.sleep(60)
-        os._exit(1)
-    os.close(writes)
-    os.waitpid(run, 0)
-    with open(reads, encoding="utf-8") as said:
-        assert "was killed: nothing more is changed" in said.read()
+def work(run: str, writes: Connection) -> None:
+    """As a worker does: kill the run that one is of, and say what then becomes of one's own words."""
+    writes.send(actions.who()["run"] == run)
+    actions.require_run()
+    os.kill(actions.playbook(), signal.SIGKILL)
+    while os.getppid() == actions.playbook():
+        time.sleep(0.01)
+    writes.send(actions.who()["run"] == run)
+    try:
+        actions.require_run()
+    except AnsibleActionFail as error:
+        writes.send(str(error))
+
+
+def play(writes: Connection) -> None:
+    """Stand in for ansible-playbook, which forks its workers."""
+    worker = multiprocessing.get_context("fork").Process(target=work, args=(run_of(os.getpid()), writes))
+    worker.start()
+    worker.join()
+
+
+def test_a_worker_that_outlives_its_run_is_still_of_that_run_and_changes_nothing_more() -> None:
+    context = multiprocessing.get_context("fork")
+    reads, writes = context.Pipe()
+    run = context.Process(target=play, args=(writes,))
+    run.start()
+    run.join()
+    assert (reads.recv(), reads.recv()) == (True, True)
+    assert "was killed: nothing more is changed" in reads.recv()
