@@ -143,14 +143,15 @@ def cancel(consumer: Any) -> None:
 def give_back(consumer: Any) -> int:
     """Put what has not begun back into its queues, and consume these no more if that is anything; return how many tasks it was."""
     requests = taken_back(consumer)
-    if requests:
-        cancel(consumer)
+    if not requests:
+        return 0
+    cancel(consumer)
     for request in reversed(requests):  # the last one first: each is put ahead of all
         put_back(request.message)
         request.acknowledged = True
         state.requests.pop(request.id, None)
         state.reserved_requests.discard(request)
-    if requests and consumer.hub is not None:
+    if consumer.hub is not None:
         read_out(consumer.task_consumer.channel)
     return len(requests)
 

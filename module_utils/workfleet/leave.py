@@ -26,7 +26,7 @@ from .ledger import Watched, said
 from .managers.base import Name, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from .managers.base import Manager
 
@@ -129,7 +129,6 @@ class Attendant:
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.watched: dict[Name, Watched] = {}
-        self.due: set[Name] = set()
         self.stopped: set[Name] = set()
 
     def work(self) -> None:
@@ -143,16 +142,17 @@ class Attendant:
 
     def go_round(self) -> bool:
         """Look at every node that is to go, and send those off whose time it is; return whether there was any."""
-        left = pending(self.manager)
+        left, due = pending(self.manager), []
         for name, note in left.items():
             with suppress(WorkfleetError):  # its manager is busy, or away for a moment; nobody else would try again
-                self.look(name, note)
+                if self.look(name, note):
+                    due.append(name)
         with suppress(WorkfleetError):
-            self.stop()
+            self.stop(due)
         return bool(left)
 
-    def look(self, name: Name, note: Note) -> None:
-        """See what a node does, and whether it is time to send it off."""
+    def look(self, name: Name, note: Note) -> bool:
+        """See what a node does; return whether it is time to send it off."""
         if name not in self.watched:
             self.mark(name, note)
         watched = self.watched.setdefault(name, Watched(**(note.known or {"since": note.since})))
@@ -161,22 +161,22 @@ class Attendant:
         if watched.pid not in (None, pid) and (watched.tasks or pid is not None):
             watched.die()
         if pid is None or record is None:
-            if name in self.stopped:
-                self.end(name, note)
-            else:
-                self.due.add(name)  # it may be in the pause before another start
-            return
+            if name not in self.stopped:
+                return True  # it may be in the pause before another start
+            self.end(name, note)
+            return False
         watched.pid = pid
         if record.holds is not None:
             watched.told(record.holds["tasks"], record.holds)
             watched.idle = record.holds.get("idle")
-        is_deaf = record.holds is None and time.time() - note.since > HEED_SECONDS
         if name in self.stopped:
-            return
+            return False
+        is_deaf = record.holds is None and time.time() - note.since > HEED_SECONDS
         if not note.by_mark or is_deaf or (record.holds is not None and not watched.tasks):
-            self.due.add(name)
-        elif note.kills and note.is_late:
+            return True
+        if note.kills and note.is_late:
             self.kill(name, note)
+        return False
 
     def mark(self, name: Name, note: Note) -> None:
         """Have a node take no new tasks, unless a drain has done that."""
@@ -185,12 +185,11 @@ class Attendant:
             write(self.manager, name, note)
             self.manager.mark(name, note.since)
 
-    def stop(self) -> None:
-        """Send the signal to all whose time it is, in one call: each costs the CPU that new nodes start with."""
-        if self.due:
-            self.manager.stop(sorted(self.due))
-            self.stopped |= self.due
-            self.due = set()
+    def stop(self, names: Sequence[Name]) -> None:
+        """Send the signal to all of these in one call: each costs the CPU that new nodes start with."""
+        if names:
+            self.manager.stop(names)
+            self.stopped.update(names)
 
     def kill(self, name: Name, note: Note) -> None:
         """End a node that has had its time; what that cuts short is written down before."""
@@ -200,8 +199,7 @@ class Attendant:
         write(self.manager, name, note)
         running = said(watched.begun()) or "not known"
         host.journal(watched.pid, f"{name} is killed, for it drained longer than its {note.seconds:g} s; running: {running}")
-        self.due.add(name)
-        self.stop()
+        self.stop([name])
         self.manager.kill(self.manager.present_of([name]))
 
     def end(self, name: Name, note: Note) -> None:

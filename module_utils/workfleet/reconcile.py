@@ -258,8 +258,9 @@ class Reconciler:
         """Return how many tasks the nodes of groups that shrink are running, where their engine tells."""
         found: dict[Name, int] = {}
         for group in self.groups.values():
-            here = [node.present for node in seen if node.name.group == group.name and node.present.is_up]
-            slots = {node.name.slot for node in seen if node.name.group == group.name and not node.is_leaving}
+            mine = [node for node in seen if node.name.group == group.name]
+            here = [node.present for node in mine if node.present.is_up]
+            slots = {node.name.slot for node in mine if not node.is_leaving}
             engine = engines.named(group.engine)
             if len(slots) > group.nodes and group.state == "started" and engine.speaks and self.request.broker_url:
                 names = {self.filled(group.node_name, node.name, ""): node.name for node in here if self.is_ready(node)}

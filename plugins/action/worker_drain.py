@@ -7,12 +7,11 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 #: One module call; short, since a killed control node leaves the call that runs to its end.
 CALL_SECONDS = 5
-LOCK_POLL_SECONDS = 1.0
 STATES = ("drained", "resumed")
 
 
@@ -39,16 +38,7 @@ class ActionModule(ActionBase):
         steps: list[dict[str, Any]] = []
         said: list[str] = []
         while True:
-            actions.require_run()
-            result: dict[str, Any] = self._execute_module(
-                module_name="workfleet.core.worker_drain", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
-            if result.get("locked") and actions.has_ended(result.get("run")) and request["ended_run"] != result["run"]:
-                request["ended_run"] = result["run"]
-                continue
-            if result.get("locked") and time.monotonic() < until:
-                said = self.say([f"waiting for {result['holder']}"], said)
-                time.sleep(LOCK_POLL_SECONDS)
-                continue
+            result = actions.call(self, "worker_drain", request, until, task_vars)
             if result.get("failed") or "steps" not in result:
                 return result
             steps += [{**step, "host": self.host} for step in result["steps"]]

@@ -8,13 +8,12 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, payload, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
 #: One module call; short, since a killed control node leaves the call that runs to its end, though each takes CPU from starting nodes.
 CALL_SECONDS = 10
-LOCK_POLL_SECONDS = 1.0
 #: What one call tells and the next must know.
 KEPT = ("waiting", "restart_since", "checked", "cleans")
 #: What turns a request into that of its undoing.
@@ -49,7 +48,7 @@ class ActionModule(ActionBase):
         """Call the module until it is done or has failed; its steps come behind those that are ``merged`` already."""
         said = ""
         while True:
-            result = self.call(request, lock_seconds, task_vars)
+            result = actions.call(self, "worker_nodes", request, time.monotonic() + lock_seconds, task_vars)
             merged = merge(merged, result, self.host)
             for text in result.get("warned", []):
                 self._display.warning(f"{self.host}: {text}")
@@ -97,24 +96,6 @@ class ActionModule(ActionBase):
             **actions.who(),
         )
         return request
-
-    def call(self, request: dict[str, Any], lock_seconds: int, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Call the module once; where another run holds the host, wait for it a while, or go on where its process is gone."""
-        until = time.monotonic() + lock_seconds
-        told = False
-        while True:
-            actions.require_run()
-            result: dict[str, Any] = self._execute_module(
-                module_name="workfleet.core.worker_nodes", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
-            if result.get("locked") and actions.has_ended(result.get("run")) and request["ended_run"] != result["run"]:
-                request["ended_run"] = result["run"]
-                continue
-            if not result.get("locked") or time.monotonic() > until:
-                return result
-            if not told:
-                self._display.display(f"  {self.host}: waiting for {result['holder']}")
-                told = True
-            time.sleep(LOCK_POLL_SECONDS)
 
 
 def counts(arguments: dict[str, Any], declared: spec.Declaration) -> dict[str, Any]:

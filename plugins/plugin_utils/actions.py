@@ -8,17 +8,24 @@ import hashlib
 import multiprocessing
 import os
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.payload import pack
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from ansible.plugins.action import ActionBase
+
+#: Nobody is told when a host is given back: it is asked again so often.
+LOCK_POLL_SECONDS = 1.0
 
 
 def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
@@ -59,6 +66,28 @@ def require_run() -> None:
     """Refuse to go on with a run that was killed: its workers outlive it, and others take its hosts over."""
     if os.getppid() != playbook():
         raise AnsibleActionFail("the run of ansible-playbook that this is of was killed: nothing more is changed")
+
+
+def call(plugin: ActionBase, module: str, request: dict[str, Any], until: float, task_vars: Mapping[str, Any]) -> dict[str, Any]:
+    """Call a module that changes nodes, once; where another run holds the host, wait for it, or go on where its process is gone.
+
+    ``until`` is by :func:`time.monotonic`. A run whose process is gone stands in the request from then on.
+    """
+    said = ""
+    while True:
+        require_run()
+        result: dict[str, Any] = plugin._execute_module(
+            module_name=f"workfleet.core.{module}", module_args={"payload": pack(request)}, task_vars=task_vars)
+        if not result.get("locked"):
+            return result
+        if has_ended(result.get("run")) and request["ended_run"] != result["run"]:
+            request["ended_run"] = result["run"]
+            continue
+        if time.monotonic() > until:
+            return result
+        if said != (said := f"waiting for {result['holder']}"):
+            plugin._display.display(f"  {task_vars['inventory_hostname']}: {said}")
+        time.sleep(LOCK_POLL_SECONDS)
 
 
 def require_terminal(what: str) -> None:
