@@ -12,12 +12,18 @@ Standard library only; nothing that goes wrong here may harm the worker.
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import functools
 import json
 import os
 import socket
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Teller = TypeVar("Teller", bound=Callable[..., None])
 
 #: How often a runner looks for its mark, and tells what it still holds: a drain ends so soon after its last task.
 LOOK_SECONDS = 0.2
@@ -27,11 +33,34 @@ _MAIN = os.getpid()
 _stopped: list[float] = []  # told to stop while it starts, a worker still becomes ready for a moment
 _mark: list[str] = []  # its path, once it is known
 _quiet: dict[str, Any] = {}  # what was told last of a node that takes no new tasks
+_turn = threading.Lock()
+_words: collections.deque[Callable[[], None]] = collections.deque()
 
 
+def _in_turn(teller: Teller) -> Teller:
+    """Let the main process tell one thing at a time: a signal handler, or another thread, leaves its word to who is telling.
+
+    Otherwise a stop that comes while readiness is written is overwritten by it.
+    """
+    @functools.wraps(teller)
+    def tell(*facts: Any, **more: Any) -> None:
+        if os.getpid() != _MAIN:
+            return
+        _words.append(functools.partial(teller, *facts, **more))
+        while _words and _turn.acquire(blocking=False):
+            try:
+                while _words:
+                    _words.popleft()()
+            finally:
+                _turn.release()
+
+    return tell  # type: ignore[return-value]
+
+
+@_in_turn
 def ready(what: str, doing: str = "consuming") -> None:
     """The worker takes tasks from its queues from now on; may be said again, never after :func:`stopping`."""
-    if os.getpid() == _MAIN and not _stopped:
+    if not _stopped:
         _record(ready=time.time(), stopping=None)
         _notify(f"READY=1\nSTATUS={QUIET if _quiet else f'{doing} {what}'}\n")
 
@@ -41,9 +70,10 @@ def status(text: str) -> None:
     _notify(f"STATUS={text}\n")
 
 
+@_in_turn
 def stopping() -> None:
     """A signal came: no more tasks are taken, those that run are waited for."""
-    if os.getpid() == _MAIN and not _stopped:
+    if not _stopped:
         _stopped.append(time.time())
         _notify("STOPPING=1\nSTATUS=draining\n")
         _record(stopping=_stopped[0])
@@ -56,6 +86,7 @@ def is_held() -> bool:
     return bool(_mark) and os.path.exists(_mark[0])
 
 
+@_in_turn
 def quiesced(tasks: list[dict[str, Any]], returned: int = 0) -> None:
     """We take no new tasks; said for the first time when none can come any more, then whenever something may have changed.
 
@@ -63,8 +94,6 @@ def quiesced(tasks: list[dict[str, Any]], returned: int = 0) -> None:
     for one that has not begun; ``acked``: whether the broker has forgotten it, so that it is lost if we die. ``returned``
     counts what was put back into the queue. In the record ``before`` and ``held`` are what was begun and held at first.
     """
-    if os.getpid() != _MAIN:
-        return
     first = _quiet or {"since": time.time(), "before": sum(task["since"] is not None for task in tasks), "held": len(tasks)}
     idle = None if tasks else _quiet.get("idle") or time.time()
     now = {**first, "tasks": tasks, "returned": returned, "idle": idle}
@@ -75,9 +104,10 @@ def quiesced(tasks: list[dict[str, Any]], returned: int = 0) -> None:
         _record(quiesced=now["since"], holds={name: value for name, value in now.items() if name != "since"})
 
 
+@_in_turn
 def resumed(what: str) -> None:
     """We take tasks again."""
-    if os.getpid() == _MAIN and _quiet:
+    if _quiet:
         _quiet.clear()
         _record(quiesced=None, holds=None)
         _notify(f"STATUS=consuming {what}\n")

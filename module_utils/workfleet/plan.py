@@ -63,6 +63,11 @@ class Seen:
         return self.present.text is None and not self.present.is_up
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether it runs, and is not on its way down."""
+        return self.present.activity in ("running", "starting")
+
+    @property
     def is_leaving(self) -> bool:
         """Whether it was told to go: it stops, and will not come back at boot."""
         return self.present.activity == "stopping" and not self.present.enabled
@@ -122,8 +127,8 @@ class Slot:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether its target runs, and is not on its way down."""
-        return self.seen is not None and self.seen.present.activity in ("running", "starting")
+        """Whether its target is at work."""
+        return self.seen is not None and self.seen.is_at_work
 
 
 @dataclass
@@ -243,7 +248,7 @@ def slots(
 ) -> tuple[dict[int, list[Seen]], list[Seen], list[tuple[int, int]]]:
     """Choose slots: (kept slot → its nodes, nodes of slots that go, new slots with their incarnation).
 
-    Slots where nothing runs go first (an earlier run may have stopped them for this very reason), then idle ones, of
+    Slots where nothing is at work go first (an earlier run may have stopped them for this very reason), then idle ones, of
     equals the highest; the lowest free ones are filled.
     """
     by_slot: dict[int, list[Seen]] = {}
@@ -252,8 +257,9 @@ def slots(
     live = {slot: nodes for slot, nodes in by_slot.items()
             if intent.state == "stopped" or not all(node.is_leaving for node in nodes)}
     tasks = {slot: sum(running.get(node.name, 0) for node in nodes) for slot, nodes in live.items()}
-    up = {slot: any(node.present.is_up for node in nodes) for slot, nodes in live.items()}
-    excess = sorted(live, key=lambda slot: (up[slot], tasks[slot], -slot))[: max(0, len(live) - intent.nodes)]
+    # What is on its way down counts as down: it may be in the middle of this plan.
+    works = {slot: any(node.is_at_work for node in nodes) for slot, nodes in live.items()}
+    excess = sorted(live, key=lambda slot: (works[slot], tasks[slot], -slot))[: max(0, len(live) - intent.nodes)]
     kept = {slot: live[slot] for slot in sorted(live) if slot not in excess}
     dropped = [node for slot, nodes in sorted(by_slot.items()) if slot not in kept for node in nodes]
     free: list[tuple[int, int]] = []

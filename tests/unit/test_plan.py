@@ -44,6 +44,9 @@ CASES: dict[str, tuple[list[plan.Intent], list[plan.Seen], list[str]]] = {
                ["remove a.2.1", "disable a.1.1", "stop a.1.1", "remove a.1.1"]),
     "stopped": ([intent("a", 2, state="stopped")], [seen("a.1.1"), seen("a.2.1", "failed")],
                 ["disable a.1.1", "disable a.2.1", "stop a.1.1", "stop a.2.1"]),
+    "stopped, in the middle of a scale-down: the slot that goes already is the one": (
+        [intent("a", state="stopped")], [seen("a.1.1", "stopping", enabled=False), seen("a.2.1")],
+        ["disable a.2.1", "stop a.2.1", "remove a.1.1"]),
     "stopped stays stopped": ([intent("a", state="stopped")], [seen("a.1.1", "stopped", enabled=False)], []),
     "stopped, then started": ([intent("a")], [seen("a.1.1", "stopped", enabled=False)],
                               ["enable a.1.1", "start a.1.1"]),

@@ -1,0 +1,47 @@
+"""What a worker tells of itself, where a signal comes in the middle of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.systemd import Systemd
+
+RUNNERS = Path(__file__).resolve().parents[2] / "runners"
+
+# A worker whose stop signal comes as it says that it is ready, at the first call of the function that is named.
+WORKER = """
+import importlib, json, os, signal, sys
+import workfleet_tell
+
+module, name = sys.argv[1:]
+owner = importlib.import_module(module)
+whole = getattr(owner, name)
+
+def told_to_stop(*words, **more):
+    setattr(owner, name, whole)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return whole(*words, **more)
+
+with open(os.environ["WORKFLEET_RECORD"], "w") as file:
+    json.dump({"pid": os.getpid()}, file)
+signal.signal(signal.SIGTERM, lambda *_: workfleet_tell.stopping())
+setattr(owner, name, told_to_stop)
+workfleet_tell.ready("its queues")
+workfleet_tell.ready("its queues, again")
+"""
+
+
+@pytest.mark.parametrize("where", ["time time", "json load", "json dump", "os replace", "workfleet_tell _notify"])
+def test_a_stop_in_the_middle_of_readiness_is_the_last_word(where: str, tmp_path: Path) -> None:
+    systemd, record = Systemd(f"@workfleet-test-{os.getpid()}-{where}"), tmp_path / "record.json"
+    subprocess.run([sys.executable, "-c", WORKER, *where.split()], check=True, timeout=20, env={
+        "PYTHONPATH": str(RUNNERS), "NOTIFY_SOCKET": systemd.address, "WORKFLEET_RECORD": str(record)})
+    systemd.hears("")
+    assert [said.split("\n")[0] for said in systemd.said] == ["READY=1", "STOPPING=1"]
+    assert {"ready", "stopping"} <= json.loads(record.read_text()).keys()
