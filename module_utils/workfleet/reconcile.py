@@ -172,6 +172,8 @@ class Reconciler:
         self.groups = {group.name: group for group in self.counts.applied()}
         self.intents = [self.intent(group) for group in self.groups.values()]
         self.deadline = time.monotonic() + request.deadline_seconds
+        #: From then on a call ends where it would begin to wait for nodes that start: the next one's beginning takes none of their time.
+        self.turn_of_call = time.monotonic() + request.deadline_seconds / 2
         since = request.restart_since
         self.outcome = Outcome(waiting=dict(request.waiting), checked=request.checked, cleans=request.cleans,
                                restart_since=uptime() if since == 0 else since)
@@ -441,7 +443,7 @@ class Reconciler:
                         outcome.checked = True
                     if made.rollout and self.rolls_out:  # before anything is written, though what is to be undone comes in a later task
                         self.remember(seen, anew=True)
-                    lock.is_kept = not self.carry_out(phases[0], outcome, done)
+                    lock.is_kept = not self.carry_out(phases[0], seen, outcome, done)
                     if lock.is_kept:
                         return False
             except WorkfleetError:
@@ -471,15 +473,16 @@ class Reconciler:
         wanted = self.request.rollout.failure_action == "rollback" and not self.request.undo
         return wanted and self.outcome.restart_since is None and self.ours() is not None
 
-    def carry_out(self, phase: plan.Phase, outcome: Outcome, done: list[Step]) -> bool:
+    def carry_out(self, phase: plan.Phase, seen: Sequence[plan.Seen], outcome: Outcome, done: list[Step]) -> bool:
         """Do the steps of one phase, many nodes at a time; return False where the deadline came first."""
+        here = {node.name for node in seen}
         for action, items in groupby(phase.steps, key=lambda item: item.action):
             part = list(items)
             names = [plan.name_of(self.request.app, item) for item in part if item.group is not None]
             if action == "remove" and not self.gone(names, outcome):
                 return False
             # The file of a unit that stops is not changed, and what stops cannot be started.
-            if action in ("write", "start") and not self.gone(self.stopping(names), outcome):
+            if action in ("write", "start") and not self.gone(self.stopping([name for name in names if name in here]), outcome):
                 return False
             if action == "start":
                 part = part[: self.start(names, outcome)]
@@ -686,6 +689,7 @@ class Reconciler:
             if name in present:
                 outcome.waiting.setdefault(str(name), present[name].restarts)
         told: dict[Name, int] = {}
+        deadline = self.deadline if time.monotonic() < self.turn_of_call else 0.0
         while True:
             outcome.present = [present[name] for name in sorted(present)]
             watched = {name for name in present if str(name) in outcome.waiting}
@@ -703,7 +707,7 @@ class Reconciler:
                 return True
             outcome.doing = (f"{count(len(unready))} starting: {some(unready)}" if unready
                              else f"{count(len(young))} ready, watched for {seconds:g} s")
-            if time.monotonic() > self.deadline:
+            if time.monotonic() > deadline:
                 return False
             awaited = {*unready, *young}
             told = self.await_news(awaited, told)
