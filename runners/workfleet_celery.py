@@ -5,7 +5,9 @@ Celery (5.2 or newer) has no word to systemd of its own, and at its stop keeps w
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import logging
 from queue import Empty
 from typing import TYPE_CHECKING, Any
@@ -105,6 +107,10 @@ class Hold(bootsteps.StartStopStep):
                 log.info("told to stop: %d put back", returned)
         except Exception:
             log.exception("what has not begun could not be put back, and waits until this worker has ended")
+        if consumer.pool.uses_semaphore:
+            # Prefork's tasks are other processes'. In this one Python would at last look for garbage among all that it has loaded:
+            # two thirds of the CPU that its end takes, and takes from the node that follows it.
+            atexit.register(gc.freeze)
         consumer.on_close()
 
     def resume(self, consumer: Any) -> None:
