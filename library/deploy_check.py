@@ -83,8 +83,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 seen:
-  description: What the host told. Without O(release) C(cpus), C(free_bytes), C(needed_bytes), C(broker) and C(counts), the nodes of each
-    group as they were scaled; with it C(groups) and C(waiting).
+  description: What the host told. C(cpus), and in C(quiesced) the nodes that were told to take no new tasks. Without O(release)
+    C(free_bytes), C(needed_bytes), C(broker) and C(counts), the nodes of each group as they were scaled; with it C(groups) and C(waiting).
   type: dict
   returned: success
 clock:

@@ -56,6 +56,11 @@ options:
     description: Where run records and the manager's socket are. Empty means C(/run/workfleet/<app>).
     type: str
     default: ""
+  placement:
+    description: Which hosts have which groups, as M(workfleet.core.validate) returns it. A host need not have O(group) where another one
+      has it.
+    type: dict
+    default: {}
   payload:
     description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
     type: str
@@ -105,7 +110,7 @@ from ..module_utils.workfleet.errors import WorkfleetError
 ARGUMENTS = {
     "group": {"type": "str"}, "control": {"type": "str"}, "arguments": {"type": "dict"}, "timeout": {"type": "float"},
     "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
-    "payload": {"type": "str", "no_log": True},
+    "placement": {"type": "dict"}, "payload": {"type": "str", "no_log": True},
 }
 
 

@@ -231,16 +231,20 @@ def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[
     kept, dropped, free = slots(intent, seen, running)
     leave(draft, dropped, f"{intent.nodes} nodes are wanted", waits=intent.waits)
     draft.intents[intent.group] = intent
-    for slot, nodes in kept.items():
-        keep(draft, intent, settle(draft, intent, slot, nodes, age))
-    quiesced = intent.state == "started" and any(node.is_quiesced and not node.is_leaving for nodes in kept.values() for node in nodes)
-    if quiesced and free:
-        # They would take the tasks that the group was told not to take.
-        more = f"{len(free)} more is" if len(free) == 1 else f"{len(free)} more are"
-        draft.notes.append(f"{intent.group}: its nodes were told to take no new tasks, and {more} not started; resume.yml ends that")
+    quiesced = 0
+    for number, nodes in kept.items():
+        slot = settle(draft, intent, number, nodes, age)
+        keep(draft, intent, slot)
+        staying = [slot.seen] if slot.is_at_work else nodes
+        quiesced += sum(node is not None and node.is_quiesced and not node.is_leaving for node in staying)
+    if quiesced and intent.state == "started":
+        # More of them, and successors, would take the tasks that the group was told not to take.
+        more = "" if not free else f", and {len(free)} more {'is' if len(free) == 1 else 'are'} not started"
+        draft.notes.append(f"{intent.group}: {'1 node was' if quiesced == 1 else f'{quiesced} nodes were'} told to take no new tasks and "
+                           f"{'is' if quiesced == 1 else 'are'} left so{more}; resume.yml ends that")
         return
-    for slot, incarnation in free:
-        keep(draft, intent, Slot(Name(draft.app, intent.group, slot, incarnation), fresh=True, reason="new node"))
+    for number, incarnation in free:
+        keep(draft, intent, Slot(Name(draft.app, intent.group, number, incarnation), fresh=True, reason="new node"))
 
 
 def slots(
@@ -310,11 +314,8 @@ def keep(draft: Draft, intent: Intent, slot: Slot) -> None:
     older_up = [node for node in slot.others if node.present.is_up]
     # With start-first a node that was told to go is no reason to hold its successor back.
     in_the_way = [node for node in older_up if intent.order == "stop-first" or not node.is_leaving]
-    quiesced = [node for node in in_the_way if node.is_quiesced]
-    if quiesced and intent.state == "started" and not slot.is_at_work:
-        # A successor would take the tasks that it was told not to take.
-        draft.notes += [f"{node.name} was told to take no new tasks, and is left so; resume.yml ends that" for node in quiesced]
-        return
+    if intent.state == "started" and not slot.is_at_work and any(node.is_quiesced for node in in_the_way):
+        return  # a successor would take the tasks that it was told not to take
     rolls = bool(in_the_way) and intent.state == "started"
     if rolls and slot.is_at_work:
         # Both run (a rollout is between start and stop, or was interrupted there): the old one goes.

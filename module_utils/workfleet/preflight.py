@@ -14,10 +14,11 @@ from . import answers, engines, host, resp
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
-from .release import MARGIN_BYTES, existing
+from .release import MARGIN_BYTES, complete, current, existing, listed
+from .release_choice import read_history
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .reconcile import GroupRequest, Reconciler, Request
 
@@ -51,7 +52,7 @@ class Finding:
 def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
     """Return what this host tells. Without ``release`` of the host itself, with one of that release, of what waits and what ran."""
     request = reconciler.request
-    seen: dict[str, Any] = {"time": time.time(), "cpus": len(os.sched_getaffinity(0))}
+    seen: dict[str, Any] = {"time": time.time(), "cpus": len(os.sched_getaffinity(0)), "quiesced": quiesced(reconciler)}
     groups = [group for group in reconciler.groups.values() if group.state == "started" and group.nodes]
     if release is None:
         seen.update(space(Layout(request.root)), broker=broker(request), counts={group.name: group.nodes for group in groups})
@@ -68,8 +69,21 @@ def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
     return seen
 
 
+def quiesced(reconciler: Reconciler) -> list[str]:
+    """Return the nodes, as ``group slot``, that were told to take no new tasks and to stay."""
+    return [f"{node.name.group} {node.name.slot}" for node in reconciler.observe()
+            if node.is_quiesced and not node.is_leaving and node.name.group in reconciler.groups]
+
+
 def space(layout: Layout) -> dict[str, int]:
-    """Return how much is free, and how much one more release will probably take: as much as the newest one."""
+    """Return how much is free, and how much one more release will probably take: as much as the newest one.
+
+    Nothing where one is there that never was current: a deploy that was cut short goes on with it, and who builds yet another
+    looks at the disk again.
+    """
+    been = (*read_history(layout, current(layout), None).releases, current(layout))
+    if any(name not in been and complete(layout, name) for name in listed(layout.releases)):
+        return {"free_bytes": shutil.disk_usage(layout.releases).free, "needed_bytes": 0}
     newest = os.path.realpath(layout.current)
     size = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512
                for folder, _, files in os.walk(newest) for name in files) if os.path.isdir(newest) else 0
@@ -185,12 +199,21 @@ class Fleet:
 
 def before_build(fleet: Fleet) -> list[Finding]:
     """Judge what is known before anything is built."""
-    return [*disks(fleet), *brokers(fleet), *clocks(fleet), *connections(fleet)]
+    return [*held_back(fleet), *disks(fleet), *brokers(fleet), *clocks(fleet), *connections(fleet)]
 
 
 def after_build(fleet: Fleet) -> list[Finding]:
     """Judge a release that is there by what it tells of itself."""
-    return [*imports(fleet), *unbuilt(fleet), *unregistered(fleet), *missed(fleet), *timeouts(fleet), *orphans(fleet)]
+    return [*held_back(fleet), *imports(fleet), *unbuilt(fleet), *unregistered(fleet), *missed(fleet), *timeouts(fleet), *orphans(fleet)]
+
+
+def held_back(fleet: Fleet) -> Iterator[Finding]:
+    """Refuse where nodes would not be replaced: a successor would take the tasks that they were told not to take."""
+    for name, seen in fleet.seen.items():
+        if seen.get("quiesced"):
+            yield Finding("nodes were told to take no new tasks (drain.yml), and would stay on the release they run: "
+                          f"{first(seen['quiesced'])}", (name,),
+                          "resume.yml lets them take tasks; or stop.yml ends them, and new ones are started", refuses=True)
 
 
 def disks(fleet: Fleet) -> Iterator[Finding]:
@@ -320,9 +343,14 @@ def missed(fleet: Fleet) -> Iterator[Finding]:
                           refuses=not fleet.allow_unregistered)
         names = sorted(gone[group] - set(lacks))
         if names:
-            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-            yield Finding(f"group {group}: the new release does not register any more: {', '.join(names[:_NAMES_SHOWN])}{more}", (),
+            yield Finding(f"group {group}: the new release does not register any more: {first(names)}", (),
                           "See that nobody sends these any more: a worker throws them away", refuses=False)
+
+
+def first(names: Sequence[str]) -> str:
+    """Return the first few names."""
+    left = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {left} more" if left > 0 else "")
 
 
 def some(counts: Mapping[str, int]) -> str:

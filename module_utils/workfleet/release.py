@@ -288,7 +288,8 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         hold = held  # what follows finds it so, in check mode too
     elif declared.until == READY and prepared and release != previous:
         reason = f"release {release} is rolled out"
-        stages[READY] += history_changes(layout, history, replace(noted, rolling_out=release), reason)
+        # Before its commands: where one fails, who goes back stays with what is current.
+        stages[READY] = [*history_changes(layout, history, replace(noted, rolling_out=release), reason), *stages[READY]]
     # What other hosts hold may be the release that would become current here.
     unheard = not declared.release and declared.hold == OBEY and not choice.hold and release != previous
     waits = declared.others and declared.until != BUILT and (not prepared or (declared.until == LINKED and unheard))

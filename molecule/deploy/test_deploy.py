@@ -124,6 +124,11 @@ def test_a_release_that_is_found_bad_in_time_touches_no_node(fleet: Fleet, code:
     assert said in run.out
     assert run.touched == set()
     assert (running(fleet), current(fleet), is_held(fleet)) == (before, old, None)
+    assert forgotten(fleet)
+    if code is None:
+        # Who goes back then does not leave what runs.
+        fleet.play("rollback")
+        assert (running(fleet), current(fleet)) == (before, old)
 
 
 @pytest.mark.parametrize(("code", "said"), [
@@ -214,6 +219,7 @@ def test_what_has_been_run_refuses_to_go_back_though_nothing_waits(fleet: Fleet)
     run = fleet.play("rollback", expect=2)
     assert "app.tasks.only_in_new (1)" in run.out.replace("\n", " ")
     assert (current(fleet), is_held(fleet), running(fleet)) == (new, None, before)
+    assert forgotten(fleet), "the next try may come from another machine"
     fleet.play("rollback", allow_unregistered=True)
     wait(lambda: settled(fleet), 60)
     assert current(fleet) != new
@@ -238,6 +244,12 @@ def test_what_is_done_to_running_nodes_is_foretold(fleet: Fleet, then: str) -> N
     predicted = fleet.play(then, "--check", "--diff")
     done = fleet.play(then)
     assert predicted.steps == done.steps != []
+    if then == "drain":
+        refused = fleet.play("deploy", expect=2)
+        assert "nodes were told to take no new tasks (drain.yml), and would stay on the release they run" in refused.out.replace("\n", " ")
+        site = fleet.play("site")
+        assert "2 nodes were told to take no new tasks and are left so; resume.yml ends that" in site.out.replace("\n", " ")
+        assert (refused.steps, site.steps) == ([], [])
     wait(lambda: then == "stop" or settled(fleet), 60)
 
 

@@ -25,8 +25,14 @@ class ActionModule(ActionBase):
         declared = actions.declaration(arguments, host)
         groups = {group.name: group for group in declared.groups}
         name = str(arguments.get("group") or "")
+        elsewhere = dict(bare(arguments.get("placement") or {}).get(declared.app.name, {}))
+        if name not in groups and name not in elsewhere:
+            known = ", ".join(dict.fromkeys([*groups, *elsewhere]))
+            raise AnsibleActionFail(f"group = {name!r}: must be one of {known} (-e group=NAME)")
         if name not in groups:
-            raise AnsibleActionFail(f"group = {name!r}: must be one of {', '.join(groups)} (-e group=NAME)")
+            note = f"it has no nodes of {name}; nothing was sent to it"
+            self._display.display(f"  {host}: {note}")
+            return {"changed": False, "steps": [], "nodes": [], "notes": [note]}
         given = {key: value for key, value in bare(arguments.get("arguments") or {}).items() if value != ""}
         control = str(arguments.get("control") or "")
         try:

@@ -123,9 +123,9 @@ def host_rows(host: str, nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, s
 
 
 def state(node: Mapping[str, Any]) -> str:
-    """Return a node's state; of one that drains, for how long, and a mark at one of another generation."""
+    """Return a node's state; of one that drains, for how long, and a mark at one of another generation that will not go by itself."""
     since = f" {span(node['draining_seconds'])}" if node["draining_seconds"] is not None else ""
-    return f"{node['state']}{since}{' *' if node['current'] is False else ''}"
+    return f"{node['state']}{since}{' *' if node['current'] is False and node['state'] != 'draining' else ''}"
 
 
 def fold(rows: list[dict[str, str]]) -> list[dict[str, str]]:

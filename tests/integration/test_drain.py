@@ -225,3 +225,14 @@ def test_a_node_of_the_same_name_as_a_quiet_one_that_was_removed_takes_tasks(mad
     fleet.site.work([{**group, "state": "absent"}])
     fleet.converge(group)
     assert fleet.states(group)["w.1"] == ("ready", None)
+
+
+def test_a_node_that_was_drained_and_then_stopped_takes_tasks_when_it_was_resumed_and_started(made: Made) -> None:
+    fleet = made("arq")
+    group = fleet.group()
+    fleet.converge(group)
+    fleet.call(group)
+    fleet.site.work([{**group, "state": "stopped"}])
+    assert fleet.call(group, check=True, resume=True)["steps"] == fleet.call(group, resume=True)["steps"] == ["live w.1.1"]
+    fleet.converge(group)
+    assert fleet.states(group)["w.1"] == ("ready", None)

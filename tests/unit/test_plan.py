@@ -167,6 +167,10 @@ def test_a_drained_group_gets_no_new_nodes_which_would_take_its_tasks(nodes: lis
     made = make(FakeHost.of(nodes), [intent("a", 3)])
     assert made.steps(rollout=True) == []
     assert any(f"{3 - len(nodes)} more " in note and "resume.yml ends that" in note for note in made.notes)
+    # It is said too where nothing else is to be done.
+    made = make(FakeHost.of(nodes), [intent("a", len(nodes))])
+    assert made.steps(rollout=True) == []
+    assert [note for note in made.notes if "told to take no new tasks" in note and "resume.yml ends that" in note] == list(made.notes) != []
     # One that is on its way down is no reason.
     made = make(FakeHost.of([seen("a.1.1", "stopping", enabled=False, quiesced=True)]), [intent("a")])
     assert "start a.1.2" in short(made.steps(rollout=True))
@@ -436,9 +440,9 @@ def test_slots_are_never_renumbered_and_incarnations_only_grow(
             assert wanted <= living
             load = {slot: sum(by_slot.get((one.group, slot), 0) for name in host.nodes
                               if (name.group, name.slot) == (one.group, slot)) for slot in living}
-            up = {slot: any(name.slot == slot and node.present.is_up for name, node in host.nodes.items()
-                            if name.group == one.group) for slot in living}
-            keys = {slot: (up[slot], load[slot], -slot) for slot in living}
+            works = {slot: any(name.slot == slot and node.is_at_work for name, node in host.nodes.items()
+                               if name.group == one.group) for slot in living}
+            keys = {slot: (works[slot], load[slot], -slot) for slot in living}
             assert all(keys[gone] < keys[kept] for gone in living - wanted for kept in wanted)
 
 

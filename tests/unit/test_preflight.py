@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -13,9 +15,6 @@ from plugins.module_utils.workfleet import preflight
 from plugins.module_utils.workfleet.engines.pickled import text_of
 from plugins.module_utils.workfleet.layout import Layout
 from plugins.module_utils.workfleet.preflight import Nodes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def fleet(seen: dict[str, Any], **keys: Any) -> preflight.Fleet:
@@ -136,6 +135,29 @@ def test_the_disk_is_that_of_the_releases(tmp_path: Path, monkeypatch: pytest.Mo
     assert preflight.space(Layout(str(tmp_path / "shop")))["free_bytes"] == 1
     (tmp_path / "shop" / "releases").mkdir(parents=True)
     assert preflight.space(Layout(str(tmp_path / "shop")))["free_bytes"] == 2
+
+
+def test_a_release_that_a_deploy_left_when_it_was_cut_short_needs_no_room(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    for name in ("0123456789ab", "ba9876543210"):
+        for path in (layout.python(name), layout.marker(name)):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(json.dumps({"id": name}))
+        Path(layout.src(name)).mkdir(exist_ok=True)
+    Path(layout.current).symlink_to(layout.release("0123456789ab"))
+    assert preflight.space(layout)["needed_bytes"] == 0
+    Path(layout.history).parent.mkdir(exist_ok=True)
+    Path(layout.history).write_text(json.dumps({"releases": ["ba9876543210", "0123456789ab"]}))
+    assert preflight.space(layout)["needed_bytes"] > 0
+
+
+def test_nodes_that_were_told_to_take_no_new_tasks_would_not_be_replaced() -> None:
+    seen = {"web1": {"quiesced": ["reports 1", "reports 2"]}, "web2": {"quiesced": []}}
+    for judge in (preflight.before_build, preflight.after_build):
+        ((refuses, text),) = said(judge(fleet(seen)))
+        assert refuses
+        assert text.startswith("web1: nodes were told to take no new tasks (drain.yml)")
+        assert "reports 1, reports 2. resume.yml" in text
 
 
 def test_disk_broker_and_eviction() -> None:

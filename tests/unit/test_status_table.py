@@ -69,6 +69,9 @@ def test_who_and_how_is_told_in_every_terminal(width: int) -> None:
     row = next(line for line in table if "unresponsive *" in line)
     assert "a-long-h" in row and "report" in row and "12.1" in row
     assert any("of another generation" in line for line in table)
+    # What drains goes by itself.
+    table = lines(status.combine("shop", {"web1": told(node(1, "draining", current=False))}), width)
+    assert not any("*" in line for line in table)
 
 
 def test_a_wide_terminal_shows_everything() -> None:
@@ -99,8 +102,8 @@ def test_a_group_in_which_not_all_is_well_is_not_folded(ill: dict[str, Any]) -> 
 def test_a_node_that_drains_shows_for_how_long_and_both_generations_are_there() -> None:
     old, new = node(state="draining", draining_seconds=42.3, current=False), node(incarnation=2)
     table = lines(status.combine("shop", {"web1": told(old, new)}), 120)
-    assert any("  1.1   draining 42s *  " in line for line in table)
-    assert any("  1.2   ready           " in line for line in table)
+    assert any("  1.1   draining 42s  " in line for line in table)
+    assert any("  1.2   ready         " in line for line in table)
     minutes = lines(status.combine("shop", {"web1": told({**old, "draining_seconds": 700.0, "current": True})}), 120)
     assert any("  draining 11m  " in line for line in minutes)
 
