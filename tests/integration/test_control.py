@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.celery_fleet import until
 from tests.integration.drained import Drained
 from tests.integration.supervised import Site, site
+from tests.integration.test_reset import Played
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,3 +118,19 @@ def test_a_quiet_node_is_given_no_queue(fleet: Drained) -> None:
     with pytest.raises(WorkfleetError, match=r"run resume\.yml first. No node was told"):
         tell(fleet, group, "add_consumer", queue="other")
     assert stats(fleet)["queues"] == []
+
+
+def test_a_host_without_the_group_is_passed_over_and_a_group_that_none_has_is_refused(
+    site: Site, redis_server: RedisServer, tmp_path: Path,
+) -> None:
+    app = Played(site, redis_server, tmp_path, "celery")
+    app.play("start")
+    inventory = json.loads(app.inventory.read_text())
+    hosts = inventory["workers"]["hosts"]
+    (group,) = hosts["web1"]["worker_groups"]
+    hosts["web2"] = {**hosts["web1"], "worker_groups": [{**group, "name": "other"}]}
+    app.inventory.write_text(json.dumps(inventory))
+    said = app.play("control", "-e", "group=w control=rate_limit task_name=work rate_limit=5/s")
+    assert app.steps == [("live", "workfleet.shop.w.1.1")]
+    assert "web2: it has no nodes of w; nothing was sent to it" in said
+    assert "group = 'none': must be one of w, other" in app.play("control", "-e", "group=none control=rate_limit", expect=2)
