@@ -238,11 +238,16 @@ def test_a_deploy_on_bare_hosts_is_foretold_and_says_what_a_check_cannot_compare
     gone = {**bare, "worker_groups": [{**sleeper, "state": "absent"}, {**asked, "state": "absent"}]}
     fleet.play("site", "--tags", "worker", **gone)
 
+    first = {**bare, "app_name": "first", "worker_groups": [{**sleeper, "command": ["/bin/false"]}]}
+    assert "there is nothing to go back to" in fleet.play("deploy", expect=2, **first).out.replace("\n", " ")
+    fleet.play("site", "--tags", "worker", **{**first, "worker_groups": [{**sleeper, "state": "absent"}]})
+
 
 @pytest.mark.parametrize("then", ["restart", "stop", "start", "drain", "resume"])
 def test_what_is_done_to_running_nodes_is_foretold(fleet: Fleet, then: str) -> None:
     predicted = fleet.play(then, "--check", "--diff")
-    done = fleet.play(then)
+    # One host at a time: a drain tells all of them before it waits for the first.
+    done = fleet.play(then, *(["--forks=1"] if then == "drain" else []))
     assert predicted.steps == done.steps != []
     if then == "drain":
         before = running(fleet)
