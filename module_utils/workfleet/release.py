@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
 MARGIN_BYTES = 100_000_000
+#: Who finds less than this after a build that failed has found why.
+FULL_BYTES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -449,12 +451,15 @@ def make(
     try:
         build.build(order)
     except (WorkfleetError, OSError) as error:
+        # Python's venv does not tell why it failed. Before what was built is removed.
+        free = shutil.disk_usage(declared.layout.releases).free
+        full = f"\nThe disk is full: {free // 1_000_000} MB are left where the releases are." if free < FULL_BYTES else ""
         with suppress(WorkfleetError):
             discard(declared.layout, release)
         said = build.masked(str(error), declared.secrets)
         untouched = f"The current release {previous} is untouched" if previous else "There is no current release yet"
         raise WorkfleetError(
-            f"release {release} of {declared.name} could not be built: {said}\n{untouched}."
+            f"release {release} of {declared.name} could not be built: {said}{full}\n{untouched}."
         ) from error
 
 
