@@ -235,8 +235,8 @@ def group_plan(draft: Draft, intent: Intent, seen: list[Seen], running: Mapping[
     for number, nodes in kept.items():
         slot = settle(draft, intent, number, nodes, age)
         keep(draft, intent, slot)
-        staying = [slot.seen] if slot.is_at_work else nodes
-        quiesced += sum(node is not None and node.is_quiesced and not node.is_leaving for node in staying)
+        # Beside a target that is at work the others go.
+        quiesced += sum(node.is_quiesced and (node is slot.seen or not slot.is_at_work) for node in nodes)
     if quiesced and intent.state == "started":
         # More of them, and successors, would take the tasks that the group was told not to take.
         more = "" if not free else f", and {len(free)} more {'is' if len(free) == 1 else 'are'} not started"

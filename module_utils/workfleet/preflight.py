@@ -14,7 +14,7 @@ from . import answers, engines, host, resp
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
-from .release import MARGIN_BYTES, complete, current, existing, listed
+from .release import MARGIN_BYTES, complete, existing, listed
 from .release_choice import read_history
 
 if TYPE_CHECKING:
@@ -72,22 +72,27 @@ def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
 def quiesced(reconciler: Reconciler) -> list[str]:
     """Return the nodes, as ``group slot``, that were told to take no new tasks and to stay."""
     return [f"{node.name.group} {node.name.slot}" for node in reconciler.observe()
-            if node.is_quiesced and not node.is_leaving and node.name.group in reconciler.groups]
+            if node.is_quiesced and node.name.group in reconciler.groups]
 
 
 def space(layout: Layout) -> dict[str, int]:
-    """Return how much is free, and how much one more release will probably take: as much as the newest one.
+    """Return how much is free, and how much one more release will probably take."""
+    return {"free_bytes": shutil.disk_usage(existing(layout.releases)).free, "needed_bytes": one_more(layout)}
+
+
+def one_more(layout: Layout) -> int:
+    """Return how much one more release will probably take: as much as the newest one.
 
     Nothing where one is there that never was current: a deploy that was cut short goes on with it, and who builds yet another
     looks at the disk again.
     """
-    been = (*read_history(layout, current(layout), None).releases, current(layout))
+    been = read_history(layout, current_release(layout.root), None).releases  # what is current among them
     if any(name not in been and complete(layout, name) for name in listed(layout.releases)):
-        return {"free_bytes": shutil.disk_usage(layout.releases).free, "needed_bytes": 0}
+        return 0
     newest = os.path.realpath(layout.current)
     size = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512
                for folder, _, files in os.walk(newest) for name in files) if os.path.isdir(newest) else 0
-    return {"free_bytes": shutil.disk_usage(existing(layout.releases)).free, "needed_bytes": size + MARGIN_BYTES}
+    return size + MARGIN_BYTES
 
 
 def broker(request: Request) -> dict[str, Any]:
