@@ -137,7 +137,7 @@ class Fleet:
         subprocess.run([str(PROJECT / "molecule/resources/in-namespace"), "podman", "restart", "--time", "120", host],
                        check=True, capture_output=True)
 
-    def wait_until_reachable(self, host: str, seconds: float = 30) -> None:
+    def wait_until_reachable(self, host: str, seconds: float = 90) -> None:
         """Wait until a host takes ssh connections: after a reboot its address has another MAC, which takes its time."""
 
         def answers() -> bool:
@@ -149,7 +149,7 @@ class Fleet:
 
         wait(answers, seconds)
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
+    def wait_until_ready(self, seconds: float = 120) -> None:
         """Wait until all declared nodes are ready and nothing is wrong."""
         wait(lambda: self.is_well(), seconds)
 

@@ -99,7 +99,7 @@ class Fleet:
         head = ("import asyncio, sys\nfrom arq import create_pool\nfrom app.worker import REDIS\n"
                 "async def main():\n    redis = await create_pool(REDIS)\n    q = redis.enqueue_job\n")
         body = "".join(f"    {line}\n" for line in code.splitlines())
-        done = subprocess.run([ENVIRONMENT / "bin" / "python", "-c", f"{head}{body}asyncio.run(main())"], cwd=APP, timeout=60,
+        done = subprocess.run([ENVIRONMENT / "bin" / "python", "-c", f"{head}{body}asyncio.run(main())"], cwd=APP, timeout=180,
                               env={**os.environ, "REDIS_URL": self.url}, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

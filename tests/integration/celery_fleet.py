@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "examples" / "reports"
 
 
-def until(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait until ``holds`` returns something true, and return that; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (found := holds()):
@@ -71,7 +71,7 @@ class Fleet:
                 command, cwd=APP, env={**self.environment, **(environment or {})}, stdout=log, stderr=log)
         return self.workers[node]
 
-    def ready(self, *nodes: str, options: Mapping[str, Any] | None = None, seconds: float = 30) -> dict[str, Any]:
+    def ready(self, *nodes: str, options: Mapping[str, Any] | None = None, seconds: float = 60) -> dict[str, Any]:
         """Wait until these nodes answer, and return their reports."""
         def answers() -> Any:
             found = celery_wire.reports(self.url, nodes, options or {}, timeout=0.3)
@@ -87,7 +87,7 @@ class Fleet:
 
     def python(self, code: str) -> str:
         """What a client of the app prints."""
-        done = subprocess.run([sys.executable, "-c", code], cwd=APP, env=self.environment, timeout=60, check=False,
+        done = subprocess.run([sys.executable, "-c", code], cwd=APP, env=self.environment, timeout=180, check=False,
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

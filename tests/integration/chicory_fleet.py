@@ -112,7 +112,7 @@ class Fleet:
                 "async def main():\n    await tasks.app.connect()\n"
                 "    ids = [await send.send(getattr(tasks, name), args, sys.argv[2]) for name, args in json.loads(sys.argv[1])]\n"
                 "    await tasks.app.disconnect()\n    print(json.dumps(ids))\nasyncio.run(main())")
-        done = subprocess.run([ENVIRONMENT / "bin" / "python", "-c", code, json.dumps(calls), queue], cwd=APP, timeout=60,
+        done = subprocess.run([ENVIRONMENT / "bin" / "python", "-c", code, json.dumps(calls), queue], cwd=APP, timeout=180,
                               env={**os.environ, **self.variables}, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return list(json.loads(done.stdout))

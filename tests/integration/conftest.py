@@ -114,7 +114,7 @@ def program() -> str:
 
 
 def _await(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         try:
             server.call("PING")

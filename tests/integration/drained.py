@@ -58,7 +58,7 @@ async def work(ctx, name, seconds):
 
 class WorkerSettings:
     functions = [work]
-    job_timeout = 100
+    job_timeout = 900
 """
 CHICORY_APP = """
 import asyncio, os, time
@@ -149,7 +149,7 @@ class Drained:
             return
         words = {"arq": [SEND_ARQ, str(self.redis.port), "3", json.dumps(tasks)], "chicory": [SEND_CHICORY, json.dumps(tasks), task]}
         environment = {**os.environ, **self.variables, "CHICORY_BROKER_REDIS_URL": self.redis.url(3)}
-        subprocess.run([self.interpreter, "-c", *words[self.engine]], env=environment, check=True, timeout=60, cwd=self.folder)
+        subprocess.run([self.interpreter, "-c", *words[self.engine]], env=environment, check=True, timeout=180, cwd=self.folder)
 
     def noted(self, word: str) -> dict[str, list[float]]:
         """Return when which tasks began or ended, and how often."""

@@ -255,7 +255,7 @@ def test_a_killed_build_never_becomes_current_and_pip_keeps_the_lock_until_it_ha
 
 
 def wait_for(path: Path) -> int:
-    for _ in range(300):
+    for _ in range(1200):
         if path.exists() and len(words := path.read_text().split()) == 2:
             return int(words[1])
         time.sleep(0.1)
@@ -443,7 +443,7 @@ def test_a_release_from_which_processes_run_is_not_built_anew_below_them(site: S
 
 
 def wait_until_moved(pid: int, name: str) -> None:
-    for _ in range(100):
+    for _ in range(600):
         if name in os.readlink(f"/proc/{pid}/cwd"):
             return
         time.sleep(0.05)

@@ -48,7 +48,7 @@ def test_what_waits_what_workers_hold_and_who_they_are(fleet: celery_fleet.Fleet
     assert (found["forgotten"]["waiting"], found["forgotten"]["declared"]) == (1, False)
     assert look(fleet, "reports")["reports"]["oldest_age_is"] == "at_least"
     fleet.start("w@h", "--prefetch-multiplier", "2", queues="reports", settings=SETTINGS)
-    until(lambda: look(fleet, "reports")["reports"]["running"] == 1, 40)
+    until(lambda: look(fleet, "reports")["reports"]["running"] == 1)
     found = look(fleet, "reports")
     assert [found["reports"][name] for name in ("unacknowledged", "consumers", "waiting")] == [2, 1, 4]
     assert found["problems"] == ["queue forgotten: 1 tasks wait and no node consumes it"]
@@ -80,4 +80,4 @@ def test_a_dead_letter_goes_to_the_list_of_its_priority(fleet: celery_fleet.Flee
     assert {key: [json.loads(text)["headers"]["id"] for text in texts] for key, texts in lists(fleet).items()} == {
         "{shop}:reports~5": [message.id]}
     fleet.start("w@h", queues="reports", settings=SETTINGS)
-    until(lambda: fleet.client.call("EXISTS", f"celery-task-meta-{message.id}"), 40)
+    until(lambda: fleet.client.call("EXISTS", f"celery-task-meta-{message.id}"))

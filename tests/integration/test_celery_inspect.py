@@ -55,7 +55,7 @@ def test_running_and_reserved_tasks_are_counted_and_a_busy_solo_node_is_left_out
     assert [busy[node].running for node in NODES[:2]] == [1, 1]
     assert sum(busy[node].reserved or 0 for node in NODES[:2]) >= 1
     before = workers.all_keys()
-    told = until(lambda: wire.reports(workers.url, NODES[2:], {}, 0.5), 30)
+    told = until(lambda: wire.reports(workers.url, NODES[2:], {}, 0.5))
     assert told[NODES[2]].processed >= 1
     # The questions asked while it was busy are answered by now, to addresses that are gone.
     until(lambda: not [key for key in workers.all_keys() if "workfleet.pidbox" in key], 5)

@@ -46,7 +46,7 @@ def play(folder: Path, arguments: dict[str, Any], *words: str) -> tuple[int, str
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(folder / "tmp")}
     playbook_file = str(folder / "play.yml")
     command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", playbook_file, "-vvv", *words]
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300)
     told = folder / "told.json"
     return done.returncode, done.stdout + done.stderr, json.loads(told.read_text()) if told.exists() else {}
 

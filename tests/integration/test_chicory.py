@@ -243,7 +243,7 @@ def test_tasks_that_run_through_an_outage_longer_than_their_claim_are_not_taken_
     broker.stop()
     time.sleep(7)
     broker.start()
-    until(lambda: sum(fleet.noted().values()) >= 6, 30)
+    until(lambda: sum(fleet.noted().values()) >= 6)
     until(lambda: fleet.pending("slow") == 0)
     assert fleet.noted() == {f"{word} {number}": 1 for word in ("begin", "end") for number in range(3)}
 
@@ -312,7 +312,7 @@ def test_a_worker_of_chicory_s_own_is_found_by_its_process(fleet: Fleet) -> None
     code = "import asyncio; from chicory import Worker; from app.tasks import app; asyncio.run(Worker(app).run())"
     node = fleet.start("events.own.1.1@h", command=[str(ENVIRONMENT / "bin" / "python"), "-c", code], name="own",
                        variables={"CHICORY_BACKEND_REDIS_URL": fleet.redis.url(), "CHICORY_BROKER_REDIS_BLOCK_MS": "1000"})
-    assert until(lambda: ENGINE.strangers(fleet.redis.url(), [node.name], {}, 1.0).get(node.name), 45).pid == node.process.pid
+    assert until(lambda: ENGINE.strangers(fleet.redis.url(), [node.name], {}, 1.0).get(node.name)).pid == node.process.pid
 
 
 def test_a_queue_of_another_kind_ends_the_node_with_one_clear_line(fleet: Fleet) -> None:

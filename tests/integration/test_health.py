@@ -152,7 +152,7 @@ def test_the_playbook_shows_the_judgement_of_the_hosts_own_program_and_fails_whe
         done = subprocess.run(
             [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), str(REPOSITORY / "playbooks" / "health.yml")],
             cwd=REPOSITORY, env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}, check=False,
-            capture_output=True, text=True, timeout=120)
+            capture_output=True, text=True, timeout=300)
         return done.returncode, done.stdout + done.stderr
 
     code, said = play()

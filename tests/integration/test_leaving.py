@@ -49,7 +49,7 @@ def test_a_node_that_drains_in_the_background_is_told_of_by_the_run_and_then_by_
         until(lambda: fleet.redis.call("HLEN", "unacked", db=3) == returned)
     done = replaced(fleet, group)
     assert {key: done.ledger[OLD][key] for key in UNTOLD} == UNTOLD and done.ledger[OLD]["state"] == "draining"
-    until(lambda: gone(fleet), 30)
+    until(lambda: gone(fleet))
     again = fleet.site.work([group])
     assert again.steps == ["remove w.1.1"]
     line = again.ledger[OLD]
@@ -57,7 +57,7 @@ def test_a_node_that_drains_in_the_background_is_told_of_by_the_run_and_then_by_
                                       "duplicates": 0, "seconds": 0, "state": "gone"}
     assert 0 < line["seconds"] < 13
     assert not note(fleet).exists() and fleet.site.work([group]).ledger == {}
-    until(lambda: len(fleet.noted("end")) == 8, 60)
+    until(lambda: len(fleet.noted("end")) == 8)
     assert {len(times) for times in fleet.noted("begin").values()} == {1}
 
 
@@ -112,7 +112,7 @@ def test_a_node_that_goes_is_no_drained_one_to_resume(made: Made) -> None:
     assert fleet.call(group, resume=True)["steps"] == []
     assert fleet.call(group)["steps"] == ["drain w.1.2"]
     assert fleet.call(group, resume=True)["steps"] == ["live w.1.2"]
-    until(lambda: gone(fleet), 30)
+    until(lambda: gone(fleet))
     assert leave.notes(fleet.site.manager)[Name("shop", "w", 1, 1)].line
 
 

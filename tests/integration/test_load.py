@@ -178,7 +178,7 @@ def play(fleet: celery_fleet.Fleet, folder: Path, *words: str, expect: int = 0, 
     command = [sys.executable, "-m", "ansible", "playbook", "-i", str(folder / "inventory.json"), str(ROOT / "playbooks" / "load.yml"),
                "-e", json.dumps(extra), *words]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -52,7 +52,7 @@ def environment() -> dict[str, str]:
 
 def play(site: Site, folder: Path, *, expect: int = 0, **extra: Any) -> str:
     done = subprocess.run(command(site, folder, **extra), cwd=REPOSITORY, env=environment(), check=False, capture_output=True,
-                          text=True, timeout=120)
+                          text=True, timeout=300)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

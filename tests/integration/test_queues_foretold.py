@@ -46,7 +46,7 @@ class Play:
         (self.folder / "play.yml").write_text(json.dumps([play]))
         environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(self.folder / "tmp")}
         command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(self.folder / "play.yml"), *words]
-        done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         return dict(json.loads((self.folder / "told.json").read_text()))
 

@@ -94,7 +94,7 @@ class Box:
 
 
 def wait_for(attempt: Callable[[], Any]) -> Any:
-    for _ in range(500):
+    for _ in range(3000):
         try:
             return attempt()
         except (OSError, WorkfleetError):

@@ -39,7 +39,7 @@ def alive(pid: int | None) -> bool:
     return pid is not None and os.path.exists(f"/proc/{pid}")
 
 
-def wait(when: Callable[[], bool], seconds: float = 15) -> None:
+def wait(when: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not when():
         assert time.monotonic() < deadline, "it did not happen"

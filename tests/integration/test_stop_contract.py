@@ -78,7 +78,7 @@ class Managed:
             self.reconcile(group=self.pair.killed)
         trial = stop_contract.Trial(self.pair, "supervisor", WHERE, case, self.url)
         subprocess.run([self.python, "-c", stop_contract.SEND[self.pair.example], json.dumps(trial.calls)], cwd=self.example,
-                       env=self.client, timeout=60, check=True)
+                       env=self.client, timeout=180, check=True)
         trial.await_running()
         exits = stop_contract.Exits({str(node.name): node.pid for node in self.site.manager.present() if node.pid})
         stopped = None

@@ -114,7 +114,7 @@ class Fleet:
     def of(self, name: Name) -> Present:
         return next(node for node in self.manager.present() if node.name == name)
 
-    def until(self, holds: Callable[[], bool], seconds: float = 15) -> None:
+    def until(self, holds: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, f"never: {self.manager.present()}"
@@ -356,7 +356,7 @@ def test_a_hundred_nodes_start_and_stop_in_one_request_each(fleet: Fleet) -> Non
     for name in names:
         fleet.manager.write(name, fleet.text(name, ["/bin/sleep", "600"]))
     fleet.manager.start(names)
-    fleet.until(lambda: all(node.activity == "running" for node in fleet.manager.present()), 30)
+    fleet.until(lambda: all(node.activity == "running" for node in fleet.manager.present()))
     fleet.manager.stop(names)
     fleet.until(lambda: all(node.activity == "stopped" for node in fleet.manager.present()))
 

@@ -44,7 +44,7 @@ class Node:
         return next(node for node in self.manager.present() if node.name == NAME)
 
     def until(self, holds: Callable[[Present], bool]) -> Present:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not holds(self.present()):
             assert time.monotonic() < deadline, self.present()
             time.sleep(0.05)
