@@ -219,6 +219,10 @@ remembered:
   description: Whether what ran before a rollout is still remembered on the host, since that is under way or was cut short.
   type: bool
   returned: always
+rolled_back:
+  description: Whether what ran before the rollout of this run was brought back, since it failed or by O(undo).
+  type: bool
+  returned: when the module did its work, or what ran before was brought back
 more:
   description: Whether the action plugin has to call again.
   type: bool
@@ -249,7 +253,7 @@ def main() -> None:
         request = reconcile.Request.parse(payload.unpack(module.params["payload"], "worker_nodes"))
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
         reconciler = reconcile.Reconciler(request, manager, check=module.check_mode)
-        result = {**reconcile.outcome_result(reconciler.call()), "ledger": reconciler.ledger()}
+        result = {**reconcile.outcome_result(reconciler.call()), "ledger": reconciler.ledger(), "rolled_back": reconciler.is_undo}
     except WorkfleetError as error:
         # A run that was refused has begun nothing here: what could be undone is another's.
         can_undo = reconciler is not None and not error.details.get("locked") and reconciler.can_undo()

@@ -77,7 +77,7 @@ class Drain:
                 continue
             if not engines.named(group.engine).speaks:
                 self.notes.append(f"{node.name.group} {node.name.slot}: engine {group.engine} takes no tasks; it is left alone")
-            elif node.activity in ("running", "starting", "failed") or (self.order.resume and self.is_down_for_now(node)):
+            elif node.activity in ("running", "starting", "failed") or (self.order.resume and self.manager.would_be_quiet(node)):
                 found.append(node)
                 refused += self.refusals(node, group)
             elif node.activity == "stopping":
@@ -85,10 +85,6 @@ class Drain:
         if refused:
             raise WorkfleetError("no node was told: " + "; ".join(dict.fromkeys(refused)))
         return found
-
-    def is_down_for_now(self, node: Present) -> bool:
-        """Whether a node is stopped, to be started again: its mark would keep it quiet then."""
-        return node.activity == "stopped" and not read_json(self.manager.note_path(node.name))
 
     def refusals(self, node: Present, group: GroupRequest) -> list[str]:
         """Say why a node cannot be told."""

@@ -14,7 +14,7 @@ from . import answers, engines, host, resp
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
-from .release import MARGIN_BYTES, complete, existing, listed
+from .release import complete, existing, listed, one_more
 from .release_choice import read_history
 
 if TYPE_CHECKING:
@@ -70,29 +70,29 @@ def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
 
 
 def quiesced(reconciler: Reconciler) -> list[str]:
-    """Return the nodes, as ``group slot``, that were told to take no new tasks and to stay."""
-    return [f"{node.name.group} {node.name.slot}" for node in reconciler.observe()
-            if node.is_quiesced and node.name.group in reconciler.groups]
+    """Return the nodes, as ``group slot``, that were told to take no new tasks and are to stay, or to be started again."""
+    only, found = reconciler.request.only, []
+    for node in reconciler.observe():
+        group = reconciler.groups.get(node.name.group)
+        is_wanted = group is not None and group.state == "started" and node.name.slot <= group.nodes
+        is_quiet = node.is_quiesced or reconciler.manager.would_be_quiet(node.present)
+        if is_wanted and is_quiet and (only is None or node.name.group in only):
+            found.append(f"{node.name.group} {node.name.slot}")
+    return found
 
 
 def space(layout: Layout) -> dict[str, int]:
     """Return how much is free, and how much one more release will probably take."""
-    return {"free_bytes": shutil.disk_usage(existing(layout.releases)).free, "needed_bytes": one_more(layout)}
+    return {"free_bytes": shutil.disk_usage(existing(layout.releases)).free, "needed_bytes": 0 if goes_on(layout) else one_more(layout)}
 
 
-def one_more(layout: Layout) -> int:
-    """Return how much one more release will probably take: as much as the newest one.
+def goes_on(layout: Layout) -> bool:
+    """Whether a complete release is there that the deploy may turn out to want: one that was cut short, or taken back, tried again.
 
-    Nothing where one is there that never was current: a deploy that was cut short goes on with it, and who builds yet another
-    looks at the disk again.
+    Who builds yet another looks at the disk then.
     """
     been = read_history(layout, current_release(layout.root), None).releases  # what is current among them
-    if any(name not in been and complete(layout, name) for name in listed(layout.releases)):
-        return 0
-    newest = os.path.realpath(layout.current)
-    size = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512
-               for folder, _, files in os.walk(newest) for name in files) if os.path.isdir(newest) else 0
-    return size + MARGIN_BYTES
+    return any(name not in been and complete(layout, name) for name in listed(layout.releases))
 
 
 def broker(request: Request) -> dict[str, Any]:
@@ -216,9 +216,8 @@ def held_back(fleet: Fleet) -> Iterator[Finding]:
     """Refuse where nodes would not be replaced: a successor would take the tasks that they were told not to take."""
     for name, seen in fleet.seen.items():
         if seen.get("quiesced"):
-            yield Finding("nodes were told to take no new tasks (drain.yml), and would stay on the release they run: "
-                          f"{first(seen['quiesced'])}", (name,),
-                          "resume.yml lets them take tasks; or stop.yml ends them, and new ones are started", refuses=True)
+            yield Finding(f"nodes were told to take no new tasks (drain.yml), and a deploy does not change that: {first(seen['quiesced'])}",
+                          (name,), "resume.yml lets them take tasks, and may be run after stop.yml too", refuses=True)
 
 
 def disks(fleet: Fleet) -> Iterator[Finding]:

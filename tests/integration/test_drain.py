@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from plugins.module_utils.workfleet import preflight
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.celery_fleet import until
-from tests.integration.drained import Drained, Made, made
+from tests.integration.drained import Drained, Group, Made, made
 from tests.integration.supervised import site
 
 __all__ = ["made", "site"]
@@ -72,7 +73,7 @@ def test_a_node_finishes_what_it_runs_takes_nothing_more_and_stays_so_beyond_its
     assert fleet.site.pids()["w.1.1"] == pid
 
     os.kill(int(pid or 0), signal.SIGKILL)
-    until(lambda: fleet.site.pids()["w.1.1"] not in (None, pid) and fleet.states(group) == {"w.1": QUIET}, 30)
+    until(lambda: fleet.site.pids()["w.1.1"] not in (None, pid) and fleet.states(group) == {"w.1": QUIET})
     time.sleep(2)
     assert set(fleet.noted("begin")) == set(ended), "the new process took a task"
 
@@ -80,7 +81,7 @@ def test_a_node_finishes_what_it_runs_takes_nothing_more_and_stays_so_beyond_its
     resumed = fleet.call(group, resume=True)
     assert resumed["steps"] == ["live w.1.1"] and resumed["unfinished"] == []
     assert fleet.states(group)["w.1"][0] == "ready"
-    until(lambda: set(fleet.noted("end")) == names, 30)
+    until(lambda: set(fleet.noted("end")) == names)
     assert {len(times) for times in fleet.noted("begin").values()} == {1}, "none ran twice"
     assert fleet.call(group, resume=True)["steps"] == []
 
@@ -110,7 +111,7 @@ def test_a_broker_that_comes_back_finds_a_quiet_celery_node_as_quiet_as_before(m
     for kind in ("normal", "pubsub"):
         fleet.redis.call("CLIENT", "KILL", "TYPE", kind)
     fleet.send(("after", 0.1))
-    until(lambda: fleet.states(group) == {"w.1": QUIET}, 30)
+    until(lambda: fleet.states(group) == {"w.1": QUIET})
     time.sleep(2)
     assert fleet.redis.call("LLEN", "work", db=3) == 1 and fleet.noted("begin") == {}
     fleet.call(group, resume=True)
@@ -136,7 +137,7 @@ def test_a_celery_worker_that_a_command_of_the_users_own_starts_is_told_over_the
     assert "second" not in fleet.noted("begin") and fleet.states(group) == {"w.1": QUIET}
     pid = fleet.site.pids()["w.1.1"]
     os.kill(int(pid or 0), signal.SIGKILL)  # it heeds no mark: the next process consumes, until it is told again
-    until(lambda: "second" in fleet.noted("end"), 30)
+    until(lambda: "second" in fleet.noted("end"))
     assert fleet.call(group)["steps"] == ["drain w.1.1"] and fleet.states(group) == {"w.1": QUIET}
     fleet.send(("third", 0.1))
     fleet.call(group, resume=True)
@@ -193,7 +194,7 @@ def test_a_drain_that_takes_too_long_kills_where_that_is_asked_for_and_the_node_
         "running_before": 1, "finished": 0, "returned": 1 - lost, "lost": lost, "duplicates": 1 - lost, "state": "killed"}
     assert [(cut["task"], cut["lost"]) for cut in found["cut_short"]] == [(task, bool(lost))]
     fleet.send(("after", 0.1))
-    until(lambda: fleet.site.pids()["w.1.1"] is not None and fleet.states(group) == {"w.1": QUIET}, 30)
+    until(lambda: fleet.site.pids()["w.1.1"] is not None and fleet.states(group) == {"w.1": QUIET})
     time.sleep(1)
     assert "after" not in fleet.noted("begin")
 
@@ -215,6 +216,8 @@ def test_a_worker_that_cannot_be_told_is_refused_before_any_is(made: Made) -> No
         fleet.call(*groups)
     assert not list(Path(fleet.site.root, "env").glob("*.quiesced"))
     assert fleet.call(*groups, only=["w"])["steps"] == ["drain w.1.1"]
+    fleet.site.work([groups[0], {**groups[1], "state": "stopped"}])
+    assert fleet.call(*groups, resume=True)["steps"] == ["live w.1.1"], "what is stopped, and was never told, is in nobody's way"
 
 
 def test_a_node_of_the_same_name_as_a_quiet_one_that_was_removed_takes_tasks(made: Made) -> None:
@@ -232,7 +235,16 @@ def test_a_node_that_was_drained_and_then_stopped_takes_tasks_when_it_was_resume
     group = fleet.group()
     fleet.converge(group)
     fleet.call(group)
+    assert quiesced(fleet, group) == ["w 1"]
+    assert quiesced(fleet, {**group, "nodes": 0}) == quiesced(fleet, {**group, "state": "stopped"}) == quiesced(fleet, group, only=[]) == []
     fleet.site.work([{**group, "state": "stopped"}])
+    assert quiesced(fleet, group) == ["w 1"], "it would be started under its name, and quiet"
     assert fleet.call(group, check=True, resume=True)["steps"] == fleet.call(group, resume=True)["steps"] == ["live w.1.1"]
+    assert quiesced(fleet, group) == []
     fleet.converge(group)
     assert fleet.states(group)["w.1"] == ("ready", None)
+
+
+def quiesced(fleet: Drained, group: Group, **more: Any) -> list[str]:
+    """Return the nodes for which a deploy is refused."""
+    return preflight.quiesced(fleet.site.reconciler(fleet.site.request([group], **more), check=True))

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import preflight
+from plugins.module_utils.workfleet import preflight, release
 from plugins.module_utils.workfleet.engines.pickled import text_of
+from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.layout import Layout
 from plugins.module_utils.workfleet.preflight import Nodes
 
@@ -137,7 +138,7 @@ def test_the_disk_is_that_of_the_releases(tmp_path: Path, monkeypatch: pytest.Mo
     assert preflight.space(Layout(str(tmp_path / "shop")))["free_bytes"] == 2
 
 
-def test_a_release_that_a_deploy_left_when_it_was_cut_short_needs_no_room(tmp_path: Path) -> None:
+def test_a_release_that_a_deploy_left_when_it_was_cut_short_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = Layout(str(tmp_path))
     for name in ("0123456789ab", "ba9876543210"):
         for path in (layout.python(name), layout.marker(name)):
@@ -148,7 +149,12 @@ def test_a_release_that_a_deploy_left_when_it_was_cut_short_needs_no_room(tmp_pa
     assert preflight.space(layout)["needed_bytes"] == 0
     Path(layout.history).parent.mkdir(exist_ok=True)
     Path(layout.history).write_text(json.dumps({"releases": ["ba9876543210", "0123456789ab"]}))
-    assert preflight.space(layout)["needed_bytes"] > 0
+    needed = preflight.space(layout)["needed_bytes"]
+    assert needed > 0
+    # Whoever builds yet another one finds out then.
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
+    with pytest.raises(WorkfleetError, match="a new release with its virtualenv needs about 100 MB"):
+        release.require_space(layout, {"size": 1}, None)
 
 
 def test_nodes_that_were_told_to_take_no_new_tasks_would_not_be_replaced() -> None:
