@@ -57,6 +57,10 @@ options:
     description: As in C(worker_log).
     type: dict
     default: {}
+  only:
+    description: As C(worker_only). Drained nodes of other groups are nothing to the deploy.
+    type: str
+    default: ""
   release:
     description: The release that is to be rolled out. Empty means that there is none yet.
     type: str
@@ -108,7 +112,8 @@ from ..module_utils.workfleet.errors import WorkfleetError
 ARGUMENTS = {
     "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "scheduler": {"type": "dict"}, "dashboard": {"type": "dict"},
     "parts": {"type": "list", "elements": "str"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
-    "rollout": {"type": "dict"}, "log": {"type": "dict"}, "release": {"type": "str"}, "payload": {"type": "str", "no_log": True},
+    "rollout": {"type": "dict"}, "log": {"type": "dict"}, "only": {"type": "str"}, "release": {"type": "str"},
+    "payload": {"type": "str", "no_log": True},
 }
 
 

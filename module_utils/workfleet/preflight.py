@@ -14,7 +14,7 @@ from . import answers, engines, host, resp
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
-from .release import complete, existing, listed, one_more
+from .release import existing, listed, one_more
 from .release_choice import read_history
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Finding:
 def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
     """Return what this host tells. Without ``release`` of the host itself, with one of that release, of what waits and what ran."""
     request = reconciler.request
-    seen: dict[str, Any] = {"time": time.time(), "cpus": len(os.sched_getaffinity(0)), "quiesced": quiesced(reconciler)}
+    seen: dict[str, Any] = {"time": time.time(), "cpus": len(os.sched_getaffinity(0)), "quiesced": quiesced(reconciler, release)}
     groups = [group for group in reconciler.groups.values() if group.state == "started" and group.nodes]
     if release is None:
         seen.update(space(Layout(request.root)), broker=broker(request), counts={group.name: group.nodes for group in groups})
@@ -69,14 +69,15 @@ def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
     return seen
 
 
-def quiesced(reconciler: Reconciler) -> list[str]:
-    """Return the nodes, as ``group slot``, that were told to take no new tasks and are to stay, or to be started again."""
-    only, found = reconciler.request.only, []
+def quiesced(reconciler: Reconciler, release: str | None) -> list[str]:
+    """Return the nodes, as ``group slot``, that were told to take no new tasks and are to stay, or to be started so by ``release``."""
+    found = []
     for node in reconciler.observe():
-        group = reconciler.groups.get(node.name.group)
-        is_wanted = group is not None and group.state == "started" and node.name.slot <= group.nodes
-        is_quiet = node.is_quiesced or reconciler.manager.would_be_quiet(node.present)
-        if is_wanted and is_quiet and (only is None or node.name.group in only):
+        generation = reconciler.to.get(node.name.group)
+        if generation is None or not reconciler.groups[node.name.group].nodes:
+            continue
+        is_the_same = release is not None and node.present.file_generation == generation
+        if node.is_quiesced or (is_the_same and reconciler.manager.would_be_quiet(node.present)):
             found.append(f"{node.name.group} {node.name.slot}")
     return found
 
@@ -87,12 +88,12 @@ def space(layout: Layout) -> dict[str, int]:
 
 
 def goes_on(layout: Layout) -> bool:
-    """Whether a complete release is there that the deploy may turn out to want: one that was cut short, or taken back, tried again.
+    """Whether a release is there that the deploy may turn out to want, one that was cut short or taken back.
 
-    Who builds yet another looks at the disk then.
+    Who builds another one all the same looks at the disk then.
     """
     been = read_history(layout, current_release(layout.root), None).releases  # what is current among them
-    return any(name not in been and complete(layout, name) for name in listed(layout.releases))
+    return any(name not in been for name in listed(layout.releases))
 
 
 def broker(request: Request) -> dict[str, Any]:
@@ -217,7 +218,7 @@ def held_back(fleet: Fleet) -> Iterator[Finding]:
     for name, seen in fleet.seen.items():
         if seen.get("quiesced"):
             yield Finding(f"nodes were told to take no new tasks (drain.yml), and a deploy does not change that: {first(seen['quiesced'])}",
-                          (name,), "resume.yml lets them take tasks, and may be run after stop.yml too", refuses=True)
+                          (name,), "resume.yml lets them take tasks, those too that stop.yml has stopped", refuses=True)
 
 
 def disks(fleet: Fleet) -> Iterator[Finding]:

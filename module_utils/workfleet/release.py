@@ -307,7 +307,7 @@ def build_changes(
 ) -> Iterator[Change]:
     """Yield what makes a release that is not there, or not whole."""
     layout = declared.layout
-    require_space(layout, declared.source or {}, archive)
+    require_space(layout, release, declared.source or {}, archive)
     yield from build.venv_package(python)
     reason = (
         "incomplete" if os.path.isdir(layout.release(release)) else "no release of this source, requirements and Python"
@@ -400,16 +400,20 @@ def existing(path: str) -> str:
 def one_more(layout: Layout) -> int:
     """Return how many bytes one more release will probably take: as many as the current one, and some to spare."""
     current = os.path.realpath(layout.current)
-    size = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512
-               for folder, _, files in os.walk(current) for name in files) if os.path.isdir(current) else 0
-    return size + MARGIN_BYTES
+    return MARGIN_BYTES + (size_of(current) if os.path.isdir(current) else 0)
 
 
-def require_space(layout: Layout, source: Mapping[str, Any], archive: str | None) -> None:
+def size_of(folder: str) -> int:
+    """Return how many bytes the files below a directory take; none where it is not there."""
+    return sum(os.lstat(os.path.join(where, name)).st_blocks * 512 for where, _, files in os.walk(folder) for name in files)
+
+
+def require_space(layout: Layout, release: str, source: Mapping[str, Any], archive: str | None) -> None:
     """Refuse to begin where the disk is too full to end."""
     place = existing(layout.releases)
     packed = os.path.getsize(archive) if archive else 0
-    needed = max(one_more(layout), MARGIN_BYTES + max(source["size"], packed * 4))
+    # What a build that was cut short has left of it goes first.
+    needed = max(one_more(layout), MARGIN_BYTES + max(source["size"], packed * 4)) - size_of(layout.release(release))
     free = shutil.disk_usage(place).free
     if free < needed:
         raise WorkfleetError(

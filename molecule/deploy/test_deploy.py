@@ -226,7 +226,7 @@ def test_a_rollback_that_fails_on_the_way_keeps_no_host_and_is_gone_on_with(flee
     run = fleet.play("rollback", expect=2)
     fleet.run(fleet.workers[1], "rm", "/run/broken")
     assert "broken on the way back" in run.out
-    assert "rollback.yml again, or site.yml, goes on with the rest" in run.out.replace("\n", " ")
+    assert "It stops here: site.yml goes on with the rest, deploy.yml goes forward again" in run.out.replace("\n", " ")
     assert (current(fleet), free(fleet)) == (new, True)
     wait(lambda: settled(fleet), 60)
     assert releases(fleet) == {old, new}

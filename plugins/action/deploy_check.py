@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         declared = actions.declaration(self._task.args, str(task_vars["inventory_hostname"]))
-        request = {**actions.payload(declared), "release": self._task.args.get("release") or None}
+        request = {**actions.payload(declared), "only": actions.only(self._task.args), "release": self._task.args.get("release") or None}
         before = time.time()
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.deploy_check", module_args={"payload": payload.pack(request)}, task_vars=task_vars)

@@ -238,13 +238,14 @@ def test_a_node_that_was_drained_and_then_stopped_takes_tasks_when_it_was_resume
     assert quiesced(fleet, group) == ["w 1"]
     assert quiesced(fleet, {**group, "nodes": 0}) == quiesced(fleet, {**group, "state": "stopped"}) == quiesced(fleet, group, only=[]) == []
     fleet.site.work([{**group, "state": "stopped"}])
-    assert quiesced(fleet, group) == ["w 1"], "it would be started under its name, and quiet"
+    assert quiesced(fleet, group) == quiesced(fleet, {**group, "env": {"TURN": "2"}}, release="0123456789ab") == []
+    assert quiesced(fleet, group, release="0123456789ab") == ["w 1"], "it would be started under its name, and quiet"
     assert fleet.call(group, check=True, resume=True)["steps"] == fleet.call(group, resume=True)["steps"] == ["live w.1.1"]
-    assert quiesced(fleet, group) == []
+    assert quiesced(fleet, group, release="0123456789ab") == []
     fleet.converge(group)
     assert fleet.states(group)["w.1"] == ("ready", None)
 
 
-def quiesced(fleet: Drained, group: Group, **more: Any) -> list[str]:
+def quiesced(fleet: Drained, group: Group, release: str | None = None, **more: Any) -> list[str]:
     """Return the nodes for which a deploy is refused."""
-    return preflight.quiesced(fleet.site.reconciler(fleet.site.request([group], **more), check=True))
+    return preflight.quiesced(fleet.site.reconciler(fleet.site.request([group], release=release, **more), check=True), release)

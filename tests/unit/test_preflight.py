@@ -154,7 +154,8 @@ def test_a_release_that_a_deploy_left_when_it_was_cut_short_needs_no_room(tmp_pa
     # Whoever builds yet another one finds out then.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
     with pytest.raises(WorkfleetError, match="a new release with its virtualenv needs about 100 MB"):
-        release.require_space(layout, {"size": 1}, None)
+        release.require_space(layout, "fedcba987654", {"size": 1}, None)
+    release.require_space(layout, "ba9876543210", {"size": 1}, None)  # what is left of it goes first
 
 
 def test_nodes_that_were_told_to_take_no_new_tasks_would_not_be_replaced() -> None:
