@@ -86,7 +86,7 @@ def test_what_happens_to_a_load_is_shown_as_it_happens_and_nothing_stays_on_the_
     load = {"queue": "default", "task_name": "app.tasks.fetch", "task_args": [0.1], "count": 20, "rate": 10}
     with ThreadPoolExecutor() as pool:
         watching = pool.submit(fleet.play, "events", task_name="app.tasks.fetch", sample_seconds=25)
-        wait(lambda: fleet.run(fleet.worker, *listener) != "", 30)
+        wait(lambda: fleet.run(fleet.worker, *listener) != "", 90)
         fleet.play("load", **load, result_json=str(tmp_path / "report.json"))
         said = watching.result().out
     report = load_json(str(tmp_path / "report.json"))
@@ -124,7 +124,7 @@ def test_a_change_is_predicted_restarts_only_its_group_and_loses_no_task(fleet: 
     after = fleet.main_processes()
     assert of(after, "default") == of(before, "default")
     assert {node.split("@")[0].rsplit(".", 1)[1] for node in of(after, "reports")} == {"2"}
-    wait(lambda: [fleet.state(task) for task in tasks] == ["SUCCESS"] * 3, 20)
+    wait(lambda: [fleet.state(task) for task in tasks] == ["SUCCESS"] * 3, 60)
     environments = fleet.run(fleet.worker, "sh", "-c", f"grep -l COLOUR=.blue /opt/{fleet.app}/env/*.env").splitlines()
     assert len(environments) == len(of(after, "reports"))
     assert fleet.play("site", **change).steps == []
