@@ -41,8 +41,7 @@ def look(site: Site, groups: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_nodes_of_two_queues_converge_tell_their_figures_and_drain(managed: Site, redis_server: RedisServer, tmp_path: Path) -> None:
     managed.converge([FAST, SLOW])
-    told = look(managed, [FAST, SLOW])
-    assert told["problems"] == []
+    told = until(lambda: not (found := look(managed, [FAST, SLOW]))["problems"] and found)
     figures = ("group", "slot", "state", "concurrency", "running")
     assert {(*(node[figure] for figure in figures), *node["queues"]) for node in told["nodes"]} == {
         ("fast", 1, "ready", 3, 0, "default"), ("fast", 2, "ready", 3, 0, "default"), ("slow", 1, "ready", 4, 0, "slow")}

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def demo(place: Path | str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``bin/demo`` with its directory at ``place``."""
     return subprocess.run(
-        [shutil.which("bash") or "bash", str(ROOT / "bin" / "demo"), *words], cwd=ROOT, timeout=300, check=False,
+        [shutil.which("bash") or "bash", str(ROOT / "bin" / "demo"), *words], cwd=ROOT, timeout=900, check=False,
         env={**os.environ, "WORKFLEET_DEMO": str(place), **environment}, capture_output=True, text=True)
 
 

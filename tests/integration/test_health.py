@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no
 
 #: As a host's bin/workfleet-health does: the system's own Python, not that of a virtualenv.
 PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
-#: Where a judgement was measured to cost 36 ms, Python's own start cost 13; a busy machine makes both dearer.
+#: Where a judgement cost 36 ms, Python's own start cost 13; a busy machine makes both dearer, though not by the same factor.
 START_SECONDS = 0.013
 
 
@@ -78,7 +78,7 @@ def test_celery_nodes_are_judged_by_what_they_consume(site: Site, tmp_path: Path
         # What it asks by is gone again; a worker that answers may note the exchange it answered to.
         assert {key for key in redis.call("KEYS", "*", db=3) if b"workfleet.pidbox" in key} <= keys
         start = cheapest(lambda: subprocess.run([PYTHON, "-IS", "-c", "pass"], check=True))
-        assert cheapest(lambda: health(fleet)) < 0.05 * max(1.0, start / START_SECONDS)
+        assert cheapest(lambda: health(fleet)) < 0.08 * max(1.0, start / START_SECONDS)
 
         tell(fleet, group, "cancel_consumer", queue="work")
         told = until(lambda: (found := health(fleet))["code"] == 2 and found)

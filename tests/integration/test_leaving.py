@@ -44,7 +44,7 @@ def test_a_node_that_drains_in_the_background_is_told_of_by_the_run_and_then_by_
     made: Made, engine: str, options: dict[str, Any], before: int, returned: int,
 ) -> None:
     fleet = made(engine)
-    group = fleet.at_work(*((f"t{number}", 12) for number in range(8)), options=options)
+    group = fleet.at_work(*((f"t{number}", 16) for number in range(8)), options=options)
     if returned:  # until it has fetched all that it may
         until(lambda: fleet.redis.call("HLEN", "unacked", db=3) == returned)
     done = replaced(fleet, group)
@@ -55,7 +55,7 @@ def test_a_node_that_drains_in_the_background_is_told_of_by_the_run_and_then_by_
     line = again.ledger[OLD]
     assert {**line, "seconds": 0} == {"node": OLD, "running_before": before, "finished": before, "returned": returned, "lost": 0,
                                       "duplicates": 0, "seconds": 0, "state": "gone"}
-    assert 0 < line["seconds"] < 13
+    assert 0 < line["seconds"] < 17
     assert not note(fleet).exists() and fleet.site.work([group]).ledger == {}
     until(lambda: len(fleet.noted("end")) == 8)
     assert {len(times) for times in fleet.noted("begin").values()} == {1}

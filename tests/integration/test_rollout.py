@@ -84,6 +84,7 @@ def fail(site: Site, groups: list[Group], **more: Any) -> WorkfleetError:
 def test_a_rollout_that_fails_has_cost_no_node_and_is_undone_to_the_letter(site: Site) -> None:
     before = [lingerer(3, env={"VERSION": "1"}), sleeper("gone")]
     site.converge(before)
+    wait(lambda: all(node.generation for node in site.present().values()))  # its process has become the node's
     old = site.present()
     # The first node comes up, the second does not: its file of flags is not there any more.
     flag = Path(site.root, "flag")
