@@ -188,7 +188,8 @@ class Broker:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = int(free.getsockname()[1])
         self.server = RedisServer(port, None, folder)
-        self.words = [str(shutil.which("redis-server")), "--port", str(port), "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+        self.words = [str(shutil.which("redis-server")), "--port", str(port), "--dir", str(folder), "--appendonly", "yes",
+                      "--appendfsync", "no", "--save", ""]
         self.start()
 
     def start(self) -> None:
