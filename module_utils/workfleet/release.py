@@ -399,8 +399,7 @@ def existing(path: str) -> str:
 
 def one_more(layout: Layout) -> int:
     """Return how many bytes one more release will probably take: as many as the current one, and some to spare."""
-    current = os.path.realpath(layout.current)
-    return MARGIN_BYTES + (size_of(current) if os.path.isdir(current) else 0)
+    return MARGIN_BYTES + size_of(os.path.realpath(layout.current))
 
 
 def size_of(folder: str) -> int:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no
 
 #: As a host's bin/workfleet-health does: the system's own Python, not that of a virtualenv.
 PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
-#: Where a judgement cost 36 ms, Python's own start cost 13; a busy machine makes both dearer, though not by the same factor.
+#: Where a judgement cost 36 ms, Python's own start cost 13; a busy machine makes both dearer.
 START_SECONDS = 0.013
 
 
@@ -54,15 +54,12 @@ def tell(fleet: Drained, group: dict[str, Any], control: str, **arguments: Any) 
     live.control(reconciler, live.Order("w", control, arguments), check=False)
 
 
-def cheapest(act: Callable[[], Any]) -> float:
-    """The CPU seconds of a child process: of several, for this machine has much else to do."""
-    found = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        act()
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(found)
+def cost(act: Callable[[], Any]) -> float:
+    """The CPU seconds of a child process."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    act()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_celery_nodes_are_judged_by_what_they_consume(site: Site, tmp_path: Path) -> None:
@@ -77,8 +74,9 @@ def test_celery_nodes_are_judged_by_what_they_consume(site: Site, tmp_path: Path
         assert (told["code"], nodes(told)) == (0, {"w.1.1": (True, "consumes work"), "w.2.1": (True, "consumes work")})
         # What it asks by is gone again; a worker that answers may note the exchange it answered to.
         assert {key for key in redis.call("KEYS", "*", db=3) if b"workfleet.pidbox" in key} <= keys
-        start = cheapest(lambda: subprocess.run([PYTHON, "-IS", "-c", "pass"], check=True))
-        assert cheapest(lambda: health(fleet)) < 0.08 * max(1.0, start / START_SECONDS)
+        # Each judgement beside a start of its own moment: what else the machine has to do changes by the second.
+        pairs = [(cost(lambda: subprocess.run([PYTHON, "-IS", "-c", "pass"], check=True)), cost(lambda: health(fleet))) for _ in range(10)]
+        assert min(judged / max(1.0, start / START_SECONDS) for start, judged in pairs) < 0.05
 
         tell(fleet, group, "cancel_consumer", queue="work")
         told = until(lambda: (found := health(fleet))["code"] == 2 and found)

@@ -57,7 +57,7 @@ def test_a_node_that_drains_in_the_background_is_told_of_by_the_run_and_then_by_
                                       "duplicates": 0, "seconds": 0, "state": "gone"}
     assert 0 < line["seconds"] < 17
     assert not note(fleet).exists() and fleet.site.work([group]).ledger == {}
-    until(lambda: len(fleet.noted("end")) == 8)
+    until(lambda: len(fleet.noted("end")) == 8, 120)
     assert {len(times) for times in fleet.noted("begin").values()} == {1}
 
 
