@@ -33,15 +33,14 @@ def test_the_old_nodes_finish_their_tasks_while_the_new_ones_take_over_and_the_p
               "worker_rollout": {"monitor_seconds": 1, "parallelism": "100%"}}
     predicted, seconds = check_and_outlast(fleet, "site", **change)
     task = fleet.send("fetch", seconds, queue="reports")
-    wait(lambda: fleet.state(task) in ("STARTED", "PENDING") and any(
-        node["running"] for node in fleet.status()["hosts"][fleet.worker]["nodes"]), seconds)
+    wait(lambda: any(node["running"] for node in fleet.status()["hosts"][fleet.worker]["nodes"]), seconds)
     assert fleet.play("site", result_json=str(ledger), **change).steps == predicted.steps
     nodes = [node for node in fleet.status()["hosts"][fleet.worker]["nodes"] if node["group"] == "reports"]
     old = [node for node in nodes if node["state"] == "draining"]
     assert len(old) == 1 and old[0]["draining_seconds"] > 0 and before[old[0]["node"]] == old[0]["pid"]
     assert told(old[0]["node"]) == (1, None, None, "draining")
     assert [node["incarnation"] for node in nodes if node["state"] == "ready"] == [old[0]["incarnation"] + 1] * 3
-    wait(lambda: fleet.state(task) == "SUCCESS", seconds + 60)
+    assert fleet.ended(task, seconds + 60) == "SUCCESS"
     wait(lambda: old[0]["pid"] not in fleet.main_processes().values(), 15)
     assert {action for action, _ in fleet.play("site", result_json=str(ledger), **change).actions} == {"remove"}
     assert told(old[0]["node"]) == (1, 1, 0, "gone")
@@ -86,7 +85,7 @@ def test_a_drained_host_takes_no_task_beyond_a_reboot_until_it_is_resumed(fleet:
 
     fleet.play("resume")
     fleet.wait_until_ready()
-    wait(lambda: fleet.state(waiting) == "SUCCESS", 90)
+    assert fleet.ended(waiting, 90) == "SUCCESS"
 
 
 def test_a_queue_is_shown_emptied_into_a_dump_and_filled_again(fleet: Fleet, tmp_path: Path) -> None:
@@ -129,6 +128,6 @@ def test_what_killed_nodes_held_is_returned_and_the_host_judges_itself_well(flee
     fleet.wait_until_ready()
     said = fleet.play("reap", sample_seconds=1).out
     assert f"reports: {task} (app.tasks.fetch) went back" in said
-    wait(lambda: fleet.state(task) == "SUCCESS", 60)
+    assert fleet.ended(task, 60) == "SUCCESS"
     assert task not in fleet.run(fleet.redis, *held)
     assert f"{fleet.app}: all declared nodes consume (6 of 6)" in fleet.play("health").out

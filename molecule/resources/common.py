@@ -124,7 +124,7 @@ def test_a_change_is_predicted_restarts_only_its_group_and_loses_no_task(fleet: 
     after = fleet.main_processes()
     assert of(after, "default") == of(before, "default")
     assert {node.split("@")[0].rsplit(".", 1)[1] for node in of(after, "reports")} == {"2"}
-    wait(lambda: [fleet.state(task) for task in tasks] == ["SUCCESS"] * 3, 60)
+    assert [fleet.ended(task, 60) for task in tasks] == ["SUCCESS"] * 3
     environments = fleet.run(fleet.worker, "sh", "-c", f"grep -l COLOUR=.blue /opt/{fleet.app}/env/*.env").splitlines()
     assert len(environments) == len(of(after, "reports"))
     assert fleet.play("site", **change).steps == []

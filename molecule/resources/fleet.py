@@ -129,6 +129,11 @@ class Fleet:
         """Return the state of a task's result."""
         return self.in_app(f"from app.celery_app import celery_app; print(celery_app.AsyncResult({task_id!r}).state)")
 
+    def ended(self, task_id: str, seconds: float) -> str:
+        """Wait until a task has a result, and return its state: to ask again and again would start a Python with Celery each time."""
+        return self.in_app(f"from app.celery_app import celery_app; result = celery_app.AsyncResult({task_id!r}); "
+                           f"result.get(timeout={seconds}, propagate=False); print(result.state)")
+
     def reboot(self, host: str) -> None:
         """Reboot a host, whose services get longer than the longest drain, and do not wait until its boot is over.
 
@@ -161,11 +166,14 @@ class Fleet:
 
 
 def wait(when: Callable[[], bool], seconds: float) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
+    """Wait until something holds. At most half of the time is spent on looking, for what is waited for needs the machine too."""
+    begun = time.monotonic()
+    deadline = begun + seconds
     while not when():
-        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} s"
-        time.sleep(0.2)
+        looked = time.monotonic()
+        assert looked < deadline, f"it did not happen within {seconds:g} s"
+        time.sleep(max(0.2, looked - begun))
+        begun = time.monotonic()
 
 
 def load_json(path: str) -> dict[str, Any]:
