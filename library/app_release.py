@@ -161,6 +161,10 @@ options:
     type: str
     default: ""
     choices: ["", built, ready, current]
+  lock_seconds:
+    description: How long to wait for another run that changes the nodes of this app. With O(until) V(built) it need not be waited for.
+    type: int
+    default: 30
   others:
     description: Whether other hosts are at work too. Where another release would become current, or release commands were not run yet,
       this call then goes no further and says so (RV(waits)); a second one, without this, is told what the others hold and have run.
@@ -303,6 +307,7 @@ ARGUMENTS: dict[str, Any] = {
     "until": {"type": "str", "default": "current", "choices": ["built", "ready", "current"]},
     "hold": {"type": "str", "default": "obey", "choices": ["obey", "drop", "stay", "back"]},
     "foretold": {"type": "str", "default": "", "choices": ["", "built", "ready", "current"]},
+    "lock_seconds": {"type": "int", "default": 30},
     "others": {"type": "bool", "default": False},
     "holds": {"type": "list", "elements": "dict", "default": []},
     "payload": {"type": "str", "no_log": True},

@@ -125,8 +125,9 @@ options:
     default: false
   phase:
     description:
-      - Touches no node. V(begin) takes the host's lock for this run of the playbook, as with O(undoable). V(end) forgets what ran
-        before the rollout and gives the lock back; V(pause) gives it back and forgets nothing, so that a later run goes on.
+      - Touches no node. V(begin) takes the host's lock for this run of the playbook, as with O(undoable), and with O(release) takes over
+        what a run that was cut short remembers there. V(end) forgets what ran before the rollout and gives the lock back; V(pause)
+        gives it back and forgets nothing, so that a later run goes on.
     type: str
     choices: ["", begin, end, pause]
     default: ""

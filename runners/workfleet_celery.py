@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import gc
 import logging
+import time
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 log = logging.getLogger(__name__)
+#: Children say so at once; one that died since does not.
+ACCEPT_SECONDS = 1.0
 
 
 @worker_ready.connect
@@ -102,9 +105,12 @@ class Hold(bootsteps.StartStopStep):
         ever, put back by Celery at the worker's exit.
         """
         try:
-            returned = give_back(consumer) if consumer.hub is not None and state.should_terminate in (None, False) else 0
-            if returned:
-                log.info("told to stop: %d put back", returned)
+            if consumer.hub is not None and state.should_terminate in (None, False):
+                returned = give_back(consumer)
+                if returned:
+                    log.info("told to stop: %d put back", returned)
+                if consumer.pool.uses_semaphore:
+                    see_accepted(consumer)
         except Exception:
             log.exception("what has not begun could not be put back, and waits until this worker has ended")
         if consumer.pool.uses_semaphore:
@@ -112,14 +118,16 @@ class Hold(bootsteps.StartStopStep):
             # two thirds of the CPU that its end takes, and takes from the node that follows it.
             atexit.register(gc.freeze)
         consumer.on_close()
+        consumer.controller.on_close()  # in whose place we are called
 
     def resume(self, consumer: Any) -> None:
         """Consume the same queues again."""
-        names, self.queues = self.queues or [], None
+        names = self.queues or []
         for name in names:
             queues = consumer.app.amqp.queues
             queues.select_add(queues[name])
             consumer.add_task_queue(name)
+        self.queues = None  # where the broker was gone, the next look tries it again
         workfleet_tell.resumed(", ".join(names))
 
 
@@ -160,6 +168,18 @@ def give_back(consumer: Any) -> int:
     if consumer.hub is not None:
         read_out(consumer.task_consumer.channel)
     return len(requests)
+
+
+def see_accepted(consumer: Any) -> None:
+    """Wait until the children have said of all that they were handed that they have begun it, for a second at most.
+
+    At a stop Celery forgets a task of which that has not been read yet, though its child runs it all the same: it would be put
+    back at the worker's exit, and run twice.
+    """
+    cancel(consumer)
+    loop, until = consumer.hub.create_loop(), time.monotonic() + ACCEPT_SECONDS
+    while any(not job._accepted for job in consumer.pool._pool._cache.values()) and time.monotonic() < until:
+        next(loop)
 
 
 def put_back(message: Any) -> None:

@@ -203,11 +203,12 @@ class Drain:
         """See what a node holds now."""
         pid, record = self.manager.live(name)
         if watched.pid not in (None, pid):
-            watched.die()
+            watched.ended()
         if pid is None:
             watched.state, watched.idle = "down", watched.idle or time.time()
             return
         watched.pid = pid
+        watched.is_stopping = record is not None and record.stopping is not None
         if watched.state == "idle":
             return  # it was proved, and it has its mark
         watched.state = "asked"

@@ -159,13 +159,15 @@ class Attendant:
         pid, record = self.manager.live(name)
         # One that has ended and had nothing left has gone as it should.
         if watched.pid not in (None, pid) and (watched.tasks or pid is not None):
-            watched.die()
+            watched.ended()
         if pid is None or record is None:
             if name not in self.stopped:
                 return True  # it may be in the pause before another start
             self.end(name, note)
             return False
         watched.pid = pid
+        # The signal may be another's than ours, who send it to a node that has nothing left, or tells nothing.
+        watched.is_stopping = record.stopping is not None
         if record.holds is not None:
             watched.told(record.holds["tasks"], record.holds)
             watched.idle = record.holds.get("idle")

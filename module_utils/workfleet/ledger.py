@@ -15,7 +15,8 @@ class Watched:
     """A node that drains, as far as it is known. ``tasks`` are those that it held when it was last looked at.
 
     ``before`` (running at first), ``held`` (all that it had at first) and what follows are None until it has told. ``cut`` are
-    tasks that had begun on a process that has died, as the ledger has them; ``is_killed``: by us.
+    tasks that had begun on a process that has died, as the ledger has them; ``is_killed``: by us. ``is_stopping``: it has the
+    stop signal, and tells of its tasks no more; ``is_untold``: such a one has ended, and what became of its last tasks nobody tells.
     """
 
     since: float
@@ -29,6 +30,8 @@ class Watched:
     idle: float | None = None
     is_silent: bool = False
     has_died: bool = False
+    is_stopping: bool = False
+    is_untold: bool = False
     is_killed: bool = False
     cut: list[dict[str, Any]] = field(default_factory=list)
     state: str = "asked"
@@ -44,8 +47,15 @@ class Watched:
         return [{"id": task["id"], "task": task["task"], "seconds": round(now - task["since"], 1), "lost": bool(task["acked"])}
                 for task in self.tasks if task["since"] is not None]
 
+    def ended(self) -> None:
+        """Account for what the process held when it was last seen. Where it was told to stop, it has ended that, or been killed for it."""
+        if self.is_stopping and not self.is_killed:
+            self.tasks, self.held, self.pid, self.is_stopping, self.is_untold = [], None, None, False, True
+        else:
+            self.die()
+
     def die(self) -> None:
-        """Account for what the process held when it was last seen: the broker keeps what is not acknowledged."""
+        """Account for what the process held as for that of one that was not asked to end: the broker keeps what is not acknowledged."""
         self.cut += self.begun()
         for task in self.tasks:
             begun = task["since"] is not None
@@ -58,7 +68,7 @@ class Watched:
     def told(self, tasks: Sequence[Mapping[str, Any]], holds: Mapping[str, Any]) -> None:
         """Take what it tells. What a process says that took the place of a dead one is no news."""
         self.tasks = [dict(task) for task in tasks]
-        if not self.has_died:
+        if not (self.has_died or self.is_untold):
             if self.held is None:
                 self.before = holds.get("before", sum(task["since"] is not None for task in tasks))
                 self.held = holds.get("held", len(tasks))
@@ -69,7 +79,7 @@ class Watched:
         """Return the node's line. A figure that cannot be told, or not yet, is None; ``cut_short`` is there where something was."""
         hidden = self.is_silent or self.held is None
         # What a process held that ended without a word nobody knows.
-        unknown = self.held is None and (self.has_died or self.state == "gone")
+        unknown = self.held is None and (self.has_died or self.is_untold or self.state == "gone")
         finished = None if hidden or self.held is None else max(0, self.held - len(self.tasks))
         end = self.idle or time.time()
         return {"node": node, "running_before": None if hidden else self.before, "finished": finished,
@@ -87,7 +97,8 @@ def said(cut: Sequence[Mapping[str, Any]]) -> str:
 
 def ending(line: Mapping[str, Any]) -> str:
     """Say of a node's line how it ended, and in the middle of what."""
-    return f"{line['node']} was {line['state']} while it ran {said(line.get('cut_short', []))}"
+    how = "was killed" if line["state"] == "killed" else "died"
+    return f"{line['node']} {how} while it ran {said(line.get('cut_short', []))}"
 
 
 def short(lines: Sequence[Mapping[str, Any]]) -> str:

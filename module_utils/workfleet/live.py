@@ -51,7 +51,7 @@ def control(reconciler: Reconciler, order: Order, *, check: bool) -> dict[str, A
         answers = engines.named(group.engine).control(
             request.broker_url, names, order.control, order.arguments, request.broker_options, order.timeout)
     result = {"changed": bool(steps), "steps": report(steps, None), "notes": notes,
-              "nodes": [{"node": name, "answered": name in answers, "error": answers.get(name)} for name in names]}
+              "nodes": [{"node": name, "answered": name in answers and not check, "error": answers.get(name)} for name in names]}
     wrong = [f"{name}: {answers[name]}" for name in names if answers.get(name)]
     wrong += [f"{name}: no answer within {order.timeout:g} s; it may have heard, and do it when it can" for name in names
               if name not in answers]

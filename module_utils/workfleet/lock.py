@@ -28,7 +28,7 @@ class Lock:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.path = os.path.join(request.root, "state", "nodes.lock")
+        self.path = path(request.root)
         self.is_kept = False
 
     def __enter__(self) -> Lock:
@@ -57,18 +57,13 @@ class Lock:
         return parse(self.file.read())
 
     def is_foreign(self, lease: dict[str, Any]) -> bool:
-        """Whether a lease keeps this run out: it is another run's, has not run out, and nobody saw that run's process end."""
-        ours = (None, self.request.run, self.request.ended_run or None)
-        return lease.get("run") not in ours and lease.get("until", 0) > time.time()
+        """Whether a lease keeps this run out."""
+        return is_foreign(lease, self.request.run, self.request.ended_run)
 
     def holder(self) -> str | None:
         """Return who else holds the host, for people, without waiting and without taking it."""
-        try:
-            with open(self.path, encoding="utf-8") as file:
-                lease = parse(file.read())
-        except OSError:
-            return None
-        return str(lease.get("holder", "another run")) if self.is_foreign(lease) else None
+        lease = read(self.path)
+        return named(lease) if self.is_foreign(lease) else None
 
     def note(self, lease: dict[str, Any]) -> None:
         """Write who holds the host."""
@@ -90,11 +85,46 @@ class Lock:
         """Say who is at work here."""
         lease = self.lease()
         self.file.close()
-        holder = lease.get("holder", "another run")
-        left = max(0, round(lease.get("until", 0) - time.time()))
-        raise WorkfleetError(f"{holder} is changing the nodes of {self.request.app} on this host; wait for it, or end it "
-                             f"(its lease runs out {left} s from now, without another sign of life)",
-                             locked=True, holder=holder, run=lease.get("run"))
+        raise refusal(lease, self.request.app)
+
+
+def require_free(root: str, app: str, run: str, ended_run: str) -> None:
+    """Refuse where another run than ``run`` holds the host; it is not taken."""
+    lease = read(path(root))
+    if is_foreign(lease, run, ended_run):
+        raise refusal(lease, app)
+
+
+def path(root: str) -> str:
+    """Return where the lock of an app stands."""
+    return os.path.join(root, "state", "nodes.lock")
+
+
+def is_foreign(lease: dict[str, Any], run: str, ended_run: str) -> bool:
+    """Whether a lease is another run's, has not run out, and nobody saw that run's process end."""
+    return lease.get("run") not in (None, run, ended_run or None) and lease.get("until", 0) > time.time()
+
+
+def refusal(lease: dict[str, Any], app: str) -> WorkfleetError:
+    """Return what tells a run that another one is at work here."""
+    left = max(0, round(lease.get("until", 0) - time.time()))
+    return WorkfleetError(f"{named(lease)} is changing the nodes of {app} on this host; wait for it, or end it "
+                          f"(its lease runs out {left} s from now, without another sign of life)",
+                          locked=True, holder=named(lease), run=lease.get("run"))
+
+
+def named(lease: dict[str, Any]) -> str:
+    """Return who has a lease, for people."""
+    return str(lease.get("holder", "another run"))
+
+
+def read(file: str) -> dict[str, Any]:
+    """Return the lease in a file; where there is none, or it cannot be read, nobody has one."""
+    try:
+        with open(file, encoding="utf-8") as opened:
+            return parse(opened.read())
+    except OSError:
+        return {}
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -79,11 +79,11 @@ class Request:
     see :class:`scaled.Counts`. ``canary`` is that of :func:`plan.make`. ``singles`` says when nodes that come last in a rollout
     are replaced: ``later`` (not by this call), or nothing but them: ``only``. ``undo`` brings back what ran before the rollout
     of this very run to this very declaration; ``undoable`` says that more tasks have yet to follow, on other hosts too, so that
-    this may still be asked for. ``phase`` touches no node: ``begin`` takes the host for the run, ``end`` forgets what
-    ran before and gives it back, ``pause`` gives it back. ``cleans`` are units whose remains may go: None, and then what the
-    first call told. ``kill`` does not let nodes that are to go end their tasks. In check mode ``after_stop`` takes it that a run
-    with all groups stopped has been here before. ``run`` names this run of a playbook, ``ended_run`` one that was seen to be no
-    more; ``holder`` says for people who it is.
+    this may still be asked for. ``phase`` touches no node: ``begin`` takes the host for the run, and takes over what a run that was
+    cut short remembers there, ``end`` forgets what ran before and gives it back, ``pause`` gives it back. ``cleans`` are units whose
+    remains may go: None, and then what the first call told. ``kill`` does not let nodes that are to go end their tasks. In check
+    mode ``after_stop`` takes it that a run with all groups stopped has been here before. ``run`` names this run of a playbook,
+    ``ended_run`` one that was seen to be no more; ``holder`` says for people who it is.
     """
 
     app: str
@@ -160,9 +160,9 @@ class Reconciler:
     """The nodes of one app on this host, and what is asked of them."""
 
     def __init__(self, request: Request, manager: Manager, *, check: bool) -> None:
-        if request.singles == "only":
-            last = [group.name for group in request.groups if group.comes_last]
-            request = replace(request, only=[name for name in last if request.only is None or name in request.only])
+        if request.singles == "only" or (request.singles == "later" and request.undo):
+            part = [group.name for group in request.groups if group.comes_last == (request.singles == "only")]
+            request = replace(request, only=[name for name in part if request.only is None or name in request.only])
         self.request = request
         self.manager = manager
         self.check = check
@@ -311,7 +311,9 @@ class Reconciler:
         """Begin or end the run on this host without touching a node."""
         if self.request.phase == "begin":
             with Lock(self.request):
-                pass
+                if self.request.release:  # else it is not known yet what this run leads to
+                    self.remember(self.observe(), anew=False)
+                self.outcome.remembered = snapshot.load(self.request.root) is not None
         elif Lock(self.request).holder() is None:
             if self.request.phase == "end":
                 snapshot.forget(self.request.root, self.request.only)
@@ -332,7 +334,7 @@ class Reconciler:
             with lock:
                 self.remember(seen, anew=False)
             return
-        if not (self.is_undo and self.request.keeps_host):
+        if not self.request.keeps_host:
             lock.give_back()
 
     def held_counts(self) -> str:

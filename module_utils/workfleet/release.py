@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, build, changes, envfile, host, in_use, release_choice, system
+from . import accounts, build, changes, envfile, host, in_use, lock, release_choice, system
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
@@ -46,7 +46,8 @@ class Declared:
     ``release`` asks for one that is there, by its id or a word of :mod:`release_choice`; then no source is needed.
     ``until`` is how far to go and ``hold`` what to do about a hold, both in the words of :mod:`release_choice`. A task
     before has gone as far as ``foretold``; in check mode it has only said so. ``others`` says that other hosts are at work
-    too; a second call then knows ``holds``, those that other hosts obey.
+    too; a second call then knows ``holds``, those that other hosts obey. ``run`` and ``ended_run`` are those of
+    :class:`reconcile.Request`.
     """
 
     host: str
@@ -73,6 +74,8 @@ class Declared:
     foretold: str = ""
     others: bool = False
     holds: tuple[Hold, ...] = ()
+    run: str = ""
+    ended_run: str = ""
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Declared:
@@ -128,7 +131,12 @@ def plan(declared: Declared, archive: str | None = None, *, check: bool = False)
 
 
 def apply(declared: Declared, archive: str | None) -> Plan:
-    """Make this host as declared, one run at a time, and return what was done."""
+    """Make this host as declared, one run at a time, and return what was done.
+
+    Refuses where another run is replacing nodes: which release is current, and which it would go back to, are that one's.
+    """
+    if declared.until != BUILT:  # what is built beside the others is in nobody's way
+        lock.require_free(declared.root, declared.name, declared.run, declared.ended_run)
     first = list(foundation(declared))
     for change in first:
         change.carry_out()

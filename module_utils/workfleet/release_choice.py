@@ -126,5 +126,6 @@ def named(word: str, history: History, current: str | None, here: Sequence[str],
     if chosen is None:
         raise WorkfleetError("no release is current on this host, so there is none to stay with")
     if chosen not in here:
-        raise WorkfleetError(f"release {chosen} is not on this host; there are {', '.join(here) or 'none'}")
+        raise WorkfleetError(f"release {chosen} is not on this host; there are {', '.join(here) or 'none'}. deploy.yml -e version=… with "
+                             "the version that it is of builds it on every host; --limit leaves a host out")
     return chosen

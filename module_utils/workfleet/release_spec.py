@@ -167,6 +167,8 @@ def parse_source(raw: Any, problems: list[str]) -> dict[str, Any] | None:
         )
     if version is not None and version.startswith("-"):
         check.wrong("version", "must not begin with -", given=version)
+    if kind == "git" and version == "":  # such as a CI job gives whose own variable is not set: what is newest was not asked for
+        check.wrong("version", "is empty: give a branch, a tag or a commit, or leave it out for what is newest", given=version)
     if kind == "pypi":
         if location and not PYPI_NAME.match(location):
             check.wrong(

@@ -71,13 +71,13 @@ class Fleet:
             assert done.returncode == expect, f"{playbook} ended with {done.returncode}:\n{out}"
             return Run(done.returncode, out, json.loads(Path(steps.name).read_text() or "[]"))
 
-    def play_and_kill(self, playbook: str, when: Callable[[], bool], **extra: Any) -> None:
-        """Start a playbook and kill the whole of it with -9 as soon as ``when`` holds."""
+    def play_and_kill(self, playbook: str, when: Callable[[], bool], seconds: float = 60, **extra: Any) -> None:
+        """Start a playbook and kill the whole of it with -9 as soon as ``when`` holds, for which it has so long."""
         with tempfile.NamedTemporaryFile(suffix=".json") as steps:
             process = subprocess.Popen(self.command(playbook, steps.name, extra), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                        cwd=PROJECT, start_new_session=True)
             try:
-                wait(when, 60)
+                wait(when, seconds)
                 assert process.poll() is None, "the playbook was over before it could be killed"
             finally:
                 os.killpg(process.pid, signal.SIGKILL)

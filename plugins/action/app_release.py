@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from ansible import constants
 from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, release_spec, source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, source
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
-MODULE = "workfleet.core.app_release"
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
 
 
@@ -26,12 +27,15 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         try:
-            values, declared = release_spec.parse(self._task.args, str(variables.get("inventory_hostname", "")))
+            arguments = dict(self._task.args)
+            self.lock_seconds = int(arguments.pop("lock_seconds", 30))
+            values, declared = release_spec.parse(arguments, str(variables.get("inventory_hostname", "")))
             looked = None if declared is None else self._look(declared, variables)
-            packed = payload.pack({**values, "source": described(looked), "runners": runners()})
-            result.update(self._call(packed, None, variables))
+            me = actions.who()
+            request = {**values, "source": described(looked), "runners": runners(), "run": me["run"], "ended_run": me["ended_run"]}
+            result.update(self._call(request, None, variables))
             if result.pop("archive_needed", False) and looked is not None:
-                result = self._call(packed, self._send(looked), variables)
+                result = self._call(request, self._send(looked), variables)
                 result.pop("archive_needed", None)
             for note in result.get("notes", []):
                 self._display.warning(f"{variables.get('inventory_hostname')}: {note}")
@@ -45,11 +49,9 @@ class ActionModule(ActionBase):
         found = release_spec.located(declared, str(base))
         return source.look(**found, cache=constants.DEFAULT_LOCAL_TMP)
 
-    def _call(self, packed: str, archive: str | None, variables: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, request: dict[str, Any], archive: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the module on the host."""
-        arguments = {"payload": packed, "archive": archive}
-        result: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
-        return result
+        return actions.call(self, "app_release", request, time.monotonic() + self.lock_seconds, variables, archive=archive)
 
     def _send(self, looked: source.Source) -> str:
         """Pack the source, once for all hosts of this run, and put it on this host."""

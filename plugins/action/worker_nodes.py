@@ -17,7 +17,7 @@ CALL_SECONDS = 10
 #: What one call tells and the next must know.
 KEPT = ("waiting", "restart_since", "checked", "cleans")
 #: What turns a request into that of its undoing.
-UNDO = {"undo": True, "waiting": {}, "canary": "", "singles": "", "with_rollout": True, "cleans": []}
+UNDO = {"undo": True, "waiting": {}, "canary": "", "with_rollout": True, "cleans": []}
 
 
 class ActionModule(ActionBase):

@@ -68,16 +68,19 @@ def require_run() -> None:
         raise AnsibleActionFail("the run of ansible-playbook that this is of was killed: nothing more is changed")
 
 
-def call(plugin: ActionBase, module: str, request: dict[str, Any], until: float, task_vars: Mapping[str, Any]) -> dict[str, Any]:
-    """Call a module that changes nodes, once; where another run holds the host, wait for it, or go on where its process is gone.
+def call(
+    plugin: ActionBase, module: str, request: dict[str, Any], until: float, task_vars: Mapping[str, Any], **arguments: Any
+) -> dict[str, Any]:
+    """Call a module that changes nodes, or what they are started from, once.
 
+    Where another run holds the host, it is waited for; where its process is gone, this one goes on.
     ``until`` is by :func:`time.monotonic`. A run whose process is gone stands in the request from then on.
     """
     said = ""
     while True:
         require_run()
         result: dict[str, Any] = plugin._execute_module(
-            module_name=f"workfleet.core.{module}", module_args={"payload": pack(request)}, task_vars=task_vars)
+            module_name=f"workfleet.core.{module}", module_args={"payload": pack(request), **arguments}, task_vars=task_vars)
         if not result.get("locked"):
             return result
         if has_ended(result.get("run")) and request["ended_run"] != result["run"]:

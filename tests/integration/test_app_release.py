@@ -6,6 +6,7 @@ No network but in the one test through ansible-playbook: the app is built by a b
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import grp
 import json
 import os
@@ -197,6 +198,25 @@ def test_other_requirements_or_another_python_make_another_release(site: Site) -
         )
     }
     assert len(ids) == (2 if shutil.which("python3") == PYTHON else 3)
+
+
+def test_a_run_that_is_refused_the_nodes_has_changed_nothing_about_the_release_either(site: Site) -> None:
+    """It made another release current, and took from the run at work what that would go back to."""
+    first = site.converge().release
+    (site.code / "tasks.py").write_text("two = 2\n")
+    declared, archive = site.declared()
+    lease = site.root / "state" / "nodes.lock"
+    lease.write_text(json.dumps({"run": "a deploy", "holder": "anna on laptop", "until": time.time() + 600}))
+    files = {path: path.read_bytes() for path in (site.root / "state").iterdir()}
+    with pytest.raises(WorkfleetError, match="anna on laptop is changing the nodes of shop") as caught:
+        release.apply(declared, archive)
+    assert caught.value.details["locked"] and caught.value.details["run"] == "a deploy"
+    assert (site.current, site.releases()) == (first, {first})
+    assert {path: path.read_bytes() for path in (site.root / "state").iterdir()} == files
+    built = release.apply(dataclasses.replace(declared, until="built"), archive).release
+    assert (site.current, site.releases()) == (first, {first, built})
+    release.apply(dataclasses.replace(declared, ended_run="a deploy"), archive)
+    assert site.current == built
 
 
 def test_a_failed_build_leaves_the_current_release_and_nothing_of_itself(site: Site) -> None:

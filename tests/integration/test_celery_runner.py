@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet.engines import named
+from plugins.module_utils.workfleet.engines import celery_wire, named
 from tests.fakes.systemd import Systemd
 from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
 
@@ -135,6 +135,30 @@ def test_what_a_stopping_worker_has_not_begun_is_run_by_another_at_once_and_once
     new.kill()
     new.wait()
     workers.client.call("DEL", "unacked", "unacked_index")
+
+
+def test_a_stop_under_a_backlog_of_short_tasks_runs_none_of_them_twice(workers: Fleet) -> None:
+    """A child may have run what Celery does not know yet that it has begun."""
+    environment = {"PYTHONPATH": str(ROOT / "runners")}
+    for number in range(3):
+        messages = [celery_wire.task_message("app.tasks.count_primes", "reports", [2]).text for _ in range(4000)]
+        workers.client.call("LPUSH", "reports", *messages)
+        node = f"backlog{number}@h"
+        worker = workers.start(node, "-I", "workfleet_celery", "-c", "2", pool="prefork", environment=environment)
+        until(lambda: len(done(workers)) > 200)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
+        waiting = {json.loads(text)["headers"]["id"] for text in workers.client.call("LRANGE", "reports", 0, -1)}
+        assert waiting, "it was over before the stop"
+        assert workers.client.call("HLEN", "unacked") == 0
+        assert done(workers) & waiting == set(), workers.log(node)[-2000:]
+        workers.client.call("FLUSHDB")
+
+
+def done(workers: Fleet) -> set[str]:
+    """Return the ids of the tasks whose results are there: the children write them."""
+    prefix = "celery-task-meta-"
+    return {key.removeprefix(prefix) for key in workers.all_keys() if key.startswith(prefix)}
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

@@ -116,6 +116,30 @@ def test_a_node_that_goes_is_no_drained_one_to_resume(made: Made) -> None:
     assert leave.notes(fleet.site.manager)[Name("shop", "w", 1, 1)].line
 
 
+def test_what_somebody_else_tells_to_stop_while_it_drains_is_not_called_lost(made: Made) -> None:
+    fleet = made("celery")
+    group = fleet.at_work(("long", 12), concurrency=1)
+    replaced(fleet, group)
+    until(lambda: (record := fleet.site.manager.live(Name("shop", "w", 1, 1))[1]) is not None and record.quiesced)
+    os.kill(fleet.site.pids()["w.1.1"], signal.SIGTERM)
+    until(lambda: gone(fleet))
+    assert len(fleet.noted("end")["long"]) == 1
+    assert {**fleet.site.work([group]).ledger[OLD], "seconds": 0} == {
+        "node": OLD, "running_before": None, **UNTOLD, "seconds": 0, "state": "gone"}
+
+
+def test_a_node_that_was_drained_before_it_was_one_too_many_takes_tasks_when_it_is_wanted_again(made: Made) -> None:
+    fleet = made("arq")
+    group = fleet.group(nodes=2)
+    fleet.converge(group)
+    until(lambda: set(fleet.states(group)) == {"w.1", "w.2"} and {state for state, *_ in fleet.states(group).values()} == {"ready"})
+    fleet.call(group)
+    fleet.site.work([{**group, "nodes": 1}], rollout={"ready_timeout_seconds": 60})
+    until(lambda: leave.notes(fleet.site.manager)[Name("shop", "w", 2, 1)].line)
+    assert fleet.call({**group, "nodes": 1}, resume=True)["steps"] == ["live w.1.1", "live w.2.1"]
+    assert not os.path.exists(fleet.site.manager.mark_path(Name("shop", "w", 2, 1)))
+
+
 def test_a_node_that_heeds_no_mark_has_the_signal_at_once_and_of_its_tasks_nothing_is_told(made: Made) -> None:
     fleet = made("celery")
     command = ["python", "-m", "celery", "-A", "noted", "worker", "-Q", "work", "-c", "1", "-P", "threads"]

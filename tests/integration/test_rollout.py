@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import process
 
-from plugins.module_utils.workfleet import lock, snapshot
+from plugins.module_utils.workfleet import lock, reconcile, snapshot
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.supervised import Group, Site, site, sleeper
 
@@ -274,6 +275,50 @@ def test_a_run_takes_the_host_before_it_touches_a_node_and_gives_it_back(site: S
     assert snapshot.load(site.root) is not None
     site.work(new, phase="end", run="run 2", ended_run="run 1")
     assert snapshot.load(site.root) is None
+
+
+def test_a_host_of_which_nothing_was_stale_stays_with_the_run_too(site: Site) -> None:
+    new = [sleeper(env={"A": "2"})]
+    site.work(new, undoable=True, phase="begin")
+    site.work(new, undoable=True)
+    refused(site, new)
+    site.work(new, phase="end")
+    site.converge(new, run="run 2")
+
+
+def test_a_run_that_takes_a_host_takes_over_what_a_killed_one_had_done_there(site: Site) -> None:
+    """It may fail on another host before it comes to this one, and takes that back then."""
+    site.converge([sleeper(env={"A": "1"})], release="old")
+    new = [sleeper(env={"A": "2"})]
+    site.work(new, undoable=True, release="new")
+    later: dict[str, Any] = {"run": "run 2", "ended_run": "run 1", "undoable": True, "release": "new"}
+    begun = site.reconciler(site.request(new, phase="begin", **later)).call()
+    assert begun.remembered and begun.steps == []
+    site.work(new, undo=True, **later)
+    assert variables(site) == {b"A=1"}
+
+
+def test_the_undo_of_workers_leaves_what_sends_tasks_to_a_task_of_its_own(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a rollback that has gone first: back on the new release it would send what the workers do not know any more."""
+    old = [sleeper(env={"A": "1"}), sleeper("scheduler", env={"B": "1"})]
+    site.converge(old)
+    new = [sleeper(env={"A": "2"}, command=BROKEN), sleeper("scheduler", env={"B": "2"})]
+
+    def last(request: reconcile.Request) -> reconcile.Request:
+        return dataclasses.replace(request, groups=[dataclasses.replace(group, comes_last=group.name == "scheduler")
+                                                    for group in request.groups])
+
+    plain = site.request
+    monkeypatch.setattr(site, "request", lambda *words, **more: last(plain(*words, **more)))
+    site.work(new, undoable=True, singles="only")
+    assert "scheduler.1.2" in site.pids()
+    fail(site, new, undoable=True, singles="later")
+    site.work(new, undoable=True, singles="later", undo=True, cleans=[])
+    assert {"a.1", "scheduler.1"} == {name.rpartition(".")[0] for name in site.pids()} and "scheduler.1.2" in site.pids()
+    assert variables(site) == {b"A=1"}
+    # With the others it can go back yet.
+    site.work(new, undoable=True, singles="only", undo=True, cleans=[])
+    assert "scheduler.1.2" not in site.pids()
 
 
 def test_counts_are_not_changed_in_the_middle_of_a_rollout(site: Site) -> None:

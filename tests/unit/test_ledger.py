@@ -38,6 +38,16 @@ def test_what_was_acknowledged_is_lost_with_its_process_and_the_rest_comes_back(
     assert ledger.said(line["cut_short"]) == "app.fetch (1) after 30 s, which is lost, app.fetch (2) after 30 s, which is run again"
 
 
+def test_of_a_node_that_somebody_told_to_stop_it_was_said_that_it_had_died_and_lost_what_it_ended_then() -> None:
+    node = watched(RUNS, TAKEN, is_stopping=True)
+    node.ended()
+    node.state = "gone"
+    assert figures(node.line("n")) == [None] * 5 + ["gone"] and "cut_short" not in node.line("n")
+    killed = watched(RUNS, is_stopping=True, is_killed=True)
+    killed.ended()
+    assert figures(killed.line("n")) == [1, 0, 0, 1, 0, "killed"]
+
+
 def test_of_a_node_that_never_told_what_it_held_nothing_is_told_when_it_has_gone() -> None:
     gone = Watched(NOW, state="gone").line("n")
     dead = Watched(NOW)

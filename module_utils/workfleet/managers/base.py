@@ -228,7 +228,7 @@ class Manager(ABC):
     def would_be_quiet(self, node: Present) -> bool:
         """Whether a node is stopped, to be started again, and has a mark that would keep it quiet then."""
         return (node.activity == "stopped" and host.read(self.mark_path(node.name)) is not None
-                and not read_json(self.note_path(node.name)))
+                and self.leaving_since(node.name) is None)
 
     def note_path(self, name: Name) -> str:
         """Return where the note of a node stands that is to go, see :mod:`leave`; beside its mark, and as long-lived."""
