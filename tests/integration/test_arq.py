@@ -231,7 +231,7 @@ def test_a_job_longer_than_the_drain_is_cancelled_at_its_end_and_run_again(worke
 def test_figures_are_those_of_each_node_and_one_nodes_stop_hides_no_other(workers: Fleet) -> None:
     one = workers.start("flow.flows.1.1@h", options={"max_jobs": 2}).ready()
     two = workers.start("flow.flows.2.1@h", options={"max_jobs": 3}, queues=["second"]).ready()
-    workers.enqueue(5, 2.0)
+    workers.enqueue(5, 10.0)
     workers.python("await q('fail', _queue_name='second')")
     until(lambda: told(workers, one)[one.name].running == 2 and told(workers, two)[two.name].failed == 1)
     said = told(workers, one, two)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import process
 
-from plugins.module_utils.workfleet import lock, reconcile, snapshot
+from plugins.module_utils.workfleet import lock, snapshot
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.supervised import Group, Site, site, sleeper
 
@@ -279,11 +278,12 @@ def test_a_run_takes_the_host_before_it_touches_a_node_and_gives_it_back(site: S
 
 def test_a_host_of_which_nothing_was_stale_stays_with_the_run_too(site: Site) -> None:
     new = [sleeper(env={"A": "2"})]
+    other = [sleeper(env={"A": "3"})]
     site.work(new, undoable=True, phase="begin")
     site.work(new, undoable=True)
-    refused(site, new)
+    refused(site, other)
     site.work(new, phase="end")
-    site.converge(new, run="run 2")
+    site.converge(other, run="run 2")
 
 
 def test_a_run_that_takes_a_host_takes_over_what_a_killed_one_had_done_there(site: Site) -> None:
@@ -300,25 +300,24 @@ def test_a_run_that_takes_a_host_takes_over_what_a_killed_one_had_done_there(sit
 
 def test_the_undo_of_workers_leaves_what_sends_tasks_to_a_task_of_its_own(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a rollback that has gone first: back on the new release it would send what the workers do not know any more."""
-    old = [sleeper(env={"A": "1"}), sleeper("scheduler", env={"B": "1"})]
+    old = [sleeper(env={"A": "1"}), sleeper("sender", env={"B": "1"})]
     site.converge(old)
-    new = [sleeper(env={"A": "2"}, command=BROKEN), sleeper("scheduler", env={"B": "2"})]
+    new = [sleeper(env={"A": "2"}, command=BROKEN), sleeper("sender", env={"B": "2"})]
 
-    def last(request: reconcile.Request) -> reconcile.Request:
-        return dataclasses.replace(request, groups=[dataclasses.replace(group, comes_last=group.name == "scheduler")
-                                                    for group in request.groups])
+    def last(request: dict[str, Any]) -> dict[str, Any]:
+        return {**request, "groups": [{**group, "comes_last": group["name"] == "sender"} for group in request["groups"]]}
 
     plain = site.request
     monkeypatch.setattr(site, "request", lambda *words, **more: last(plain(*words, **more)))
     site.work(new, undoable=True, singles="only")
-    assert "scheduler.1.2" in site.pids()
+    assert "sender.1.2" in site.pids()
     fail(site, new, undoable=True, singles="later")
     site.work(new, undoable=True, singles="later", undo=True, cleans=[])
-    assert {"a.1", "scheduler.1"} == {name.rpartition(".")[0] for name in site.pids()} and "scheduler.1.2" in site.pids()
+    assert {"a.1", "sender.1"} == {name.rpartition(".")[0] for name in site.pids()} and site.pids()["sender.1.2"]
     assert variables(site) == {b"A=1"}
     # With the others it can go back yet.
     site.work(new, undoable=True, singles="only", undo=True, cleans=[])
-    assert "scheduler.1.2" not in site.pids()
+    assert site.pids().get("sender.1.2") is None and site.pids()["sender.1.3"]
 
 
 def test_counts_are_not_changed_in_the_middle_of_a_rollout(site: Site) -> None:

@@ -17,7 +17,9 @@ from plugins.module_utils.workfleet.engines import local
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NODES = ["shop.a.1.1@h", "shop.a.2.1@h"]
+#: All processes of this machine are looked at, those of other tests too.
+APP = f"shop{os.getpid()}"
+NODES = [f"{APP}.a.1.1@h", f"{APP}.a.2.1@h"]
 TELL = """
 import json, resource
 for _ in iter(input, "end"):
@@ -44,7 +46,7 @@ class Worker:
 
 @pytest.fixture
 def workers() -> Iterator[list[Worker]]:
-    started = [Worker("workfleet.shop.a.1.1"), Worker("workfleet.shop.a.2.1")]
+    started = [Worker(f"workfleet.{APP}.a.1.1"), Worker(f"workfleet.{APP}.a.2.1")]
     for worker in started:
         worker.tell()
     yield started
