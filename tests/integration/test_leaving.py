@@ -121,7 +121,9 @@ def test_what_somebody_else_tells_to_stop_while_it_drains_is_not_called_lost(mad
     group = fleet.at_work(("long", 12), concurrency=1)
     replaced(fleet, group)
     until(lambda: (record := fleet.site.manager.live(Name("shop", "w", 1, 1))[1]) is not None and record.quiesced)
-    os.kill(fleet.site.pids()["w.1.1"], signal.SIGTERM)
+    pid = fleet.site.pids()["w.1.1"]
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
     until(lambda: gone(fleet))
     assert len(fleet.noted("end")["long"]) == 1
     assert {**fleet.site.work([group]).ledger[OLD], "seconds": 0} == {
