@@ -47,10 +47,14 @@ class Intent:
 
 @dataclass(frozen=True)
 class Seen:
-    """A present node with the text of its environment file (None where there is none)."""
+    """A present node with the text of its environment file (None where there is none).
+
+    ``marked``: it has the mark of a drain, which it heeds, at the latest when a task that keeps it from looking has ended.
+    """
 
     present: Present
     env: str | None
+    marked: bool = False
 
     @property
     def name(self) -> Name:
@@ -75,8 +79,8 @@ class Seen:
     @property
     def is_quiesced(self) -> bool:
         """Whether it was told to take no new tasks and to stay."""
-        stays = self.present.activity != "stopping"
-        return stays and self.present.record is not None and self.present.record.quiesced is not None
+        has_heeded = self.present.record is not None and self.present.record.quiesced is not None
+        return self.present.activity != "stopping" and (has_heeded or (self.marked and self.present.is_up))
 
     @property
     def is_drained(self) -> bool:

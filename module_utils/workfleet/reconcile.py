@@ -225,11 +225,16 @@ class Reconciler:
         present = {node.name: node for node in self.manager.present()}
         for name in self.environment_files() - set(present):
             present[name] = Present(name, None, False, "stopped")
-        seen = [plan.Seen(present[name], host.read(self.env_path(name))) for name in sorted(present)]
+        seen = [plan.Seen(present[name], host.read(self.env_path(name)), self.is_marked(name)) for name in sorted(present)]
         if not (self.check and self.request.after_stop):
             return seen
         stopped = [intent if intent.state == "absent" else replace(intent, state="stopped") for intent in self.intents]
         return plan.stopped(self.request.app, plan.make(self.request.app, stopped, seen), stopped, seen)
+
+    def is_marked(self, name: Name) -> bool:
+        """Whether a node was told to take no new tasks by a mark that it heeds."""
+        group = self.groups.get(name.group)
+        return group is not None and group.notifies and os.path.exists(self.manager.mark_path(name))
 
     def environment_files(self) -> set[Name]:
         """Return the nodes of this app that have an environment file."""

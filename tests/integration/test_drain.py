@@ -86,6 +86,22 @@ def test_a_node_finishes_what_it_runs_takes_nothing_more_and_stays_so_beyond_its
     assert fleet.call(group, resume=True)["steps"] == []
 
 
+def test_a_node_that_is_too_busy_to_heed_its_mark_is_not_replaced_by_one_that_takes_tasks(made: Made) -> None:
+    fleet = made("celery")
+    keys = {"options": {"pool": "solo", "prefetch_multiplier": 1}, "concurrency": None}
+    group = {key: value for key, value in fleet.group(**keys).items() if value is not None}
+    fleet.converge(group)
+    fleet.send(("long", 60), ("next", 0))
+    fleet.begun(1)
+    pids = fleet.site.pids()
+    assert fleet.call(group, wait=False)["steps"] == ["drain w.1.1"]
+    record = fleet.site.present()["w.1.1"].record
+    assert record is not None and record.quiesced is None
+    fleet.variables["COLOUR"] = "red"
+    assert fleet.site.work([group], rollout={"ready_timeout_seconds": 60}).steps == []
+    assert (fleet.site.pids(), list(fleet.noted("begin"))) == (pids, ["long"])
+
+
 def test_what_waits_for_its_time_or_its_rate_goes_back_into_the_queue(made: Made) -> None:
     fleet = made("celery")
     group = fleet.group(options={"pool": "prefork", "prefetch_multiplier": 10}, settings={"task_default_rate_limit": "1/h"})
