@@ -297,23 +297,6 @@ def test_a_deploy_killed_in_the_middle_is_finished_or_undone_by_the_next_run(fle
     assert cleaned(fleet)
 
 
-def test_what_a_killed_deploy_had_done_is_undone_on_hosts_that_the_next_one_did_not_come_to(fleet: Fleet) -> None:
-    old, before = current(fleet), running(fleet)
-    write(f"{IN_WORKER}os.path.exists('/run/broken') and sys.exit('broken when it was tried again')\n")
-    first, second = fleet.workers
-    fleet.play_and_kill("deploy", lambda: len(set(fleet.main_processes(second)) - set(before[second])) == 2, 240)
-    fleet.run(first, "touch", "/run/broken")
-    crashed = next(pid for node, pid in fleet.main_processes(first).items() if ".reports." in node)
-    fleet.run(first, "kill", "-KILL", str(crashed))
-    run = fleet.play("deploy", worker_lock_seconds=60, expect=2)
-    fleet.run(first, "rm", "/run/broken")
-    assert "broken when it was tried again" in run.out
-    assert "What ran before runs again, and release" in run.out.replace("\n", " ")
-    wait(lambda: settled(fleet), 60)
-    assert (current(fleet), releases(fleet)) == (old, {old})
-    assert forgotten(fleet)
-
-
 def test_pause_stops_there_and_a_second_deploy_goes_on(fleet: Fleet) -> None:
     old = current(fleet)
     write(f"{IN_WORKER}os.path.exists('/run/broken') and sys.exit('broken here')\n")
@@ -331,6 +314,23 @@ def test_pause_stops_there_and_a_second_deploy_goes_on(fleet: Fleet) -> None:
     wait(lambda: settled(fleet), 60)
     assert current(fleet) != old
     assert releases(fleet) == {current(fleet)}
+
+
+def test_what_a_killed_deploy_had_done_is_undone_on_hosts_that_the_next_one_did_not_come_to(fleet: Fleet) -> None:
+    old, before = current(fleet), running(fleet)
+    write(f"{IN_WORKER}os.path.exists('/run/broken') and sys.exit('broken when it was tried again')\n")
+    first, second = fleet.workers
+    fleet.play_and_kill("deploy", lambda: len(set(fleet.main_processes(second)) - set(before[second])) == 2, 240)
+    fleet.run(first, "touch", "/run/broken")
+    crashed = next(pid for node, pid in fleet.main_processes(first).items() if ".reports." in node)
+    fleet.run(first, "kill", "-KILL", str(crashed))
+    run = fleet.play("deploy", worker_lock_seconds=60, expect=2)
+    fleet.run(first, "rm", "/run/broken")
+    assert "broken when it was tried again" in run.out
+    assert "What ran before runs again, and release" in run.out.replace("\n", " ")
+    wait(lambda: settled(fleet), 60)
+    assert (current(fleet), releases(fleet)) == (old, {old})
+    assert forgotten(fleet)
 
 
 def test_what_failed_on_the_second_host_is_undone_on_the_first_too(fleet: Fleet) -> None:
