@@ -318,14 +318,14 @@ def test_pause_stops_there_and_a_second_deploy_goes_on(fleet: Fleet) -> None:
 
 def test_what_a_killed_deploy_had_done_is_undone_on_hosts_that_the_next_one_did_not_come_to(fleet: Fleet) -> None:
     old, before = current(fleet), running(fleet)
-    write(f"{IN_WORKER}os.path.exists('/run/broken') and sys.exit('broken when it was tried again')\n")
+    write(f"{IN_WORKER}os.path.exists('/run/broken-again') and sys.exit('broken when it was tried again')\n")
     first, second = fleet.workers
     fleet.play_and_kill("deploy", lambda: len(set(fleet.main_processes(second)) - set(before[second])) == 2, 240)
-    fleet.run(first, "touch", "/run/broken")
+    fleet.run(first, "touch", "/run/broken-again")
     crashed = next(pid for node, pid in fleet.main_processes(first).items() if ".reports." in node)
     fleet.run(first, "kill", "-KILL", str(crashed))
     run = fleet.play("deploy", worker_lock_seconds=60, expect=2)
-    fleet.run(first, "rm", "/run/broken")
+    fleet.run(first, "rm", "/run/broken-again")
     assert "broken when it was tried again" in run.out
     assert "What ran before runs again, and release" in run.out.replace("\n", " ")
     wait(lambda: settled(fleet), 60)
