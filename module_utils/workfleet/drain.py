@@ -103,13 +103,13 @@ class Drain:
 
     def quiesce(self, nodes: Iterable[Present]) -> list[Step]:
         """Mark the nodes that are not; return the steps."""
-        fresh = [node for node in nodes if host.read(self.manager.mark_path(node.name)) is None or self.forgot(node)]
+        fresh = [node for node in nodes if not self.manager.has_mark(node.name) or self.forgot(node)]
         if fresh and not self.check:
             with Lock(self.request):
                 for names, engine in self.commands(node for node in fresh if node.is_up):
                     self.quiesce_commands(names, engine)
                 for node in fresh:
-                    if host.read(self.manager.mark_path(node.name)) is None:
+                    if not self.manager.has_mark(node.name):
                         self.manager.mark(node.name, time.time())
         return [self.step("drain", node.name, DRAIN) for node in fresh]
 
@@ -135,7 +135,7 @@ class Drain:
 
     def resume(self, nodes: Iterable[Present]) -> list[Step]:
         """Take the marks away; return the steps."""
-        marked = [node for node in nodes if host.read(self.manager.mark_path(node.name)) is not None]
+        marked = [node for node in nodes if self.manager.has_mark(node.name)]
         if marked and not self.check:
             with Lock(self.request):
                 for names, engine in self.commands(node for node in marked if node.is_up):

@@ -182,7 +182,7 @@ class Attendant:
 
     def mark(self, name: Name, note: Note) -> None:
         """Have a node take no new tasks, unless a drain has done that."""
-        if note.by_mark and host.read(self.manager.mark_path(name)) is None:
+        if note.by_mark and not self.manager.has_mark(name):
             note.marked = True
             write(self.manager, name, note)
             self.manager.mark(name, note.since)

@@ -234,7 +234,7 @@ class Reconciler:
     def is_marked(self, name: Name) -> bool:
         """Whether a node was told to take no new tasks by a mark that it heeds."""
         group = self.groups.get(name.group)
-        return group is not None and group.notifies and os.path.exists(self.manager.mark_path(name))
+        return group is not None and group.notifies and self.manager.has_mark(name)
 
     def environment_files(self) -> set[Name]:
         """Return the nodes of this app that have an environment file."""

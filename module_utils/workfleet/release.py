@@ -135,12 +135,13 @@ def apply(declared: Declared, archive: str | None) -> Plan:
 
     Refuses where another run is replacing nodes: which release is current, and which it would go back to, are that one's.
     """
-    if declared.until != BUILT:  # what is built beside the others is in nobody's way
-        lock.require_free(declared.root, declared.name, declared.run, declared.ended_run)
     first = list(foundation(declared))
     for change in first:
         change.carry_out()
     with build.alone(declared.layout.lock):
+        # Not before: the other run may have been building, and replace nodes by now. What is only built is in nobody's way.
+        if declared.until != BUILT:
+            lock.require_free(declared.root, declared.name, declared.run, declared.ended_run)
         rest = plan_release(declared, archive)
         for change in rest.changes:
             change.carry_out()

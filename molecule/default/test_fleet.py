@@ -34,6 +34,7 @@ def test_the_old_nodes_finish_their_tasks_while_the_new_ones_take_over_and_the_p
     predicted, seconds = check_and_outlast(fleet, "site", **change)
     task = fleet.send("fetch", seconds, queue="reports")
     wait(lambda: any(node["running"] for node in fleet.status()["hosts"][fleet.worker]["nodes"]), seconds)
+    assert fleet.state(task) in ("STARTED", "PENDING")
     assert fleet.play("site", result_json=str(ledger), **change).steps == predicted.steps
     nodes = [node for node in fleet.status()["hosts"][fleet.worker]["nodes"] if node["group"] == "reports"]
     old = [node for node in nodes if node["state"] == "draining"]

@@ -221,14 +221,17 @@ class Manager(ABC):
         """Write the mark of a node: since when (Unix time) it is to take no new tasks; ``queues`` are those that it consumed."""
         host.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues)}) + "\n")
 
+    def has_mark(self, name: Name) -> bool:
+        """Whether a node has its mark."""
+        return os.path.exists(self.mark_path(name))
+
     def marked(self, name: Name) -> dict[str, Any]:
         """Return what stands in the mark of a node; a person may have made an empty one."""
         return read_json(self.mark_path(name))
 
     def would_be_quiet(self, node: Present) -> bool:
         """Whether a node is stopped, to be started again, and has a mark that would keep it quiet then."""
-        return (node.activity == "stopped" and host.read(self.mark_path(node.name)) is not None
-                and self.leaving_since(node.name) is None)
+        return node.activity == "stopped" and self.has_mark(node.name) and self.leaving_since(node.name) is None
 
     def note_path(self, name: Name) -> str:
         """Return where the note of a node stands that is to go, see :mod:`leave`; beside its mark, and as long-lived."""
