@@ -18,7 +18,8 @@ from celery import Celery
 
 from plugins.module_utils.workfleet import drain, info
 from tests.integration import arq_fleet, chicory_fleet
-from tests.integration.celery_fleet import ROOT, until
+from tests.integration.celery_fleet import ROOT
+from tests.patience import until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import RedisServer

@@ -21,8 +21,8 @@ from plugins.module_utils.workfleet.engines import arq_options, arq_probe, probe
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.fakes.systemd import Systemd
 from tests.integration.arq_fleet import APP, ENVIRONMENT, ROOT, Fleet, Node, environment, fleet
-from tests.integration.celery_fleet import until
 from tests.integration.conftest import running as running_redis
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

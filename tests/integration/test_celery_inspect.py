@@ -13,7 +13,8 @@ import pytest
 
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import celery_wire as wire
-from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
+from tests.integration.celery_fleet import ROOT, Fleet, fleet
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ def test_running_and_reserved_tasks_are_counted_and_a_busy_solo_node_is_left_out
     assert sum(busy[node].reserved or 0 for node in NODES[:2]) >= 1
     before = workers.all_keys()
     told = until(lambda: wire.reports(workers.url, NODES[2:], {}, 0.5))
-    assert told[NODES[2]].processed >= 1
+    assert (told[NODES[2]].processed or 0) >= 1
     # The questions asked while it was busy are answered by now, to addresses that are gone.
     until(lambda: not [key for key in workers.all_keys() if "workfleet.pidbox" in key], 5)
     assert "workfleet" not in "".join(workers.all_keys() - before)

@@ -11,7 +11,8 @@ from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import celery_probe, celery_wire
 from plugins.module_utils.workfleet.engines import probe as probes
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from tests.integration.celery_fleet import Fleet, fleet, until
+from tests.integration.celery_fleet import Fleet, fleet
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

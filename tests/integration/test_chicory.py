@@ -18,9 +18,9 @@ from plugins.module_utils.workfleet.engines.chicory import ENGINE
 from plugins.module_utils.workfleet.engines.probe import Proof, Request
 from plugins.module_utils.workfleet.engines.queues import Figures, Question
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from tests.integration.celery_fleet import until
 from tests.integration.chicory_fleet import ENVIRONMENT, Fleet
 from tests.integration.conftest import RedisServer
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,10 +11,10 @@ import pytest
 
 from plugins.module_utils.workfleet import info
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from tests.integration.celery_fleet import until
 from tests.integration.chicory_fleet import APP, ROOT, Fleet, environment
 from tests.integration.supervised import Site, site
 from tests.integration.test_celery_task_probe import play
+from tests.patience import until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import RedisServer
@@ -41,7 +41,7 @@ def look(site: Site, groups: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_nodes_of_two_queues_converge_tell_their_figures_and_drain(managed: Site, redis_server: RedisServer, tmp_path: Path) -> None:
     managed.converge([FAST, SLOW])
-    told = until(lambda: not (found := look(managed, [FAST, SLOW]))["problems"] and found)
+    told = until(lambda: None if (found := look(managed, [FAST, SLOW]))["problems"] else found)
     figures = ("group", "slot", "state", "concurrency", "running")
     assert {(*(node[figure] for figure in figures), *node["queues"]) for node in told["nodes"]} == {
         ("fast", 1, "ready", 3, 0, "default"), ("fast", 2, "ready", 3, 0, "default"), ("slow", 1, "ready", 4, 0, "slow")}

@@ -14,9 +14,9 @@ import pytest
 
 from plugins.module_utils.workfleet import preflight
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from tests.integration.celery_fleet import until
 from tests.integration.drained import Drained, Group, Made, made
 from tests.integration.supervised import site
+from tests.patience import until
 
 __all__ = ["made", "site"]
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")

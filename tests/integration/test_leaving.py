@@ -13,9 +13,9 @@ import pytest
 
 from plugins.module_utils.workfleet import leave
 from plugins.module_utils.workfleet.managers.base import Name
-from tests.integration.celery_fleet import until
 from tests.integration.drained import Drained, Made, made
 from tests.integration.supervised import site
+from tests.patience import until
 
 __all__ = ["made", "site"]
 OLD, UNTOLD = "shop.w.1.1@h1", dict.fromkeys(("finished", "returned", "lost", "duplicates"))

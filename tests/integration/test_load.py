@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,9 @@ import pytest
 
 from plugins.module_utils.workfleet import background, load
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from tests import warm
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
-from tests.integration.celery_fleet import ROOT, until
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,10 +175,7 @@ def play(fleet: celery_fleet.Fleet, folder: Path, *words: str, expect: int = 0, 
     host = {"app_name": "shop", "app_root": str(folder / "shop"), "app_broker_url": fleet.url, "app_result_url": fleet.url,
             "worker_groups": groups, **local}
     (folder / "inventory.json").write_text(json.dumps({"workers": {"hosts": {"web1": host}}}))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", str(folder / "inventory.json"), str(ROOT / "playbooks" / "load.yml"),
-               "-e", json.dumps(extra), *words]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300)
+    done = warm.play(["-i", str(folder / "inventory.json"), "playbooks/load.yml", "-e", json.dumps(extra), *words])
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

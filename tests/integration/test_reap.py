@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,11 @@ from plugins.module_utils.workfleet import info, payload, reap, resp
 from plugins.module_utils.workfleet.engines import celery_reap, celery_wire
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.letters import ChicoryLetters
+from tests import warm
 from tests.integration import celery_fleet
-from tests.integration.celery_fleet import until
 from tests.integration.drained import Drained
-from tests.integration.supervised import ME, MY_GROUP, REPOSITORY, Site, site
+from tests.integration.supervised import ME, MY_GROUP, Site, site
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -403,10 +403,7 @@ def play(url: str, site: Site, folder: Path, *words: str, expect: int = 0, other
              **{f"gone{number}": {"ansible_host": "127.0.0.1", "ansible_port": 1} for number in range(others)}}
     inventory = folder / "inventory.json"
     inventory.write_text(json.dumps({"workers": {"hosts": hosts, "vars": variables}}))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), str(REPOSITORY / "playbooks" / "reap.yml"),
-               "-e", "sample_seconds=0.3", *words]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True, timeout=300)
+    done = warm.play(["-i", str(inventory), "playbooks/reap.yml", "-e", "sample_seconds=0.3", *words])
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

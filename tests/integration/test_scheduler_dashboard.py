@@ -23,8 +23,8 @@ from plugins.module_utils.workfleet import info, reconcile, resp
 from plugins.module_utils.workfleet.engines import flower
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration import flower_environment
-from tests.integration.celery_fleet import until
 from tests.integration.supervised import Site, site
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,6 +26,7 @@ from plugins.module_utils.workfleet import host
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers import supervisor, supervisor_rpc
 from plugins.module_utils.workfleet.managers.base import Name, Present, Wanted
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,10 +116,7 @@ class Fleet:
         return next(node for node in self.manager.present() if node.name == name)
 
     def until(self, holds: Callable[[], bool], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < deadline, f"never: {self.manager.present()}"
-            time.sleep(0.05)
+        until(holds, seconds, why=lambda: str(self.manager.present()))
 
     def supervisord(self) -> int:
         return int(Path(self.run, "supervisord.pid").read_text())
