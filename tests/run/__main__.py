@@ -171,8 +171,6 @@ def main() -> int:
     # A world-writable checkout's own configuration is ignored unless it is named.
     os.environ.update(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), NO_COLOR="1", ANSIBLE_NOCOLOR="1", PIP_DISABLE_PIP_VERSION_CHECK="1",
                       PYTHONDONTWRITEBYTECODE="1", PATH=f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}")
-    if words == ["full"]:
-        os.environ["WORKFLEET_FULL"] = "yes"
     for place in (LOGS, JUNIT, ROOT / ".cache"):
         place.mkdir(parents=True, exist_ok=True)
     try:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+import traceback
 import xml.etree.ElementTree as tree
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,8 @@ class Lanes:
                 with self.changed:
                     self.waiting.append(job)
                     self.changed.notify_all()
+        except Exception:  # our own fault is a failure too: nothing may be missing without a word
+            self._broken(Job(str(maker), [], 0))
         finally:
             with self.changed:
                 self.making -= 1
@@ -117,8 +120,15 @@ class Lanes:
 
     def _lane(self) -> None:
         while job := self._next():
-            with alone(job.scenario):
-                self.results.append(self._done(job))
+            try:
+                with alone(job.scenario):
+                    self.results.append(self._done(job))
+            except Exception:  # as above
+                self._broken(job)
+
+    def _broken(self, job: Job) -> None:
+        say(f"{job.name}: broken\n{traceback.format_exc()}")
+        self.results.append(Result(job, failed=1))
 
     def _done(self, job: Job) -> Result:
         begun = time.monotonic()
@@ -131,7 +141,7 @@ class Lanes:
             if job.scenario:  # one that was cut short has not removed its hosts
                 subprocess.run(["molecule", "destroy", "--scenario-name", job.scenario], check=False, capture_output=True)
             tail = job.log.read_text(errors="replace").splitlines()[-int(os.environ.get("TAIL", "60")):]
-            say("\n    ".join([f"{job.name}: FAILED, the end of {job.log.relative_to(ROOT)}:", *tail]))
+            say("\n    ".join([f"{job.name}: FAILED, the end of {job.log}:", *tail]))
         elif job.shown:
             say(job.log.read_text(errors="replace"))
         say(f"{job.name}: {result.passed} passed, {result.failed} failed ({result.seconds:.0f} s)")

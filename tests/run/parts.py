@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import tomllib
 
 from . import environments
 from .jobs import ROOT, Job
+from .reach import engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 BUDGET: dict[str, float] = tomllib.loads((Path(__file__).parent / "budget.toml").read_text())
 BIN = ROOT / ".venv" / "bin"
 PYTEST = (str(BIN / "python"), "-m", "pytest", "-q")
+#: Another Python, or another Ansible, changes words and calls, and no property: those are proved once, and everywhere in a full run.
+ELSEWHERE = "not systemd" if os.environ.get("WORKFLEET_FULL") else "not systemd and not hypothesis"
 #: Minutes each: only in a full run.
 LONG = ("autoscale", "deploy", "logs", "stop-contract")
 #: What a scenario proves beyond what all share; `default` and `values` prove what all share.
@@ -124,7 +128,7 @@ def floor() -> Iterator[Job]:
     own = environments.virtualenv(".cache/floor", environments.python(9, 9), "tests/requirements-floor.txt") / "python"
     yield job("floor compile", str(own), "-m", "compileall", "-q", "module_utils", "library", "runners",
               env={"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "floor" / "pycache")})
-    yield tests("floor unit", str(own), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not systemd", *test_files("floor"),
+    yield tests("floor unit", str(own), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", ELSEWHERE, *test_files("floor"),
                 may_skip=True)
 
 
@@ -135,8 +139,8 @@ def newest() -> Iterator[Job]:
     playbooks = [str(file) for file in sorted((ROOT / "playbooks").glob("*.yml"))]
     yield job("newest syntax", str(own / "ansible-playbook"), "--inventory", "localhost,", "--syntax-check", *playbooks)
     yield job("newest doc", str(own / "ansible-doc"), "--type", "module", *modules)
-    yield tests("newest unit", str(own / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not systemd",
-                *test_files("newest"), may_skip=True)
+    yield tests("newest unit", str(own / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", ELSEWHERE, *test_files("newest"),
+                may_skip=True)
 
 
 def systemd() -> Iterator[Job]:
@@ -204,9 +208,12 @@ PARTS = {
 
 def concerned(files: Sequence[str]) -> dict[str, str]:
     """Return the scenarios that prove something of their own about these files, and by which file."""
-    found = {}
-    for name in scenarios(long=True):
-        patterns = (f"molecule/{name}/*", *OWN.get(name, ()))
-        if hit := next((file for file in files for pattern in patterns if fnmatch(file, pattern) and not file.startswith("tests/")), None):
-            found[name] = hit
+    found: dict[str, str] = {}
+    for file in files:
+        if file.startswith(("tests/", "docs/")):
+            continue
+        names = [name for name, patterns in OWN.items() if any(fnmatch(file, pattern) for pattern in (f"molecule/{name}/*", *patterns))]
+        if set(names) - {"default"} and engine(file):  # another engine's is no business of its
+            names.remove("default")
+        found |= {name: file for name in names if name not in found}
     return found
