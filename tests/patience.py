@@ -23,6 +23,11 @@ def factor() -> float:
     return max(1.0, (time.monotonic() - begun) / 3 / QUIET)
 
 
+def is_within(took: float, seconds: float) -> bool:
+    """Whether something that took so long would have taken less than so many seconds on a quiet machine."""
+    return took < seconds or took < seconds * factor()
+
+
 def until(holds: Callable[[], Found | None], seconds: float = 60, *, pause: float = 0.02, why: Callable[[], str] = lambda: "") -> Found:
     """Wait until ``holds`` returns something true, and return that; fails after ``seconds`` of a quiet machine, with what ``why`` says.
 

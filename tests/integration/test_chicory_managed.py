@@ -14,7 +14,7 @@ from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.chicory_fleet import APP, ROOT, Fleet, environment
 from tests.integration.supervised import Site, site
 from tests.integration.test_celery_task_probe import play
-from tests.patience import until
+from tests.patience import is_within, until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import RedisServer
@@ -55,7 +55,7 @@ def test_nodes_of_two_queues_converge_tell_their_figures_and_drain(managed: Site
     until(lambda: len(tasks.noted()) == 4)
     begun = time.monotonic()
     managed.converge([FAST, {**SLOW, "state": "stopped"}])
-    assert time.monotonic() - begun < 10, "as long as the running tasks, not as long as the timeout"
+    assert is_within(time.monotonic() - begun, 10), "as long as the running tasks, not as long as the timeout"
     assert tasks.noted() == {f"{word} {number}": 1 for word in ("begin", "end") for number in range(4)}
     assert tasks.pending("slow") == 0
     managed.converge([FAST, SLOW])

@@ -15,7 +15,7 @@ from plugins.module_utils.workfleet import background, load
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests import warm
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
-from tests.patience import until
+from tests.patience import is_within, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,8 +70,8 @@ def test_celery_tasks_come_back_and_are_measured_by_their_workers(celery: celery
     assert ours(celery) == before
     report = run(order(celery.url, "celery", "default", task="app.tasks.fetch", args=[0.05], count=20, rate=10))
     assert told(report) == (20, 20, 0, 0)
-    assert 1.85 <= report["sending_seconds"] <= 3
-    assert 0.05 <= report["latency"]["run"]["p50"] <= 0.2
+    assert report["sending_seconds"] >= 1.85 and is_within(report["sending_seconds"], 3)
+    assert report["latency"]["run"]["p50"] >= 0.05 and is_within(report["latency"]["run"]["p50"], 0.2)
     assert report["latency"]["total"]["p50"] >= report["latency"]["run"]["p50"]
     assert all(report["latency"][name]["p50"] <= report["latency"][name]["max"] for name in LATENCIES)
 
@@ -105,7 +105,7 @@ def test_what_does_not_come_back_is_accounted_for_and_what_waits_does_not_run_la
     assert celery.client.call("LLEN", "default") == 0
     begun = time.monotonic()
     assert told(run(order(celery.url, "celery", "default", count=1)))[1] == 1
-    assert time.monotonic() - begun < 25, "a worker holds four of them, and each takes 3 s"
+    assert is_within(time.monotonic() - begun, 25), "a worker holds four of them, and each takes 3 s"
     assert {key for key in ours(celery) - before if "task-meta" not in key} == set()
 
 
@@ -133,7 +133,7 @@ def test_arq_jobs_come_back_with_their_times(tmp_path: Path, redis_server: Redis
         assert report["runs_told"] == 100
         report = run(order(redis_server.url(), "arq", "arq:queue", task="run_flow", args=["f", 0.2, 1], count=10, rate=20))
         assert told(report) == (10, 10, 0, 0)
-        assert 0.2 <= report["latency"]["run"]["p50"] <= 0.5
+        assert report["latency"]["run"]["p50"] >= 0.2 and is_within(report["latency"]["run"]["p50"], 0.5)
         report = run(order(redis_server.url(), "arq", "arq:queue", task="fail", count=2))
         assert told(report) == (2, 0, 2, 0)
         assert "no such flow" in report["reasons"][0]["reason"]

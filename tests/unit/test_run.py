@@ -61,7 +61,9 @@ def test_the_longest_of_what_is_there_is_begun_first() -> None:
 
 
 @pytest.mark.parametrize(("ci", "is_well"), [("", True), ("true", False)])
-def test_what_was_left_out_is_a_failure_in_ci(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ci: str, is_well: bool) -> None:
+def test_what_was_left_out_is_a_failure_in_ci(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ci: str, is_well: bool
+) -> None:
     monkeypatch.setenv("CI", ci)
     session = program.Session(program.Choice(["lint"]))
     session.results = [jobs.Result(jobs.Job("a", [], 1), passed=1)]
@@ -87,7 +89,7 @@ def test_a_fault_of_the_runner_itself_is_a_failure() -> None:
 
 
 def test_a_part_that_is_none_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(program.Refused, match="there is no part 'unti'. Parts: lint unit .* Scenarios: arq "):
+    with pytest.raises(program.Refused, match=r"there is no part 'unti'. Parts: lint unit .* Scenarios: arq "):
         program.Choice(["unti"])
     assert set(program.Choice(["unit", "molecule", "fleet"]).makers) == {"unit", "molecule"}
 
