@@ -346,7 +346,7 @@ def test_what_the_dashboard_has_seen_is_still_there_after_a_new_generation(shop:
 def test_a_dashboard_that_is_told_to_stop_while_a_destructor_runs_ends_and_keeps_its_state(shop: Site, with_flower: Path) -> None:
     later = "from tornado.ioloop import IOLoop\nIOLoop.current().call_later(0, lambda: Dropped() and None)\n"
     Path(shop.root, "shop.py").write_text(STOPS + later)
-    words = [with_flower / "python", f"{shop.root}/workfleet/workfleet_flower.py", "--", "-A", "shop", "flower", f"--port={free_port()}",
+    words = [f"{with_flower}/python", f"{shop.root}/workfleet/workfleet_flower.py", "--", "-A", "shop", "flower", f"--port={free_port()}",
              "--address=127.0.0.1", "--persistent=true", f"--db={shop.root}/seen"]
     done = subprocess.run(words, check=False, cwd=shop.root, env={**os.environ, "CELERY_BROKER_URL": shop.app["broker_url"]}, timeout=60)
     assert done.returncode == 0
