@@ -10,8 +10,10 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from . import host
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            self.file = open(self.path, "a+", encoding="utf-8")
-        except OSError as error:
-            raise WorkfleetError(f"cannot lock {self.path}: {error.strerror}; run site.yml, which makes the app's directories") from error
+            self.file = host.lock_file(self.path)
+        except WorkfleetError as error:
+            raise WorkfleetError(f"{error}; run site.yml, which makes the app's directories") from error
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -74,12 +76,9 @@ class Lock:
 
     def give_back(self) -> None:
         """End the lease of this run, if it has one."""
-        try:
-            with open(self.path, "r+", encoding="utf-8") as self.file:
-                if self.lease().get("run") == self.request.run:
-                    self.note({})
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError), host.lock_file(self.path, make=False) as self.file:
+            if self.lease().get("run") == self.request.run:
+                self.note({})
 
     def refuse(self) -> None:
         """Say who is at work here."""
@@ -121,8 +120,7 @@ def named(lease: dict[str, Any]) -> str:
 def read(file: str) -> dict[str, Any]:
     """Return the lease in a file; where there is none, or it cannot be read, nobody has one."""
     try:
-        with open(file, encoding="utf-8") as opened:
-            return parse(opened.read())
+        return parse(host.read(file) or "")
     except OSError:
         return {}
 
