@@ -102,14 +102,14 @@ def build(order: Order) -> None:
     layout, release = order.layout, order.release
     rights = {"owner": order.user, "group": order.group}
     host.directory(layout.release(release), mode=0o755)
-    host.directory(layout.src(release), mode=0o755, **rights)
     host.directory(layout.venv(release), mode=0o755, **rights)
     install: list[str] = []
     if order.source["kind"] == "tree":
         unpack(order.archive, layout.src(release), order.user, order.group)
-    elif order.source["kind"] == "package":
+    host.directory(layout.src(release), mode=0o755, **rights)
+    if order.source["kind"] == "package":
         install.append(place(order))
-    else:
+    elif order.source["kind"] != "tree":
         install.append(order.source["install"])
     run_as(order, [order.python.path, *MAKE_VENV, layout.venv(release)])
     install += requirement_arguments(order.requirements, layout.src(release))
@@ -134,17 +134,13 @@ def unpack(archive: str | None, target: str, user: str, group: str) -> None:
     """Unpack a tree that the control node packed, and give it to the app's user."""
     if archive is None:
         raise WorkfleetError("the source was not sent to this host; run the play again")
+    host.directory(target, mode=0o700)  # nobody else enters it before it is whole
     with tarfile.open(archive) as tar:
         if hasattr(tarfile, "tar_filter"):
             tar.extractall(target, filter="tar")
         else:
             tar.extractall(target)  # noqa: S202 - members were checked when the control node packed them
-    uid, gid = host.uid(user), host.gid(group)
-    if os.geteuid() != 0 or uid is None or gid is None:
-        return
-    for folder, folders, files in os.walk(target):
-        for name in (*folders, *files):
-            os.lchown(os.path.join(folder, name), uid, gid)
+    host.own(target, user, group, below=True)
 
 
 def place(order: Order) -> str:
@@ -244,7 +240,7 @@ def masked(text: str, secrets: list[str]) -> str:
 @contextmanager
 def alone(path: str) -> Iterator[None]:
     """Hold the app's release lock of this host; a build that outlives its killed parent still holds it."""
-    with open(path, "a+", encoding="utf-8") as file:
+    with host.lock_file(path) as file:
         wait_for(file, time.monotonic() + LOCK_SECONDS)
         file.seek(0)
         file.truncate()

@@ -10,8 +10,10 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from . import host
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            self.file = open(self.path, "a+", encoding="utf-8")
-        except OSError as error:
-            raise WorkfleetError(f"cannot lock {self.path}: {error.strerror}; run site.yml, which makes the app's directories") from error
+            self.file = host.lock_file(self.path)
+        except WorkfleetError as error:
+            raise WorkfleetError(f"{error}; run site.yml, which makes the app's directories") from error
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -70,12 +72,9 @@ class Lock:
 
     def give_back(self) -> None:
         """End the lease of this run, if it has one."""
-        try:
-            with open(self.path, "r+", encoding="utf-8") as self.file:
-                if self.lease().get("run") == self.request.run:
-                    self.note({})
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError), host.lock_file(self.path, make=False) as self.file:
+            if self.lease().get("run") == self.request.run:
+                self.note({})
 
     def refuse(self) -> None:
         """Say who is at work here."""
@@ -94,8 +93,7 @@ def require_free(root: str, app: str, run: str, ended_run: str) -> None:
 def foreign(root: str, run: str, ended_run: str) -> dict[str, Any]:
     """Return the lease that keeps a run out of the host; an empty one where none does, or it cannot be read."""
     try:
-        with open(path(root), encoding="utf-8") as file:
-            lease = parse(file.read())
+        lease = parse(host.read(path(root)) or "")
     except OSError:
         return {}
     return lease if is_foreign(lease, run, ended_run) else {}

@@ -494,12 +494,11 @@ def switch(layout: Layout, release: str, remembered: History) -> None:
 
     Killed between the two, it is found in ``current`` all the same.
     """
-    temporary = layout.current + ".new"
-    host.remove(temporary)
-    os.symlink(os.path.join("releases", release), temporary)
-    os.replace(temporary, layout.current)
+    host.link(os.path.join("releases", release), layout.current)
     # The time of the marker is when the release was last chosen; what is kept goes by it.
-    os.utime(layout.marker(release))
+    text = host.read(layout.marker(release))
+    if text is not None:
+        host.write(layout.marker(release), text)
     host.write(layout.history, remembered.text, mode=0o600)
 
 
