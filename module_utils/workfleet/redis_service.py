@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import host
+from . import host, processes
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -245,7 +245,9 @@ class Embedded(Service):
         pid = self.running().pid
         if pid is None:
             return
-        os.kill(pid, signal.SIGTERM)
+        server = processes.look(pid, processes.Owner(os.geteuid()))
+        if server is not None:
+            processes.send(server, signal.SIGTERM)
         deadline = time.monotonic() + _PATIENCE
         while self.running().pid == pid:
             if time.monotonic() > deadline:
