@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SLICE = "/system.slice"
 UNIT_PREFIX = "workfleet."
 #: No more is read of an environment.
-_ENVIRONMENT_BYTES = 4 << 20
+ENVIRONMENT_BYTES = 4 << 20
 #: What a process leaves behind by forking while its group is killed is killed in the next round.
 KILL_ROUNDS = 20
 
@@ -40,10 +40,10 @@ class Foreign(WorkfleetError):
 class Owner:
     """Whose a process has to be: of this user by its real, effective and saved id, in this control group or below it.
 
-    ``None`` stands for a host that keeps no such group.
+    ``None`` stands for any user, where the group is one that systemd keeps for one node, and for a host without such groups.
     """
 
-    uid: int
+    uid: int | None
     group: str | None = None
 
 
@@ -249,7 +249,7 @@ def _claimed_unit(pid: int) -> tuple[str, str]:
     """Return the directory and the unit of the run record that a process inherited the path of; empty where it tells none of ours."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            environment = dict(line.split(b"=", 1) for line in file.read(_ENVIRONMENT_BYTES).split(b"\0") if b"=" in line)
+            environment = dict(line.split(b"=", 1) for line in file.read(ENVIRONMENT_BYTES).split(b"\0") if b"=" in line)
     except OSError:
         return "", ""
     directory, name = os.path.split(environment.get(b"WORKFLEET_RECORD", b"").decode(errors="replace"))
@@ -283,7 +283,7 @@ def _looked(pid: int, handle: int, owner: Owner, started: object) -> Process | N
     # What was read is this process's only if it has not ended until now: then its number cannot have been given away.
     if poll.poll(0) or stat is None or stat.is_dead or (started is not None and started != stat.started):
         return None
-    if uids != {owner.uid}:
+    if owner.uid is not None and uids != {owner.uid}:
         raise Foreign(f"process {pid} is not the app's: it is of user {', '.join(map(str, sorted(uids)))}, not {owner.uid}")
     if owner.group is not None and not any(group == owner.group or group.startswith(f"{owner.group}/") for group in groups):
         raise Foreign(f"process {pid} is not the app's: it is in the control group {', '.join(sorted(groups))}, not {owner.group}")

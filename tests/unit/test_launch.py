@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet import envfile
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers.base import start_time
+from plugins.module_utils.workfleet.processes import start_time
 from runners import launch
 
 LAUNCHER = Path(launch.__file__)

@@ -57,6 +57,7 @@ from ..errors import WorkfleetError
 from ..processes import Foreign, Owner, Process, Processes
 from . import logfiles
 from .base import OWNER_LINE, Manager, Name, Present, line_value, read_json
+from .records import Broken
 from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, SAID_CHARACTERS, STILL_RUNNING, Down, Refusal, Server
 
 if TYPE_CHECKING:
@@ -238,6 +239,10 @@ class Supervisor(Manager):
 
     # Who runs
 
+    def owner(self, name: Name) -> Owner:
+        """Return whose a process has to be that is this node's: the nodes of one supervisord are in its group together."""
+        return self._owner()
+
     def _owner(self) -> Owner:
         """Return whose every process of this app has to be."""
         return self._facts()[0]
@@ -300,15 +305,18 @@ class Supervisor(Manager):
         pid = process.pid if process else None
         leftover = text is None and pid is None
         if pid is None:
-            starts = read_json(self.record_path(name)).get("starts", 1)
+            starts = 1
+            with contextlib.suppress(Broken):
+                claim = self.claim(name)
+                starts = claim.record.starts if claim else 1
             return self.as_told(Present(name, body, enabled, activity, restarts=starts - 1, needs_reload=leftover, result=result))
-        generation, record = self.identify(name, pid)
+        generation, record, doubt = self.identify(name, pid)
         memory, cpu = usage.usage(pid)
         return self.as_told(Present(
             name, body, enabled, activity, pid=pid, generation=generation, record=record,
             restarts=record.starts - 1 if record else 0, uptime_seconds=usage.age(pid),
             stopping_seconds=self._stopping_seconds(name, pid, record.stopping if record else None),
-            memory_bytes=memory, cpu_seconds=cpu, result=result,
+            memory_bytes=memory, cpu_seconds=cpu, result=result, doubt=doubt,
         ))
 
     def _stopping_seconds(self, name: Name, pid: int, recorded: float | None) -> float | None:
@@ -336,8 +344,10 @@ class Supervisor(Manager):
 
     def _orphan(self, name: Name) -> Process | None:
         """Return the live process of a node's run record, for one that supervisord does not know."""
-        data = read_json(self.record_path(name))
-        return processes.alive(data.get("pid"), self._owner(), data.get("starttime", -1))
+        with contextlib.suppress(Broken):
+            claim = self.claim(name)
+            return processes.alive(claim.pid, self._owner(), claim.started) if claim else None
+        return None
 
     # Changing
 
@@ -417,6 +427,18 @@ class Supervisor(Manager):
             process = processes.alive(node.pid, self._owner())
             if process is not None:
                 processes.kill_group(process)
+
+    def sweep(self) -> list[str]:
+        """Kill what is left in the service's control group when no node is up, as systemd does with each node's own."""
+        owner, main = self._facts()
+        if owner.group is None or not main or any(node.is_up for node in self.present()):
+            return []
+        found = [process for pid in processes.pids(None if owner.uid is None else {owner.uid})
+                 for process in [processes.alive(pid, owner)] if process is not None and pid != main]
+        for process in found:
+            processes.send(process, signal.SIGKILL)
+        said = ", ".join(str(process.pid) for process in found[:8])
+        return [f"no node of {self.app} is up, and what was left of them was killed: process {said}"] if found else []
 
     def remove(self, names: Sequence[Name]) -> None:
         """Remove program files, run records and notes, and let supervisord forget; a live process is left alone.

@@ -204,7 +204,7 @@ class _Decoder(xmlrpc.client.Unmarshaller):
     def __init__(self) -> None:
         super().__init__()
         self.depth, self.length = 0, 0
-        self.xml(None, None)  # what comes from the parser is text already
+        self.xml("", None)  # what comes from the parser is text already
 
     def start(self, tag: str, attrs: dict[str, str]) -> None:
         self.depth, self.length = self.depth + 1, 0
