@@ -104,7 +104,7 @@ def judge(
         return "ready", "its group is not declared"
     if node.doubt:
         return "failed", node.doubt
-    if node.is_up and reconciler.quiet_since(node) is not None:
+    if reconciler.has_heeded(node):
         return "draining", QUIESCED
     if not reconciler.is_ready(node):
         return "starting", engines.named(group.engine).awaited
@@ -137,7 +137,7 @@ def judge(
 
 def draining_seconds(reconciler: Reconciler, node: Present) -> float | None:
     """Return since when a node takes no new tasks: it stops, or was told to by ``drain.yml``."""
-    quiet = reconciler.quiet_since(node) if node.is_up else None
+    quiet = reconciler.quiet_since(node) if reconciler.has_heeded(node) else None
     return node.stopping_seconds if quiet is None else max(0.0, time.time() - quiet)
 
 

@@ -251,6 +251,12 @@ class Reconciler:
         since = mark.get("since")  # a person may have made it
         return float(since) if isinstance(since, (int, float)) else time.time()
 
+    def has_heeded(self, node: Present) -> bool:
+        """Whether a node that was told to take no new tasks says that it takes none; one that heeds no mark does so at once."""
+        group = self.groups.get(node.name.group)
+        says = group is not None and (not group.notifies or (node.record is not None and node.record.quiesced is not None))
+        return says and self.quiet_since(node) is not None
+
     def environment_files(self) -> set[Name]:
         """Return the nodes of this app that have an environment file."""
         try:
