@@ -148,8 +148,13 @@ class Attendant:
     def go_round(self) -> bool:
         """Look at every node that is to go, and send those off whose time it is; return whether there was any."""
         left, due = pending(self.manager), []
+        for name, note in left.items():
+            if name not in self.watched:
+                with suppress(WorkfleetError):
+                    self.mark(name, note)
+                    self.watched[name] = Watched(**(note.known or {"since": note.since}))
         with suppress(WorkfleetError):  # the manager is busy, or away for a moment; nobody else would try again
-            for name, (pid, record) in self.manager.lives(left).items():
+            for name, (pid, record) in self.manager.lives(name for name in left if name in self.watched).items():
                 with suppress(WorkfleetError):
                     if self.look(name, left[name], pid, record):
                         due.append(name)
@@ -159,9 +164,7 @@ class Attendant:
 
     def look(self, name: Name, note: Note, pid: int | None, record: Record | None) -> bool:
         """See what a node does; return whether it is time to send it off."""
-        if name not in self.watched:
-            self.mark(name, note)
-        watched = self.watched.setdefault(name, Watched(**(note.known or {"since": note.since})))
+        watched = self.watched[name]
         # One that has ended and had nothing left has gone as it should.
         if watched.pid not in (None, pid) and (watched.tasks or pid is not None):
             watched.ended()
