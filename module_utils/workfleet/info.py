@@ -52,7 +52,7 @@ def processes(reconciler: Reconciler, nodes: list[Present], told: answers.Answer
     any more stands in its unit's text, where a runner of the toolkit's does.
     """
     present = {str(node.name): node for node in nodes}
-    pids = {unit: set(found) for unit, found in local.pids_of(reconciler.manager.run_directory).items()}
+    pids = {unit: set(found) for unit, found in local.pids_of(reconciler.request.app, reconciler.manager.run_directory).items()}
     for unit, node in present.items():
         if node.pid:
             pids.setdefault(unit, set()).add(node.pid)

@@ -145,9 +145,9 @@ def test_another_users_environment_puts_no_process_into_an_app(spawn: Callable[.
     run.mkdir()
     record = {**os.environ, "WORKFLEET_RECORD": str(run / f"{NAME}.json")}
     forged, ours = spawn(user=NOBODY, env=record), spawn(env=record)
-    assert local.pids_of(str(run)) == {str(NAME): [ours.pid]}
+    assert local.pids_of("shop", str(run)) == {str(NAME): [ours.pid]}
     os.chown(run, NOBODY, -1)
-    assert sorted(local.pids_of(str(run))[str(NAME)]) == sorted([forged.pid, ours.pid])
+    assert sorted(local.pids_of("shop", str(run))[str(NAME)]) == sorted([forged.pid, ours.pid])
     assert local.node_of(forged.pid, ["shop.a.1.1@h"]) is None, "a directory of one's own is no app's"
 
 
@@ -442,7 +442,7 @@ def test_what_a_launcher_and_a_runner_write_is_read_as_it_is() -> None:
     claim = decoded(json.dumps(honest(os.getpid())))
     assert claim is not None and (claim.pid, claim.started) == (os.getpid(), processes.start_time(os.getpid()))
     assert claim.record == Record("G", 1, 1.0, None, 90.0, HOLDS, f"/opt/shop/env/{NAME}.quiesced")
-    launched = {key: value for key, value in honest(7).items() if key in ("unit", "pid", "starttime", "generation", "starts", "mark")}
+    launched = {key: value for key, value in honest(os.getpid()).items() if key in ("unit", "pid", "starttime", "generation", "starts", "mark")}
     assert decoded(json.dumps(launched)) is not None
 
 

@@ -29,12 +29,12 @@ class Process:
     ticks: int
 
 
-def pids_of(run_directory: str) -> dict[str, list[int]]:
-    """Return by unit all processes of the app whose run directory this is, children that outlived their worker too."""
+def pids_of(app: str, run_directory: str) -> dict[str, list[int]]:
+    """Return by unit all processes of an app, children that outlived their worker too."""
     found: dict[str, list[int]] = {}
     for pid in processes.pids():
         unit = processes.unit_of(pid, run_directory)
-        if unit:
+        if unit.startswith(f"{processes.UNIT_PREFIX}{app}."):
             found.setdefault(unit, []).append(pid)
     return found
 
