@@ -26,6 +26,7 @@ MOST_CHARACTERS = 8 << 20
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ASSIGNMENT = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"[ \t]*(?=\n|\Z)', re.DOTALL)
 BLANK = re.compile(r"[ \t\n]+|#[^\n]*")
+LARGEST_RECORD = 256 << 10
 ESCAPE = re.compile(r'\\(["\\$`\n])')
 
 
@@ -122,18 +123,24 @@ def start_time(pid: int) -> int:
         return int(file.read().rsplit(")", 1)[1].split()[19])
 
 
-def record(path: str, generation: str, mark: str) -> None:
+def starts_before(path: str) -> int:
+    """Return how often this node was started before, by a record that the command may have made anything of."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8") as file:
+            starts = json.loads(file.read(LARGEST_RECORD))["starts"]
+        return starts if isinstance(starts, int) and 0 <= starts < 2**31 else 0
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return 0
+
+
+def record(path: str, unit: str, generation: str, mark: str) -> None:
     """Write the run record of this process, which the command will be; ``starts`` goes on from the one before.
 
     ``mark`` is the file that tells this node, for as long as it is there, to take no new tasks.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            starts = int(json.load(file)["starts"])
-    except (OSError, ValueError, KeyError, TypeError):
-        starts = 0
     pid = os.getpid()
-    data = {"pid": pid, "starttime": start_time(pid), "generation": generation, "starts": starts + 1, "mark": mark}
+    data = {"unit": unit, "pid": pid, "starttime": start_time(pid), "generation": generation, "starts": starts_before(path) + 1,
+            "mark": mark}
     with open(path + ".new", "w", encoding="utf-8") as file:
         json.dump(data, file)
     os.replace(path + ".new", path)
@@ -169,7 +176,8 @@ def main(argv: list[str]) -> None:
     declared = parse_env(text)
     if options.unit:
         path = os.path.join(options.run_directory, options.unit + ".json")
-        record(path, options.generation, os.path.join(os.path.dirname(os.path.abspath(options.env_file)), f"{options.unit}.quiesced"))
+        mark = os.path.join(os.path.dirname(os.path.abspath(options.env_file)), f"{options.unit}.quiesced")
+        record(path, options.unit, options.generation, mark)
         # SPT_NOENV: setproctitle would otherwise overwrite the environment in /proc, our fallback for the record.
         declared = {"SPT_NOENV": "1", "WORKFLEET_GENERATION": options.generation, "WORKFLEET_RECORD": path, **declared}
     restrict(options.open_files, options.nice)

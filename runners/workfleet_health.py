@@ -79,9 +79,9 @@ class Node:
         """Judge by what is on this host; return whether the broker is to be asked too."""
         self.environment = environment(self.env_path)
         self.engine, self.name = worker(self.command, self.environment)
-        record = json.loads(read(self.record_path) or "{}")
-        pid = record.get("pid") or 0
-        if not pid or start_time(pid) != record.get("starttime"):
+        record = mapping(read(self.record_path))
+        pid = record.get("pid")
+        if not isinstance(pid, int) or pid <= 0 or start_time(pid) != record.get("starttime"):
             self.judge(False, "its process is not there")
         elif record.get("stopping") is not None:
             self.judge(False, "draining")
@@ -97,6 +97,15 @@ class Node:
             self.pid = pid
             return True
         return False
+
+
+def mapping(text: str | None) -> dict[str, Any]:
+    """Return what a run record tells; the worker may have made anything of it."""
+    try:
+        data = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def option(words: list[str], name: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from .managers.base import Name, Present
+    from .managers.records import Record
     from .reconcile import GroupRequest, Reconciler
 
 POLL_SECONDS = 0.1
@@ -104,8 +105,8 @@ class Drain:
         fresh = [node for node in nodes if not self.manager.has_mark(node.name) or self.forgot(node)]
         if fresh and not self.check:
             with Lock(self.request):
-                for names, engine in self.commands(node for node in fresh if node.is_up):
-                    self.quiesce_commands(names, engine)
+                for told, engine in self.commands(node for node in fresh if node.is_up):
+                    self.quiesce_commands(told, engine)
                 for node in fresh:
                     if not self.manager.has_mark(node.name):
                         self.manager.mark(node.name, time.time())
@@ -113,44 +114,44 @@ class Drain:
 
     def forgot(self, node: Present) -> bool:
         """Whether a marked node that heeds no mark was started again since it was told, or the telling was cut short."""
-        quiet = node.record is not None and node.record.quiesced is not None
-        return node.is_up and not quiet and not self.reconciler.groups[node.name.group].notifies
+        return node.is_up and self.reconciler.quiet_since(node) is None
 
-    def quiesce_commands(self, names: Mapping[str, Name], engine: engines.Engine) -> None:
+    def quiesce_commands(self, told: Mapping[str, Present], engine: engines.Engine) -> None:
         """Tell nodes that heed no mark. It is written first: were we killed then, it says what they are to consume again."""
         where = (self.request.broker_options, ASK_SECONDS)
-        queues = {node: list(found.queues) for node, found in engine.held(self.request.broker_url, list(names), *where).items()}
-        silent = sorted(set(names) - set(queues))
+        queues = {node: list(found.queues) for node, found in engine.held(self.request.broker_url, list(told), *where).items()}
+        silent = sorted(set(told) - set(queues))
         if silent:
             raise WorkfleetError(f"{', '.join(silent)} did not answer within {ASK_SECONDS:g} s. No worker that a command of your own "
                                  "starts was told: is this its name on the broker (-n)? A solo pool that is busy cannot be told")
-        for node, name in names.items():
-            before = self.manager.marked(name).get("queues", [])
-            self.manager.mark(name, time.time(), [*{**dict.fromkeys(before), **dict.fromkeys(queues[node])}])
+        before = {key: self.manager.marked(node.name).get("queues", []) for key, node in told.items()}
+        marks = {key: [*{**dict.fromkeys(before[key]), **dict.fromkeys(queues[key])}] for key in told}
+        for key, node in told.items():
+            self.manager.mark(node.name, time.time(), marks[key])
         engine.quiesce(self.request.broker_url, queues, *where)
-        for name in names.values():
-            self.manager.mark(name, time.time(), self.manager.marked(name)["queues"], self.manager.live(name)[0])
+        for key, node in told.items():
+            self.manager.mark(node.name, time.time(), marks[key], node.pid)
 
     def resume(self, nodes: Iterable[Present]) -> list[Step]:
         """Take the marks away; return the steps."""
         marked = [node for node in nodes if self.manager.has_mark(node.name)]
         if marked and not self.check:
             with Lock(self.request):
-                for names, engine in self.commands(node for node in marked if node.is_up):
-                    queues = {node: list(self.manager.marked(name).get("queues", [])) for node, name in names.items()}
+                for told, engine in self.commands(node for node in marked if node.is_up):
+                    queues = {key: list(self.manager.marked(node.name).get("queues", [])) for key, node in told.items()}
                     engine.resume(self.request.broker_url, queues, self.request.broker_options, ASK_SECONDS)
                 for node in marked:
                     host.remove(self.manager.mark_path(node.name))
         return [self.step("live", node.name, RESUME) for node in marked]
 
-    def commands(self, nodes: Iterable[Present]) -> list[tuple[dict[str, Name], engines.Engine]]:
+    def commands(self, nodes: Iterable[Present]) -> list[tuple[dict[str, Present], engines.Engine]]:
         """Return the nodes that heed no mark by their names on the broker, with their engine."""
-        found: dict[str, dict[str, Name]] = defaultdict(dict)
+        found: dict[str, dict[str, Present]] = defaultdict(dict)
         for node in nodes:
             group = self.reconciler.groups[node.name.group]
             if not group.notifies:
-                found[group.engine][self.broker_name(node.name)] = node.name
-        return [(names, engines.named(engine)) for engine, names in sorted(found.items())]
+                found[group.engine][self.broker_name(node.name)] = node
+        return [(told, engines.named(engine)) for engine, told in sorted(found.items())]
 
     # -- watching -------------------------------------------------------------------------------------------------------
 
@@ -161,8 +162,8 @@ class Drain:
             known = self.order.known.get(str(node.name))
             self.watched[node.name] = Watched(**known) if known else Watched(since)
         while True:
-            for name, watched in self.watched.items():
-                self.look(name, watched)
+            for name, (pid, record) in self.manager.lives(self.watched).items():
+                self.look(name, self.watched[name], pid, record)
             self.prove()
             if all(watched.is_done for watched in self.watched.values()):
                 return True
@@ -188,9 +189,8 @@ class Drain:
         if doomed:
             self.manager.kill(self.manager.present_of(doomed))
 
-    def look(self, name: Name, watched: Watched) -> None:
+    def look(self, name: Name, watched: Watched, pid: int | None, record: Record | None) -> None:
         """See what a node holds now."""
-        pid, record = self.manager.live(name)
         if watched.pid not in (None, pid):
             watched.ended()
         if pid is None:
@@ -201,10 +201,10 @@ class Drain:
         if watched.state == "idle":
             return  # it was proved, and it has its mark
         watched.state = "asked"
-        if record is None or record.quiesced is None:
-            group = self.reconciler.groups[name.group]
+        group = self.reconciler.groups[name.group]
+        if group.notifies and (record is None or record.quiesced is None):
             watched.is_silent |= not group.answers_while_busy and time.time() - watched.since > SILENT_SECONDS
-        elif record.holds is not None:
+        elif record is not None and record.holds is not None:
             watched.told(record.holds["tasks"], record.holds)
             watched.idle = record.holds.get("idle")
 
@@ -248,7 +248,7 @@ class Drain:
     def consuming(self, nodes: Sequence[Present]) -> bool:
         """Wait until every node proves that it takes tasks again; return False at the deadline."""
         while True:
-            left = [node.name for node in nodes if node.is_up and not self.is_consuming(node.name)]
+            left = self.quiet(node.name for node in nodes if node.is_up)
             left += self.unproved([node.name for node in nodes if node.is_up and node.name not in left])
             self.proofs = dict.fromkeys(left, "does not take tasks yet")
             if not left:
@@ -257,10 +257,10 @@ class Drain:
                 return False
             time.sleep(POLL_SECONDS)
 
-    def is_consuming(self, name: Name) -> bool:
-        """Whether a node's record says so, or there is no process that could."""
-        pid, record = self.manager.live(name)
-        return pid is None or record is None or record.quiesced is None
+    def quiet(self, names: Iterable[Name]) -> list[Name]:
+        """Return the nodes whose record says that they take no tasks."""
+        lives = self.manager.lives(names)
+        return [name for name, (_, record) in lives.items() if record is not None and record.quiesced is not None]
 
     def unproved(self, names: Iterable[Name]) -> list[Name]:
         """Return the nodes that do not say over the broker that they consume, where they can say it."""

@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from . import host
+from . import host, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 AT_BOOT = "/etc/systemd/system/multi-user.target.wants"
 
 
-def needed(app: str, layout: Layout) -> set[str]:
+def needed(app: str, layout: Layout, user: str) -> set[str]:
     """Return the releases that a process runs from, that will be started again by themselves, or that an undo goes back to."""
-    return running(layout.releases) | named(layout.releases, texts(app, layout))
+    return running(layout.releases, user) | named(layout.releases, texts(app, layout))
 
 
-def running(releases: str) -> set[str]:
-    """Return the releases that a live process runs from: by its directory, program or command line."""
-    return named(releases, processes())
+def running(releases: str, user: str) -> set[str]:
+    """Return the releases that a live process of the app's user, or of ours, runs from: by its directory, program or command line."""
+    return named(releases, places({uid for uid in (host.uid(user), os.geteuid()) if uid is not None}))
 
 
-def processes() -> Iterable[str]:
-    """Yield what tells of each live process where it runs from."""
-    for pid in (name for name in os.listdir("/proc") if name.isdigit()):
+def places(uids: set[int]) -> Iterable[str]:
+    """Yield what tells of each live process of these users where it runs from; others could keep a release here by a word alone."""
+    for pid in processes.pids(uids):
         for link in ("cwd", "exe"):
             with suppress(OSError):
                 yield os.readlink(f"/proc/{pid}/{link}")

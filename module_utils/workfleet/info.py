@@ -52,7 +52,7 @@ def processes(reconciler: Reconciler, nodes: list[Present], told: answers.Answer
     any more stands in its unit's text, where a runner of the toolkit's does.
     """
     present = {str(node.name): node for node in nodes}
-    pids = {unit: set(found) for unit, found in local.pids_of(reconciler.manager.run_directory).items()}
+    pids = {unit: set(found) for unit, found in local.pids_of(reconciler.request.app, reconciler.manager.run_directory).items()}
     for unit, node in present.items():
         if node.pid:
             pids.setdefault(unit, set()).add(node.pid)
@@ -81,7 +81,8 @@ def entry(reconciler: Reconciler, node: Present, answer: Report | None, *, reach
         "node": answers.node_name(reconciler, node.name) if group else None,
         "state": state, "reason": reason, "pid": node.pid, "generation": node.generation, "release": release,
         "current": current,
-        "uptime_seconds": tenths(node.uptime_seconds), "draining_seconds": tenths(draining_seconds(node)), "restarts": node.restarts,
+        "uptime_seconds": tenths(node.uptime_seconds), "draining_seconds": tenths(draining_seconds(reconciler, node)),
+        "restarts": node.restarts,
         "memory_bytes": node.memory_bytes, "cpu_seconds": node.cpu_seconds,
         "concurrency": report.concurrency, "running": report.running, "reserved": report.reserved, "processed": report.processed,
         "failed": report.failed, "queues": None if report.queues is None else list(report.queues),
@@ -101,11 +102,10 @@ def judge(
         return "draining", "longer than its drain_seconds" if is_late else None
     if group is None:
         return "ready", "its group is not declared"
-    if node.record is not None and node.record.quiesced is not None:
+    if node.doubt:
+        return "failed", node.doubt
+    if reconciler.has_heeded(node):
         return "draining", QUIESCED
-    unreadable = reconciler.manager.unreadable(node.name) if node.record is None else None
-    if unreadable:
-        return "unknown", unreadable
     if not reconciler.is_ready(node):
         return "starting", engines.named(group.engine).awaited
     if reached and answer is None and not (group.notifies or engines.named(group.engine).knows_strangers):
@@ -135,10 +135,10 @@ def judge(
     return "ready", None
 
 
-def draining_seconds(node: Present) -> float | None:
+def draining_seconds(reconciler: Reconciler, node: Present) -> float | None:
     """Return since when a node takes no new tasks: it stops, or was told to by ``drain.yml``."""
-    quiesced = None if node.record is None else node.record.quiesced
-    return node.stopping_seconds if quiesced is None else max(0.0, time.time() - quiesced)
+    quiet = reconciler.quiet_since(node) if reconciler.has_heeded(node) else None
+    return node.stopping_seconds if quiet is None else max(0.0, time.time() - quiet)
 
 
 def release_of(node: Present) -> str | None:

@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from .managers.base import Manager
+    from .managers.records import Record
 
 POLL_SECONDS = 0.1
 #: A node has heeded its mark by then, or is cut off from its broker: it has the signal then.
 HEED_SECONDS = 15.0
+#: A manager kills what has had the signal for its ``drain_seconds`` and a margin (``Group.stop_seconds``); by then we do.
+OVERDUE_SECONDS = 30.0
 
 
 @dataclass
@@ -97,8 +100,10 @@ def lines(manager: Manager) -> dict[Name, dict[str, Any]]:
     Of one that still drains it says what ran at first; its other figures are None, for they are not final.
     """
     found = {}
-    for name, note in notes(manager).items():
-        _, record = manager.live(name)
+    written = notes(manager)
+    lives = manager.lives(name for name, note in written.items() if note.line is None)
+    for name, note in written.items():
+        _, record = lives.get(name, (None, None))
         holds = (record.holds if record else None) or {}
         found[name] = note.line or {
             "node": note.node, "running_before": holds.get("before"), "finished": None, "returned": None, "lost": None,
@@ -129,7 +134,7 @@ class Attendant:
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
         self.watched: dict[Name, Watched] = {}
-        self.stopped: set[Name] = set()
+        self.stopped: dict[Name, float] = {}
 
     def work(self) -> None:
         """Attend until all have gone. It looks again when others may: whoever wrote a note meanwhile has left it to us."""
@@ -144,27 +149,33 @@ class Attendant:
         """Look at every node that is to go, and send those off whose time it is; return whether there was any."""
         left, due = pending(self.manager), []
         for name, note in left.items():
-            with suppress(WorkfleetError):  # its manager is busy, or away for a moment; nobody else would try again
-                if self.look(name, note):
-                    due.append(name)
+            if name not in self.watched:
+                with suppress(WorkfleetError):
+                    self.mark(name, note)
+                    self.watched[name] = Watched(**(note.known or {"since": note.since}))
+        with suppress(WorkfleetError):  # the manager is busy, or away for a moment; nobody else would try again
+            for name, (pid, record) in self.manager.lives(name for name in left if name in self.watched).items():
+                with suppress(WorkfleetError):
+                    if self.look(name, left[name], pid, record):
+                        due.append(name)
         with suppress(WorkfleetError):
             self.stop(due)
         return bool(left)
 
-    def look(self, name: Name, note: Note) -> bool:
+    def look(self, name: Name, note: Note, pid: int | None, record: Record | None) -> bool:
         """See what a node does; return whether it is time to send it off."""
-        if name not in self.watched:
-            self.mark(name, note)
-        watched = self.watched.setdefault(name, Watched(**(note.known or {"since": note.since})))
-        pid, record = self.manager.live(name)
+        watched = self.watched[name]
         # One that has ended and had nothing left has gone as it should.
         if watched.pid not in (None, pid) and (watched.tasks or pid is not None):
             watched.ended()
-        if pid is None or record is None:
-            if name not in self.stopped:
-                return True  # it may be in the pause before another start
+        if pid is None and name in self.stopped:
             self.end(name, note)
             return False
+        if name in self.stopped and time.monotonic() - self.stopped[name] > note.seconds + OVERDUE_SECONDS:
+            self.stopped[name] = time.monotonic()
+            self.manager.kill(self.manager.present_of([name]))  # its manager was to do that, and does not
+        if pid is None or record is None:
+            return name not in self.stopped  # it may be in the pause before another start, or tells nothing
         watched.pid = pid
         # The signal may be another's than ours, who send it to a node that has nothing left, or tells nothing.
         watched.is_stopping = record.stopping is not None
@@ -191,7 +202,7 @@ class Attendant:
         """Send the signal to all of these in one call: each costs the CPU that new nodes start with."""
         if names:
             self.manager.stop(names)
-            self.stopped.update(names)
+            self.stopped.update(dict.fromkeys(names, time.monotonic()))
 
     def kill(self, name: Name, note: Note) -> None:
         """End a node that has had its time; what that cuts short is written down before."""
@@ -207,7 +218,7 @@ class Attendant:
     def end(self, name: Name, note: Note) -> None:
         """Write down what became of a node's tasks."""
         watched = self.watched.pop(name)
-        self.stopped.discard(name)
+        self.stopped.pop(name, None)
         watched.state = "gone"
         note.line, note.known = watched.line(note.node), None
         if note.marked:

@@ -39,7 +39,7 @@ def control(reconciler: Reconciler, order: Order, *, check: bool) -> dict[str, A
         raise WorkfleetError(f"{order.control} has no effect on a worker that a command of your own starts, though it would say so; "
                              "nothing was sent")
     up = [node for node in reconciler.manager.present() if node.name.group == order.group and node.activity == "running"]
-    quiet = [str(node.name) for node in up if node.record is not None and node.record.quiesced is not None]
+    quiet = [str(node.name) for node in up if reconciler.quiet_since(node) is not None]
     if order.control == "add_consumer" and quiet:
         raise WorkfleetError(f"{', '.join(quiet)}: told to take no new tasks; run resume.yml first. No node was told")
     words = " ".join([order.control, *(f"{name}={value}" for name, value in order.arguments.items())])

@@ -49,7 +49,8 @@ class Intent:
 class Seen:
     """A present node with the text of its environment file (None where there is none).
 
-    ``marked``: it has the mark of a drain, which it heeds, at the latest when a task that keeps it from looking has ended.
+    ``marked``: it was told by a drain, which it heeds, at the latest when a task that keeps it from looking has ended. What it
+    says of that itself does not count: it could keep its group from being replaced.
     """
 
     present: Present
@@ -79,8 +80,7 @@ class Seen:
     @property
     def is_quiesced(self) -> bool:
         """Whether it was told to take no new tasks and to stay."""
-        has_heeded = self.present.record is not None and self.present.record.quiesced is not None
-        return self.present.activity != "stopping" and (has_heeded or (self.marked and self.present.is_up))
+        return self.present.activity != "stopping" and self.marked and self.present.is_up
 
     @property
     def is_drained(self) -> bool:
@@ -296,14 +296,15 @@ def settle(draft: Draft, intent: Intent, slot: int, nodes: list[Seen], age: floa
 
 
 def is_current(present: Present, generation: str) -> bool:
-    """Whether a node is of this generation: what runs counts, and the file only where nothing runs.
+    """Whether a node is of this generation: by the file that it was started by, which is ours, and by what runs, where it tells.
 
-    A process whose record cannot be read is judged by its file, and where that is gone too it is left alone: what
-    cannot be read is reported, never called stale for that; see ``run``.
+    The file of a node that is up is never made another generation's, so what runs is current by neither word alone. A
+    process whose record cannot be read is judged by its file, and where that is gone too it is left alone: what cannot be
+    read is reported, never called stale for that; see ``run``.
     """
     if not present.is_up:
         return present.file_generation == generation
-    return (present.generation or present.file_generation or generation) == generation
+    return {present.generation, present.file_generation} <= {None, generation}
 
 
 def is_old(present: Present, age: float | None) -> bool:

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, envfile, host, leave, managers, plan, postgresql_login, scaled, snapshot
+from . import answers, engines, envfile, host, leave, managers, plan, postgresql_login, processes, scaled, snapshot
 from .errors import WorkfleetError
 from .layout import Layout
 from .lock import Lock
-from .managers.base import Manager, Name, Present, Wanted, read_json
+from .managers.base import Manager, Name, Present, Wanted, line_value, read_json
 from .spec import Rollout
 from .steps import Step, report, secret_diff, text_diff
 
@@ -36,6 +36,8 @@ POLL_SECONDS = 0.1
 #: Between two looks at run records, which cost next to nothing, and at what the manager tells of starting nodes where none has changed.
 RECORD_POLL_SECONDS, START_POLL_SECONDS = 0.02, 0.4
 LOG_LINES = 15
+#: How long after its time a node that was told to stop is killed, and then said to be there still. Its manager was to kill it at its time.
+OVERDUE_SECONDS, KILLED_SECONDS = 15.0, 10.0
 #: Begins a line of a trial's output that is for people.
 TRIAL_WARNING = "workfleet-warning:"
 #: How long answers over the broker are waited for, between two looks at the nodes.
@@ -81,7 +83,8 @@ class Request:
     of this very run to this very declaration; ``undoable`` says that more tasks have yet to follow, on other hosts too, so that
     this may still be asked for. ``phase`` touches no node: ``begin`` takes the host for the run, and takes over what a run that was
     cut short remembers there, ``end`` forgets what ran before and gives it back, ``pause`` gives it back. ``cleans`` are units whose
-    remains may go: None, and then what the first call told. ``kill`` does not let nodes that are to go end their tasks. In check
+    remains may go: None, and then what the first call told. ``going`` says since when this run has waited
+    for nodes to be gone. ``kill`` does not let nodes that are to go end their tasks. In check
     mode ``after_stop`` takes it that a run with all groups stopped has been here before. ``run`` names this run of a playbook,
     ``ended_run`` one that was seen to be no more; ``holder`` says for people who it is.
     """
@@ -118,6 +121,7 @@ class Request:
     kill: bool = False
     after_stop: bool = False
     waiting: dict[str, int] = field(default_factory=dict)
+    going: dict[str, float] = field(default_factory=dict)
     deadline_seconds: float = 5
     run: str = ""
     ended_run: str = ""
@@ -146,6 +150,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
     waiting: dict[str, int] = field(default_factory=dict)
+    going: dict[str, float] = field(default_factory=dict)
     more: bool = False
     doing: str = ""
     stale: int = 0
@@ -175,7 +180,7 @@ class Reconciler:
         #: From then on a call ends where it would begin to wait for nodes that start: the next one's beginning takes none of their time.
         self.turn_of_call = time.monotonic() + request.deadline_seconds / 2
         since = request.restart_since
-        self.outcome = Outcome(waiting=dict(request.waiting), checked=request.checked, cleans=request.cleans,
+        self.outcome = Outcome(waiting=dict(request.waiting), going=dict(request.going), checked=request.checked, cleans=request.cleans,
                                restart_since=uptime() if since == 0 else since)
         self.to = {one.group: one.generation for one in self.intents if one.state == "started" and snapshot.is_of(one.group, request.only)}
         self.before = self.ours() if request.undo else None
@@ -226,16 +231,32 @@ class Reconciler:
         present = {node.name: node for node in self.manager.present()}
         for name in self.environment_files() - set(present):
             present[name] = Present(name, None, False, "stopped")
-        seen = [plan.Seen(present[name], host.read(self.env_path(name)), self.is_marked(name)) for name in sorted(present)]
+        seen = [plan.Seen(node, host.read(self.env_path(name)), self.quiet_since(node) is not None)
+                for name, node in sorted(present.items())]
         if not (self.check and self.request.after_stop):
             return seen
         stopped = [intent if intent.state == "absent" else replace(intent, state="stopped") for intent in self.intents]
         return plan.stopped(self.request.app, plan.make(self.request.app, stopped, seen), stopped, seen)
 
-    def is_marked(self, name: Name) -> bool:
-        """Whether a node was told to take no new tasks by a mark that it heeds."""
-        group = self.groups.get(name.group)
-        return group is not None and group.notifies and self.manager.has_mark(name)
+    def quiet_since(self, node: Present) -> float | None:
+        """Return since when a node is told to take no new tasks (Unix time), by its mark; ``None`` where it is not.
+
+        A node that heeds no mark was told as the process that stands there.
+        """
+        group = self.groups.get(node.name.group)
+        if group is None or not self.manager.has_mark(node.name):
+            return None
+        mark = self.manager.marked(node.name)
+        if not group.notifies and (node.pid is None or mark.get("process") != [node.pid, processes.start_time(node.pid)]):
+            return None
+        since = mark.get("since")  # a person may have made it
+        return float(since) if isinstance(since, (int, float)) else time.time()
+
+    def has_heeded(self, node: Present) -> bool:
+        """Whether a node that was told to take no new tasks says that it takes none; one that heeds no mark does so at once."""
+        group = self.groups.get(node.name.group)
+        says = group is not None and (not group.notifies or (node.record is not None and node.record.quiesced is not None))
+        return says and self.quiet_since(node) is not None
 
     def environment_files(self) -> set[Name]:
         """Return the nodes of this app that have an environment file."""
@@ -305,6 +326,8 @@ class Reconciler:
                 self.manager.install(self.wanted)
                 done += service_steps(service)
             outcome.more = not self.work(outcome, done)
+        if not (self.check or outcome.more or self.started or self.request.only is not None):
+            outcome.notes += self.manager.sweep()
         outcome.remembered = snapshot.load(self.request.root) is not None
         if not (self.check or outcome.more):
             self.close(outcome, seen)
@@ -662,7 +685,8 @@ class Reconciler:
         if self.request.kill and left:
             self.manager.kill(self.manager.present_of(sorted(left)))
         while left:
-            up = {node.name: node.stopping_seconds or 0.0 for node in self.manager.present_of(sorted(left)) if node.is_up}
+            here = [node for node in self.manager.present_of(sorted(left)) if node.is_up]
+            up = {node.name: node.stopping_seconds or 0.0 for node in here}
             leaving = leave.pending(self.manager)
             left &= {*up, *leaving}
             if not left:
@@ -671,10 +695,26 @@ class Reconciler:
             late = [name for name in left & set(leaving) if leaving[name].is_late and not leaving[name].kills]
             if late:
                 outcome.doing += f"; longer than drain_seconds, and waited for: {some(late)}"
+            self.enforce([node for node in here if node.name in left and node.name not in leaving])
             if time.monotonic() > self.deadline:
                 return False
             time.sleep(POLL_SECONDS)
         return True
+
+    def enforce(self, nodes: Sequence[Present]) -> None:
+        """End nodes that were told to stop and of which the manager has not ended what is left in time, as it was to.
+
+        Raises where one is said to be there even then: a manager that lies, or a process that cannot be killed, keeps nobody waiting.
+        """
+        for node in nodes:
+            waited = uptime() - self.outcome.going.setdefault(str(node.name), uptime())
+            seconds = 0 if self.request.kill else stop_seconds(node.text)
+            if seconds is not None and waited > seconds + OVERDUE_SECONDS:
+                self.manager.kill([node])
+                if waited > seconds + OVERDUE_SECONDS + KILLED_SECONDS:
+                    raise WorkfleetError(
+                        f"{node.name} was to be gone {waited - seconds:.0f} s ago, and {self.request.manager} says that process {node.pid} "
+                        "of it is there, though it was killed: look at that process (ps), then at the manager, which may be another")
 
     def stopping(self, names: Sequence[Name]) -> list[Name]:
         """Return those of these nodes that are on their way down, or of which it is not written down yet what became of them."""
@@ -794,6 +834,12 @@ def uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def stop_seconds(text: str | None) -> int | None:
+    """Return after how many seconds its manager kills a node that was told to stop, as its unit's or program's text says."""
+    value = line_value(text, "TimeoutStopSec=") or line_value(text, "stopwaitsecs=") or ""
+    return int(value) if value.isascii() and value.isdigit() else None
+
+
 def current_release(root: str) -> str | None:
     """Return the id of the current release, or None."""
     target = host.points_to(os.path.join(root, "current"))
@@ -849,7 +895,8 @@ def outcome_result(outcome: Outcome) -> dict[str, Any]:
     """Return the module's result; ``changed`` and ``diff`` come from the same steps."""
     return {
         "changed": bool(outcome.steps), "steps": report(outcome.steps, None), "diff": outcome.diff, "more": outcome.more,
-        "waiting": outcome.waiting, "doing": outcome.doing, "notes": outcome.notes, "warned": outcome.warned, "stale": outcome.stale,
+        "waiting": outcome.waiting, "going": outcome.going,
+        "doing": outcome.doing, "notes": outcome.notes, "warned": outcome.warned, "stale": outcome.stale,
         "remembered": outcome.remembered,
         "restart_since": outcome.restart_since, "checked": outcome.checked, "cleans": outcome.cleans,
         "nodes": [node_result(node) for node in outcome.present],

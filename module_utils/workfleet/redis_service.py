@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import host
+from . import host, processes
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -244,7 +244,9 @@ class Embedded(Service):
         pid = self.running().pid
         if pid is None:
             return
-        os.kill(pid, signal.SIGTERM)
+        server = processes.look(pid, processes.Owner(os.geteuid()))
+        if server is not None:
+            processes.send(server, signal.SIGTERM)
         deadline = time.monotonic() + _PATIENCE
         while self.running().pid == pid:
             if time.monotonic() > deadline:

@@ -451,7 +451,7 @@ def make(
 ) -> None:
     """Build a release whole, or leave nothing of it. What is there of it goes first, unless something runs from it."""
     target = declared.layout.release(release)
-    if os.path.isdir(target) and release in in_use.running(declared.layout.releases):
+    if os.path.isdir(target) and release in in_use.running(declared.layout.releases, declared.user):
         raise WorkfleetError(
             f"release {release} lacks a part (its release.json, src or venv/bin/python), so it has to be built anew, and processes "
             f"run from {target}: put back what is missing, or stop them first (stop.yml). Nothing of it was touched"
@@ -649,7 +649,7 @@ def prune_changes(declared: Declared, wanted: set[str]) -> Iterator[Change]:
     )
     spare = whole[max(0, declared.kept - len(wanted)) :]
     surplus = [name for name in present if name in spare or name not in whole]
-    busy = in_use.needed(declared.name, layout) if surplus else set()
+    busy = in_use.needed(declared.name, layout, declared.user) if surplus else set()
     for name in surplus:
         if name not in busy:
             reason = f"beyond the {declared.kept} kept" if name in spare else "left by an interrupted build"

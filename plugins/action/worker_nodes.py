@@ -15,7 +15,7 @@ from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import ba
 #: One module call; short, since a killed control node leaves the call that runs to its end, though each takes CPU from starting nodes.
 CALL_SECONDS = 10
 #: What one call tells and the next must know.
-KEPT = ("waiting", "restart_since", "checked", "cleans")
+KEPT = ("waiting", "going", "restart_since", "checked", "cleans")
 #: What turns a request into that of its undoing.
 UNDO = {"undo": True, "waiting": {}, "canary": "", "with_rollout": True, "cleans": []}
 

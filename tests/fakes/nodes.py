@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from plugins.module_utils.workfleet import plan
-from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Name, Present, Record
+from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Name, Present
+from plugins.module_utils.workfleet.managers.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,13 +46,13 @@ def seen(where: str, activity: str = "running", generation: str | None = "g1", *
     up = activity in ("running", "starting", "stopping")
     tells = changes.pop("tells", True)
     told = generation if up and tells else None
-    quiesced = 1.0 if changes.pop("quiesced", False) else None
+    marked = bool(changes.pop("quiesced", False))
     values = {"enabled": True, "text": None if file is None else text_of(str(file)), **changes}
     present = Present(
         name, activity=activity, generation=told, pid=100 if up else None,
-        record=Record(told, quiesced=quiesced) if told else None, uptime_seconds=OLD if up else None, **values,  # type: ignore[arg-type]
+        record=Record(told, quiesced=1.0 if marked else None) if told else None, uptime_seconds=OLD if up else None, **values,  # type: ignore[arg-type]
     )
-    return plan.Seen(present, None if env is None else str(env))
+    return plan.Seen(present, None if env is None else str(env), marked)
 
 
 def short(steps: Iterable[Step]) -> list[str]:
@@ -161,7 +162,7 @@ class FakeHost:
 
     def _change(self, name: Name, **values: object) -> None:
         node = self.nodes[name]
-        self.nodes[name] = plan.Seen(replace(node.present, **values), node.env)  # type: ignore[arg-type]
+        self.nodes[name] = plan.Seen(replace(node.present, **values), node.env, node.marked)  # type: ignore[arg-type]
 
 
 def converge(

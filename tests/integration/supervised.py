@@ -96,7 +96,7 @@ class Site:
             found.nodes, found.stale = told["nodes"], told["stale"]
             if check or not told["more"]:
                 return found
-            request.update({key: told[key] for key in ("waiting", "restart_since", "cleans")})
+            request.update({key: told[key] for key in ("waiting", "going", "restart_since", "cleans")})
         raise AssertionError(f"no end: {told['doing']}")
 
     def converge(self, groups: list[Group], **more: Any) -> Result:

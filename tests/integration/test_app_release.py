@@ -431,7 +431,7 @@ def test_processes_are_not_looked_at_where_nothing_is_to_be_removed(site: Site, 
     site.converge()
     (site.code / "tasks.py").write_text("one = 2\n")
     site.converge()
-    monkeypatch.setattr(in_use, "processes", lambda: pytest.fail("processes were looked at"))
+    monkeypatch.setattr(in_use, "places", lambda uids: pytest.fail("processes were looked at"))
     assert release.plan(site.declared()[0]).changes == []
 
 

@@ -120,7 +120,8 @@ def test_what_somebody_else_tells_to_stop_while_it_drains_is_not_called_lost(mad
     fleet = made("celery")
     group = fleet.at_work(("long", 12), concurrency=1)
     replaced(fleet, group)
-    until(lambda: (record := fleet.site.manager.live(Name("shop", "w", 1, 1))[1]) is not None and record.quiesced)
+    first = Name("shop", "w", 1, 1)
+    until(lambda: (record := fleet.site.manager.lives([first])[first][1]) is not None and record.quiesced)
     pid = fleet.site.pids()["w.1.1"]
     assert pid is not None
     os.kill(pid, signal.SIGTERM)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, spec
-from plugins.module_utils.workfleet.engines import chicory_options, chicory_probe, chicory_wire, local
+from plugins.module_utils.workfleet import engines, processes, spec
+from plugins.module_utils.workfleet.engines import chicory_options, chicory_probe, chicory_wire
 from plugins.module_utils.workfleet.engines.base import Place, Report
 from plugins.module_utils.workfleet.engines.options import Option
 
@@ -135,9 +135,9 @@ def test_a_process_knows_its_unit_by_its_run_record() -> None:
     words = [sys.executable, "-c", "print(flush=True); input()"]
     with subprocess.Popen(words, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None and child.stdout.readline() == b"\n"
-        assert local.unit_of(child.pid) == "workfleet.events.slow.1.1"
+        assert processes.unit_of(child.pid) == "workfleet.events.slow.1.1"
         child.communicate(b"\n")
-    assert local.unit_of(child.pid) == ""
+    assert processes.unit_of(child.pid) == ""
 
 
 def test_a_canary_is_a_pickle_of_plain_values() -> None:

@@ -32,7 +32,7 @@ def test_what_an_undo_brings_back_and_what_is_started_at_boot_needs_its_release(
         (units / f"{name}.service").write_text(unit(root, release))
         if release != gone:
             (units / "wants" / f"{name}.service").symlink_to(units / f"{name}.service")
-    assert in_use.needed("shop", Layout(str(root))) == {undone, enabled}
+    assert in_use.needed("shop", Layout(str(root)), "root") == {undone, enabled}
 
 
 def test_an_enabled_program_of_supervisor_needs_its_release_and_one_that_was_told_to_go_does_not(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_an_enabled_program_of_supervisor_needs_its_release_and_one_that_was_tol
     for number, release in enumerate(RELEASES[:2]):
         text = supervisor.switched(f"[program:x]\ndirectory={tmp_path}/releases/{release}/src\n", number == 0)
         (tmp_path / "supervisor" / "programs" / f"workfleet.shop.a.{number}.1.conf").write_text(text)
-    assert in_use.needed("shop", Layout(str(tmp_path))) == {RELEASES[0]}
+    assert in_use.needed("shop", Layout(str(tmp_path)), "root") == {RELEASES[0]}
 
 
 def test_the_places_are_those_of_the_managers_and_of_the_snapshot() -> None:

@@ -10,7 +10,8 @@ import pytest
 from plugins.module_utils.workfleet import engines, info, leave, logs, plan, reconcile
 from plugins.module_utils.workfleet.engines.base import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Manager, Name, Present, Record
+from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Manager, Name, Present
+from plugins.module_utils.workfleet.managers.records import Record
 from plugins.module_utils.workfleet.spec import Rollout
 
 if TYPE_CHECKING:
@@ -114,6 +115,9 @@ def test_a_node_is_judged(
     real = reconciler.intents[0].generation
     if node.generation == "G":
         node = replace(node, generation=real)
+    if node.record is not None and node.record.quiesced is not None:
+        (tmp_path / "env").mkdir()
+        reconciler.manager.mark(node.name, node.record.quiesced)
     told = info.judge(reconciler, node, reconciler.groups["a"], answer, reached=reached)
     assert told[0] == state
     assert told[1] is None if reason is None else reason in str(told[1])

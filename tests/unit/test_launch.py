@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet import envfile
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers.base import start_time
+from plugins.module_utils.workfleet.processes import start_time
 from runners import launch
 
 LAUNCHER = Path(launch.__file__)
@@ -155,7 +155,7 @@ def test_the_record_is_that_of_the_process_which_the_command_is(env_file: Path, 
         while not path.exists():
             assert process.poll() is None
         assert json.loads(path.read_text()) == {
-            "pid": process.pid, "starttime": start_time(process.pid), "generation": "g1", "starts": 1,
+            "unit": "u.1", "pid": process.pid, "starttime": start_time(process.pid), "generation": "g1", "starts": 1,
                 "mark": str(env_file.parent / "u.1.quiesced")}
         process.communicate(b"\n")
     assert [entry.name for entry in tmp_path.glob("u.1*")] == ["u.1.json"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import leave
-from plugins.module_utils.workfleet.managers.base import Name, Present, start_time
+from plugins.module_utils.workfleet.managers.base import Name, Present
+from plugins.module_utils.workfleet.processes import start_time
 from tests.unit.test_info import FakeManager
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Told(FakeManager):
         self.process = subprocess.Popen(["sleep", "1000"])
 
     def present_of(self, names: Sequence[Name]) -> list[Present]:
-        return [Present(name, None, False, "running", pid=self.process.pid) for name in names]
+        return [Present(name, None, False, "running", pid=self.process.pid) for name in names if self.process.poll() is None]
 
     def stop(self, names: Sequence[Name]) -> None:
         self.calls.append("stop")

@@ -55,17 +55,17 @@ def workers() -> Iterator[list[Worker]]:
 
 
 def test_processes_are_found_by_what_the_launcher_left_in_their_environment(workers: list[Worker]) -> None:
-    found = local.processes(NODES)
+    found = local.of_nodes(NODES)
     assert {pid: found[pid].node for pid in found} == {worker.pid: node for worker, node in zip(workers, NODES)}
-    assert set(local.processes(NODES[1:])) == {workers[1].pid}
+    assert set(local.of_nodes(NODES[1:])) == {workers[1].pid}
 
 
 def test_counters_tell_a_process_from_another_of_its_number(workers: list[Worker]) -> None:
     one, other = workers
     for _ in range(20):
-        before = local.processes(NODES)
+        before = local.of_nodes(NODES)
         told = one.tell()
-        after = local.processes(NODES, [one.pid, other.pid])
+        after = local.of_nodes(NODES, [one.pid, other.pid])
         assert local.is_same(before[one.pid], told, after[one.pid])
         assert not local.is_same(before[one.pid], {**told, "minflt": after[one.pid].faults + 1}, after[one.pid])
         assert not local.is_same(before[one.pid], {**told, "utime": told["utime"] + 0.1}, after[one.pid])

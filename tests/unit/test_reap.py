@@ -100,8 +100,8 @@ def test_a_child_that_outlived_its_worker_is_a_process_of_the_node(tmp_path: Pat
     record = tmp_path / "workfleet.shop.w.1.1.json"
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**os.environ, "WORKFLEET_RECORD": str(record)})
     try:
-        assert local.pids_of(str(tmp_path)) == {"workfleet.shop.w.1.1": [child.pid]}
-        assert local.pids_of(str(tmp_path / "another")) == {}
+        assert local.pids_of("shop", str(tmp_path)) == {"workfleet.shop.w.1.1": [child.pid]}
+        assert local.pids_of("shop", str(tmp_path / "another")) == {}
     finally:
         child.kill()
         child.wait()

@@ -43,8 +43,8 @@ def test_process_ids_of_another_boot_or_container_mean_nothing_here(monkeypatch:
 
 def work(run: str, test: Connection) -> None:
     """As a worker does: say whether one is of this run, before and after it was killed, and what then becomes of one's work."""
-    test.send(actions.who()["run"] == run)
     actions.require_run()
+    test.send(actions.who()["run"] == run)
     test.recv()
     test.send(actions.who()["run"] == run)
     try:

@@ -129,13 +129,13 @@ def strangers(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeou
     two workers have, only the process is told: each figure may be the other's.
     """
     wire = Wire.parse(options)
-    before = local.processes(nodes)
+    before = local.of_nodes(nodes)
     if not before:
         return {}
     with resp.connect(url) as client:
         heard = _Inspection(client, None, ("stats",), timeout, wire).hear()
         stats = [(name, answer) for name, _, answer in heard if isinstance(answer, dict) and answer.get("pid") in before]
-        after = local.processes(nodes, [answer["pid"] for _, answer in stats])
+        after = local.of_nodes(nodes, [answer["pid"] for _, answer in stats])
         mine = [(before[answer["pid"]].node, name, answer) for name, answer in stats
                 if local.is_same(before[answer["pid"]], answer.get("rusage") or {}, after.get(answer["pid"]))]
         names = [name for name, _, _ in heard]

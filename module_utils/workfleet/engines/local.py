@@ -1,8 +1,4 @@
-"""This host's processes that belong to a node, whatever name a worker gave itself on the broker.
-
-The launcher names a node's run record after its unit, and leaves the record's path in the environment, which every
-process below it inherits.
-"""
+"""This host's processes that belong to a node, whatever name a worker gave itself on the broker."""
 
 from __future__ import annotations
 
@@ -11,6 +7,8 @@ import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .. import processes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -31,42 +29,26 @@ class Process:
     ticks: int
 
 
-def record_of(pid: int) -> str:
-    """Return the path of the run record that a process inherited, or nothing."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environment = dict(line.split(b"=", 1) for line in file.read().split(b"\0") if b"=" in line)
-    except OSError:
-        return ""
-    return environment.get(b"WORKFLEET_RECORD", b"").decode(errors="replace")
-
-
-def unit_of(pid: int) -> str:
-    """Return the unit that a process belongs to, or nothing."""
-    name, kind = os.path.splitext(os.path.basename(record_of(pid)))
-    return name if kind == ".json" else ""
-
-
-def pids_of(run_directory: str) -> dict[str, list[int]]:
-    """Return by unit all processes of this host whose run record is in this directory, children that outlived it too."""
+def pids_of(app: str, run_directory: str) -> dict[str, list[int]]:
+    """Return by unit all processes of an app, children that outlived their worker too."""
     found: dict[str, list[int]] = {}
-    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
-        directory, name = os.path.split(record_of(pid))
-        if directory == run_directory and name.endswith(".json"):
-            found.setdefault(name[:-len(".json")], []).append(pid)
+    for pid in processes.pids():
+        unit = processes.unit_of(pid, run_directory)
+        if unit.startswith(f"{processes.UNIT_PREFIX}{app}."):
+            found.setdefault(unit, []).append(pid)
     return found
 
 
 def node_of(pid: int, nodes: Iterable[str]) -> str | None:
     """Return which of these nodes (names on the broker) a process belongs to."""
     units = {f"workfleet.{node.rpartition('@')[0]}": node for node in nodes}
-    return units.get(unit_of(pid))
+    return units.get(processes.unit_of(pid))
 
 
-def processes(nodes: Collection[str], pids: Iterable[int] | None = None) -> dict[int, Process]:
+def of_nodes(nodes: Collection[str], pids: Iterable[int] | None = None) -> dict[int, Process]:
     """Return the processes of these nodes, of all on this host or of ``pids``."""
     found = {}
-    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()) if pids is None else pids:
+    for pid in processes.pids() if pids is None else pids:
         node = node_of(pid, nodes)
         counted = _counted(pid) if node else None
         if node and counted:
@@ -83,7 +65,7 @@ def is_same(before: Process | None, usage: Mapping[str, Any], after: Process | N
         return False
     try:
         faults, ticks = int(usage["minflt"]), float(usage["utime"]) * _TICKS
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return False
     return before.faults <= faults <= after.faults and before.ticks <= ticks < after.ticks + 1
 
@@ -98,8 +80,8 @@ def wrapped(main: int, unit: str, port: int) -> int | None:
         if not connections or _holds(main, connections):
             return None
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit() and int(entry) != main):
-            counted = _counted(pid) if unit_of(pid) == unit else None
+        for pid in processes.pids():
+            counted = _counted(pid) if pid != main and processes.unit_of(pid) == unit else None
             if counted and now - counted[0] / _TICKS > _NO_LOOK_SECONDS and _holds(pid, connections):
                 # It may have connected since the first look.
                 return None if _holds(main, _connections(main, port)) else pid

@@ -11,16 +11,19 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from .. import host, logs
+from .. import host, logs, processes
+from ..processes import Owner
+from .records import TEXT_CHARACTERS, Broken, Claim, Record, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 UNIT = re.compile(
-    r"^workfleet\.(?P<app>[a-z][a-z0-9_-]*)\.(?P<group>[a-z][a-z0-9_-]*)\.(?P<slot>[1-9][0-9]*)\.(?P<incarnation>[1-9][0-9]*)$"
+    r"^workfleet\.(?P<app>[a-z][a-z0-9_-]*)\.(?P<group>[a-z][a-z0-9_-]*)\.(?P<slot>[1-9][0-9]{0,8})\.(?P<incarnation>[1-9][0-9]{0,8})\Z"
 )
 OWNER_LINE = "X-Workfleet-App="
 GENERATION_LINE = "X-Workfleet-Generation="
@@ -54,25 +57,6 @@ class Name:
 
 
 @dataclass(frozen=True)
-class Record:
-    """A run record: what the launcher wrote when it started the process that is alive now.
-
-    ``ready`` and ``stopping`` are Unix times written by a runner inside the worker, or ``None``. ``starts`` counts
-    the starts of this unit since it was last started on purpose. ``quiesced`` is since when it takes no new tasks, by the
-    order of ``drain.yml``, and ``holds`` what it tells of those that it still has; see ``runners/workfleet_tell.py``.
-    ``mark`` is the file that it heeds; an older launcher named none.
-    """
-
-    generation: str
-    starts: int = 1
-    ready: float | None = None
-    stopping: float | None = None
-    quiesced: float | None = None
-    holds: dict[str, Any] | None = field(default=None, hash=False)
-    mark: str | None = None
-
-
-@dataclass(frozen=True)
 class Present:
     """A node as it is on the host.
 
@@ -80,7 +64,7 @@ class Present:
     ``activity`` is one of ``running`` (a process is up), ``starting`` (up, its readiness not yet told),
     ``stopping``, ``stopped``, ``failed`` (down against the wish of its file: crashed, in a restart pause, given up).
     ``record`` is ``None`` where nothing runs, and where what runs has no readable record: ``generation`` is then what
-    ``/proc/<pid>/environ`` tells, or ``None`` for unknown.
+    ``/proc/<pid>/environ`` tells, or ``None`` for unknown. Both are the process's own word; ``doubt`` says what is wrong with it.
     """
 
     name: Name
@@ -97,6 +81,7 @@ class Present:
     cpu_seconds: float | None = None
     needs_reload: bool = False
     result: str | None = None
+    doubt: str | None = None
 
     @property
     def is_up(self) -> bool:
@@ -184,6 +169,10 @@ class Manager(ABC):
     def streams(self, name: Name, wish: logs.Wish) -> list[logs.Stream]:
         """Return what a node wrote and what was said about it, at least as far back as is wanted or as is kept."""
 
+    def sweep(self) -> list[str]:
+        """End what stopped nodes left behind, where none is to run and the manager does not do that; say what it was."""
+        return []
+
     def prepare(self, wanted: Wanted) -> list[str]:
         """Return what of the manager's own service is missing or differs (reasons for people); see ``install``."""
         return []
@@ -216,9 +205,9 @@ class Manager(ABC):
     def mark(self, name: Name, since: float, queues: Sequence[str] = (), pid: int | None = None) -> None:
         """Write the mark of a node: since when (Unix time) it is to take no new tasks; ``queues`` are those that it consumed.
 
-        ``pid`` is the process that was told so over the broker, of a node that heeds no mark: another one was not.
+        Of a node that heeds no mark ``pid`` is the process that was told.
         """
-        process = {} if pid is None else {"process": [pid, start_time(pid)]}
+        process = {} if pid is None else {"process": [pid, processes.start_time(pid)]}
         host.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues), **process}) + "\n")
 
     def has_mark(self, name: Name) -> bool:
@@ -247,37 +236,50 @@ class Manager(ABC):
         since = self.leaving_since(node.name) if node.activity in ("running", "starting", "failed") else None
         return node if since is None else replace(node, activity="stopping", stopping_seconds=max(0.0, time.time() - since))
 
-    def live(self, name: Name) -> tuple[int | None, Record | None]:
-        """Return the live process of a node and its record, by the record alone: this may be asked ten times a second."""
-        pid = read_claims(self.record_path(name)).get("pid")
-        record = self.recorded(name, pid) if pid else None
-        return (None, None) if record is None else (pid, record)
+    def owner(self, name: Name) -> Owner:
+        """Return whose a process has to be that is this node's."""
+        uid = processes.owner_of(self.run_directory)
+        return Owner(os.geteuid() if uid is None else uid)
 
-    def recorded(self, name: Name, pid: int) -> Record | None:
-        """Return the record of the live process of a node. One that heeds no mark tells nothing: its mark says that it was told."""
-        record = read_record(self.record_path(name), pid)
-        mark = self.marked(name)
-        if record is None or mark.get("process") != [pid, start_time(pid)]:
-            return record
-        return replace(record, quiesced=mark["since"])
-
-    def unreadable(self, name: Name) -> str | None:
-        """Say why the run record of a node is not read, where there is something in its place."""
+    def claim(self, name: Name) -> Claim | None:
+        """Return what stands in a node's run record. Raises :class:`Broken`."""
         try:
-            host.read(self.record_path(name), limit=host.LARGEST_RECORD, theirs=True)
-        except host.Unreadable as error:
-            return f"its run record does not count: {error}"
-        return None
+            text = host.read(self.record_path(name), limit=host.LARGEST_RECORD, theirs=True)
+        except OSError as error:
+            raise Broken(str(error)) from error
+        return None if text is None else decode(text, str(name))
 
-    def identify(self, name: Name, pid: int) -> tuple[str | None, Record | None]:
-        """Return the generation that process ``pid`` runs and its record, as far as they can be told.
+    def lives(self, names: Iterable[Name]) -> dict[Name, tuple[int | None, Record | None]]:
+        """Return the live process of each of these nodes, and what it tells of itself.
+
+        This may be asked ten times a second. So a record is believed that names a process of its node; of the others the
+        service manager is asked, for a node that hides its record is not down.
+        """
+        found: dict[Name, tuple[int | None, Record | None]] = {}
+        silent = []
+        for name in names:
+            with suppress(Broken):
+                claim = self.claim(name)
+                if claim is not None and processes.alive(claim.pid, self.owner(name), claim.started):
+                    found[name] = claim.pid, claim.record
+            if name not in found:
+                silent.append(name)
+        pids = {node.name: node.pid for node in self.present_of(silent) if node.is_up} if silent else {}
+        return {**{name: (pids.get(name), None) for name in silent}, **found}
+
+    def identify(self, name: Name, pid: int) -> tuple[str | None, Record | None, str | None]:
+        """Return the generation that process ``pid`` says it runs, its record, and what is wrong with that, as far as they can be told.
 
         The record counts only where its pid and start time are those of the live process: a pid is used again.
         """
-        record = self.recorded(name, pid)
-        if record is not None:
-            return record.generation, record
-        return process_generation(pid), None
+        doubt = None
+        try:
+            claim = self.claim(name)
+            if claim is not None and (claim.pid, claim.started) == (pid, processes.start_time(pid)):
+                return claim.record.generation, claim.record, None
+        except Broken as error:
+            doubt = f"its run record is not what a worker of ours writes ({error}); restart.yml replaces it"
+        return process_generation(pid), None, doubt
 
 
 @dataclass(frozen=True)
@@ -295,50 +297,22 @@ class Wanted:
     pip_environment: dict[str, str] = field(default_factory=dict)
 
 
-def start_time(pid: int) -> int | None:
-    """Return the start time of a process in clock ticks since boot (field 22 of ``/proc/<pid>/stat``), or ``None``."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rsplit(")", 1)[1].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
 def read_json(path: str) -> dict[str, Any]:
     """Return the mapping in a small file; what is not there, or broken, is an empty one."""
     try:
-        return dict(json.loads(host.read(path) or "{}"))
-    except (OSError, ValueError, TypeError):
+        data = json.loads(host.read(path) or "{}")
+    except (OSError, ValueError, RecursionError):
         return {}
-
-
-def read_claims(path: str) -> dict[str, Any]:
-    """Return what a run record says, which the app's user writes; of what is no record of a sound size that is nothing."""
-    try:
-        return dict(json.loads(host.read(path, limit=host.LARGEST_RECORD, theirs=True) or "{}"))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return {}
-
-
-def read_record(path: str, pid: int) -> Record | None:
-    """Return the run record in ``path`` if it is that of the live process ``pid``, else ``None``."""
-    try:
-        data = read_claims(path)
-        if data.get("pid") != pid or data.get("starttime") != start_time(pid):
-            return None
-        return Record(data["generation"], data.get("starts", 1), data.get("ready"), data.get("stopping"),
-                      data.get("quiesced"), data.get("holds"), data.get("mark"))
-    except KeyError:
-        return None
+    return data if isinstance(data, dict) else {}
 
 
 def process_generation(pid: int) -> str | None:
     """Return ``WORKFLEET_GENERATION`` of a live process, or ``None`` where its environment does not tell."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            for entry in file.read().split(b"\0"):
+            for entry in file.read(processes.ENVIRONMENT_BYTES).split(b"\0"):
                 if entry.startswith(b"WORKFLEET_GENERATION="):
-                    return entry.partition(b"=")[2].decode(errors="replace") or None
+                    return entry.partition(b"=")[2][:TEXT_CHARACTERS].decode(errors="replace") or None
     except OSError:
         pass
     return None

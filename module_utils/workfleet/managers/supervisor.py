@@ -6,8 +6,13 @@ Files, below the app's root::
     supervisor/programs/<unit>.conf        one [program:<unit>]; no [group], no numprocs: changing those restarts all
     supervisor/venv, supervisor/log        belong to the app's user; the rest belongs to whoever converges
 
-and in the run directory its socket, its pid file, the run records of the launcher, and ``<unit>.stopping``: when a
-node was told to stop, which supervisord does not tell.
+    supervisor/<unit>.stopping             when a node was told to stop, and which process that was
+
+and in the run directory, which is the app's too, its socket, its pid file and the run records of the launcher.
+
+supervisord runs as the app's user, and so it is no more to be believed than the app: any process of the app can take its
+place. Who listens on its socket is looked at, every process that it names is (:mod:`processes`), and a node that was told
+to stop is up as long as the process is that was told, whatever supervisord says.
 
 What supervisor 4.3 does, read in its source and tried, and what follows from it:
 
@@ -44,15 +49,16 @@ import shlex
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from xmlrpc.client import Fault
 
-from .. import host, logs
+from .. import host, logs, processes
 from ..errors import WorkfleetError
+from ..processes import Foreign, Owner, Process, Processes
 from . import logfiles
-from .base import OWNER_LINE, Manager, Name, Present, line_value, read_claims, read_json, start_time
-from .processes import Processes
-from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, STILL_RUNNING, Down, Server
+from .base import OWNER_LINE, Manager, Name, Present, line_value, read_json
+from .records import Broken
+from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, SAID_CHARACTERS, STILL_RUNNING, Down, Refusal, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,6 +74,9 @@ ORPHAN_SECONDS = 3.0
 BATCH = 20
 # A path of a unix socket has room for 107 bytes; supervisord binds to ``<path>.<pid>`` first and links it then.
 SOCKET_BYTES = 107 - len(".4194304")
+
+#: A process that has gone since supervisord told of it is asked about again.
+LOOKS = 3
 
 ACTIVITY = {"STOPPED": "stopped", "STARTING": "starting", "RUNNING": "running", "STOPPING": "stopping",
             "BACKOFF": "failed", "EXITED": "failed", "FATAL": "failed", "UNKNOWN": "failed"}
@@ -178,11 +187,11 @@ class Supervisor(Manager):
         self.home = os.path.join(root, "supervisor")
         self.programs = os.path.join(self.home, "programs")
         self.venv = os.path.join(self.home, "venv")
-        self.state = os.path.join(root, "state")
         paths = service_paths(app, root)
         self.conf = paths["supervisord.conf.j2"]
         self.unit = paths["supervisord.service.j2"]
-        self.server = Server(socket_path(run_directory), f"workfleet.{app}")
+        self.server = Server(socket_path(run_directory), f"workfleet.{app}", self._doubt)
+        self._service: tuple[Owner, int] | None = None
 
     # Observing
 
@@ -194,8 +203,8 @@ class Supervisor(Manager):
         except Down:
             loaded = {}
         texts = self._texts()
-        processes = Processes()
-        return [self._present(name, texts.get(name), loaded.get(name), processes) for name in sorted({*texts, *loaded})]
+        usage = Processes()
+        return [self._present(name, texts.get(name), loaded.get(name), usage) for name in sorted({*texts, *loaded})]
 
     def declared_here(self) -> list[Name]:
         """Return the nodes that have a program file."""
@@ -215,10 +224,63 @@ class Supervisor(Manager):
         path = self._log_path(name)
         return [logfiles.stream(path, wish)] if path else []
 
-    def _loaded(self) -> dict[Name, dict[str, Any]]:
-        infos: list[dict[str, Any]] = self.server.call("supervisor.getAllProcessInfo")
-        named = ((Name.parse(info["group"]), info) for info in infos)
-        return {name: info for name, info in named if name is not None and name.app == self.app}
+    def _loaded(self) -> dict[Name, Program]:
+        """Return the programs of this app that supervisord knows. Raises where it names a process that is not the app's."""
+        for look in range(LOOKS):
+            told = self.server.call("supervisor.getAllProcessInfo")
+            try:
+                return {program.name: program for program in programs(told, self._owner()) if program.name.app == self.app}
+            except Foreign as error:
+                if look == LOOKS - 1:
+                    raise WorkfleetError(f"supervisord of {self.app} lies, or another has taken its place: {error}. Nothing was done; "
+                                         f"{self._remedy()}") from error
+            except (TypeError, LookupError) as error:
+                raise self.server.improper(f"it tells of its programs in another form ({error})") from error
+        raise AssertionError
+
+    # Who runs
+
+    def owner(self, name: Name) -> Owner:
+        """Return whose a process has to be that is this node's: the nodes of one supervisord are in its group together."""
+        return self._owner()
+
+    def _owner(self) -> Owner:
+        """Return whose every process of this app has to be."""
+        return self._facts()[0]
+
+    def _facts(self) -> tuple[Owner, int]:
+        """Return whose the app's processes are, and the process that systemd started as supervisord, 0 where none runs.
+
+        Without a service they are the run directory's owner's; that lies where none but root, or we ourselves, could make it.
+        """
+        if self._service is None:
+            if self._is_service():
+                state, group = self._service_state(), processes.group_of(os.path.basename(self.unit))
+                uid, main = host.uid(state.get("User", "")), int(state.get("MainPID", "0") or 0)
+            else:
+                uid, main, group = processes.owner_of(self.run_directory), 0, None
+            facts = Owner(os.geteuid() if uid is None else uid, group), main
+            if uid is None:  # nothing was installed yet
+                return facts
+            self._service = facts
+        return self._service
+
+    def _doubt(self, pid: int, uid: int) -> str | None:
+        """Say why what listens on the socket cannot be the supervisord that was started there."""
+        for is_fresh in (False, True):
+            if is_fresh:  # it may have been started since
+                self._service = None
+            owner, main = self._facts()
+            if uid == owner.uid and (owner.group is None or pid == main):
+                return None
+        return f"process {pid} of user {uid}, and not " + (
+            f"one of user {owner.uid}" if owner.group is None
+            else f"process {main} of user {owner.uid}, which systemd started" if main else "what systemd started, which is down")
+
+    def _remedy(self) -> str:
+        if self._is_service():
+            return f"systemctl restart {os.path.basename(self.unit)} ends all that the app runs, and starts it again"
+        return "end what listens there, and run site.yml"
 
     def _texts(self) -> dict[Name, str]:
         found = {}
@@ -229,36 +291,47 @@ class Supervisor(Manager):
                 found[name] = text
         return found
 
-    def _present(self, name: Name, text: str | None, info: dict[str, Any] | None, processes: Processes) -> Present:
+    def _present(self, name: Name, text: str | None, program: Program | None, usage: Processes) -> Present:
         body, enabled = (None, False) if text is None else unswitched(text)
-        activity = "stopped" if info is None else ACTIVITY.get(info["statename"], "failed")
-        pid = info["pid"] if info and info["pid"] else None
-        result = _result(info) if activity == "failed" and info else None
-        if pid is None and activity in ("stopped", "failed"):
-            pid = self._orphan(name)
-            if pid is not None:
-                activity, result = "stopping", "orphan"
+        activity = "stopped" if program is None else program.activity
+        process = program.process if program else None
+        result = program.result if program and activity == "failed" else None
+        told = self._told_to_stop(name)
+        if process is None or (told is not None and told.pid != process.pid):
+            orphan = told or self._orphan(name)
+            if orphan is not None:
+                process, activity, result = orphan, "stopping", "orphan"
+        elif told is not None:
+            activity = "stopping"
+        pid = process.pid if process else None
         leftover = text is None and pid is None
         if pid is None:
-            starts = read_claims(self.record_path(name)).get("starts", 1)
+            starts = 1
+            with contextlib.suppress(Broken):
+                claim = self.claim(name)
+                starts = claim.record.starts if claim else 1
             return self.as_told(Present(name, body, enabled, activity, restarts=starts - 1, needs_reload=leftover, result=result))
-        generation, record = self.identify(name, pid)
-        memory, cpu = processes.usage(pid)
+        generation, record, doubt = self.identify(name, pid)
+        memory, cpu = usage.usage(pid)
         return self.as_told(Present(
             name, body, enabled, activity, pid=pid, generation=generation, record=record,
-            restarts=record.starts - 1 if record else 0, uptime_seconds=processes.age(pid),
+            restarts=record.starts - 1 if record else 0, uptime_seconds=usage.age(pid),
             stopping_seconds=self._stopping_seconds(name, pid, record.stopping if record else None),
-            memory_bytes=memory, cpu_seconds=cpu, result=result,
+            memory_bytes=memory, cpu_seconds=cpu, result=result, doubt=doubt,
         ))
 
     def _stopping_seconds(self, name: Name, pid: int, recorded: float | None) -> float | None:
         note = read_json(self._stopping_path(name))
-        noted = note.get("since") if note.get("process") == [pid, start_time(pid)] else None
-        since = recorded if recorded is not None else noted
+        since = note.get("since") if note.get("pid") == pid else recorded
         return None if since is None else max(0.0, time.time() - since)
 
     def _stopping_path(self, name: Name) -> str:
-        return os.path.join(self.state, f"{name}.stopping")
+        return os.path.join(self.home, f"{name}.stopping")
+
+    def _told_to_stop(self, name: Name) -> Process | None:
+        """Return the process that was told to stop as this node, as long as it lives."""
+        note = read_json(self._stopping_path(name))
+        return processes.alive(note.get("pid"), self._owner(), note.get("started", -1))
 
     def _log_path(self, name: Name) -> str | None:
         value = line_value(host.read(self.path(name)), "stdout_logfile=")
@@ -266,24 +339,16 @@ class Supervisor(Manager):
             # supervisor expands this one value twice, see the template
             return value.replace("%%", "%").replace("%%", "%")
         with contextlib.suppress(Down):
-            info = self._loaded().get(name)
-            return str(info["stdout_logfile"]) or None if info else None
+            program = self._loaded().get(name)
+            return program.log_below(os.path.join(self.root, "log")) if program else None
         return None
 
-    def _orphan(self, name: Name) -> int | None:
-        """Return the live process of a node's run record, for one that supervisord does not know.
-
-        Only a process of the user who wrote the record counts: a record must not make root signal what it names.
-        """
-        path = self.record_path(name)
-        data = read_claims(path)
-        pid = data.get("pid")
-        if not isinstance(pid, int) or pid <= 1 or start_time(pid) != data.get("starttime"):
-            return None
-        try:
-            return pid if os.stat(f"/proc/{pid}").st_uid == os.stat(path).st_uid else None
-        except OSError:
-            return None
+    def _orphan(self, name: Name) -> Process | None:
+        """Return the live process of a node's run record, for one that supervisord does not know."""
+        with contextlib.suppress(Broken):
+            claim = self.claim(name)
+            return processes.alive(claim.pid, self._owner(), claim.started) if claim else None
+        return None
 
     # Changing
 
@@ -325,7 +390,7 @@ class Supervisor(Manager):
         if stopping:
             raise WorkfleetError(f"{', '.join(stopping)}: still stopping, and cannot be started before it has gone")
         down = [name for name in names if _state(loaded, name) not in ("running", "starting")]
-        missing = [self.path(name) for name in down if not os.path.exists(self.path(name))]
+        missing = [self.path(name) for name in down if not host.exists(self.path(name))]
         if missing:
             raise WorkfleetError(f"cannot start a node without its program file {', '.join(missing)}")
         if not down:
@@ -351,18 +416,30 @@ class Supervisor(Manager):
             loaded = {}
         up = [name for name in names if _state(loaded, name) in ("running", "starting", "failed")]
         for name in up:
-            self._note_stopping(name, loaded[name]["pid"])
+            self._note_stopping(name, loaded[name].process)
         self._all("stop", up, lambda unit: [("supervisor.stopProcess", (unit, False))], {NOT_RUNNING, BAD_NAME})
         for name in names:
-            if not (name in loaded and loaded[name]["pid"]):
+            if not (name in loaded and loaded[name].process):
                 self._stop_orphan(name)
 
     def kill(self, nodes: Sequence[Present]) -> None:
         """Kill the process groups, of which each program has one of its own; supervisord sees them go, as it was told to stop them."""
         for node in nodes:
-            if node.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(node.pid, signal.SIGKILL)
+            process = processes.alive(node.pid, self._owner())
+            if process is not None:
+                processes.kill_group(process)
+
+    def sweep(self) -> list[str]:
+        """Kill what is left in the service's control group when no node is up, as systemd does with each node's own."""
+        owner, main = self._facts()
+        if owner.group is None or not main or any(node.is_up for node in self.present()):
+            return []
+        found = [process for pid in processes.pids(None if owner.uid is None else {owner.uid})
+                 for process in [processes.alive(pid, owner)] if process is not None and pid != main]
+        for process in found:
+            processes.send(process, signal.SIGKILL)
+        said = ", ".join(str(process.pid) for process in found[:8])
+        return [f"no node of {self.app} is up, and what was left of them was killed: process {said}"] if found else []
 
     def remove(self, names: Sequence[Name]) -> None:
         """Remove program files, run records and notes, and let supervisord forget; a live process is left alone.
@@ -394,12 +471,18 @@ class Supervisor(Manager):
 
     def _reread(self) -> tuple[list[str], list[str], list[str]]:
         try:
-            ((added, changed, removed),) = self.server.call("supervisor.reloadConfig")
+            told = self.server.call("supervisor.reloadConfig")
         except Down:
             raise
         except WorkfleetError as error:
             raise WorkfleetError(f"supervisord cannot read its files; what runs goes on as it was. {error}") from error
-        return added, changed, removed
+        try:
+            ((added, changed, removed),) = told
+            if not all(isinstance(unit, str) for units in (added, changed, removed) for unit in units):
+                raise TypeError("a name is no text")
+        except (TypeError, ValueError) as error:
+            raise self.server.improper(f"it tells what it read in another form ({error})") from error
+        return list(added), list(changed), list(removed)
 
     def _all(self, verb: str, names: Sequence[Name | str], calls: Any, tolerated: set[int]) -> None:
         """Make the calls of many names in one request; say of every refused one which it was and why."""
@@ -407,8 +490,8 @@ class Supervisor(Manager):
         for begin in range(0, len(names), BATCH):
             planned = [(str(name), call) for name in names[begin:begin + BATCH] for call in calls(str(name))]
             answers = self.server.batch([call for _, call in planned])
-            refused += [f"{unit}: {answer.faultString}" for (unit, _), answer in zip(planned, answers)
-                        if isinstance(answer, Fault) and answer.faultCode not in tolerated]
+            refused += [f"{unit}: {answer.said}" for (unit, _), answer in zip(planned, answers)
+                        if isinstance(answer, Refusal) and answer.code not in tolerated]
         if refused:
             raise WorkfleetError(f"supervisord of {self.app} could not {verb} {'; '.join(refused)}")
 
@@ -416,17 +499,17 @@ class Supervisor(Manager):
         host.remove(self.record_path(name))
         host.remove(self._stopping_path(name))
 
-    def _note_stopping(self, name: Name, pid: int) -> None:
-        if pid:
-            host.write(self._stopping_path(name), json.dumps({"process": [pid, start_time(pid)], "since": time.time()}))
+    def _note_stopping(self, name: Name, process: Process | None) -> None:
+        if process is not None and self._told_to_stop(name) is None:  # the first word counts
+            note = {"pid": process.pid, "started": process.started, "since": time.time()}
+            host.write(self._stopping_path(name), json.dumps(note))
 
-    def _stop_orphan(self, name: Name) -> int | None:
-        pid = self._orphan(name)
-        if pid is not None:
-            self._note_stopping(name, pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        return pid
+    def _stop_orphan(self, name: Name) -> Process | None:
+        process = self._told_to_stop(name) or self._orphan(name)
+        if process is not None:
+            self._note_stopping(name, process)
+            processes.send(process, signal.SIGTERM)
+        return process
 
     # The service itself
 
@@ -472,7 +555,7 @@ class Supervisor(Manager):
             with contextlib.suppress(Down):
                 self.server.call("supervisor.shutdown")
         self._wait_until_down()
-        if self._is_service() and os.path.exists(self.unit):
+        if self._is_service() and host.exists(self.unit):
             host.remove(self.unit)
             host.run(["systemctl", "daemon-reload"])
         host.remove(self.home)
@@ -505,8 +588,6 @@ class Supervisor(Manager):
         for path in (self.root, self.home, self.programs):
             if not host.is_directory(path):
                 host.directory(path)
-        if not host.is_directory(self.state):
-            host.directory(self.state, mode=0o700)
         for path in (self.venv, self._log_directory(), self.run_directory):
             if not host.is_directory(path):
                 host.directory(path, owner=wanted.user, group=wanted.group)
@@ -522,7 +603,7 @@ class Supervisor(Manager):
 
     def _service_state(self) -> dict[str, str]:
         unit = os.path.basename(self.unit)
-        shown = host.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload", unit]).out
+        shown = host.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload,User,MainPID", unit]).out
         return dict(line.partition("=")[::2] for line in shown.splitlines())
 
     def _service_reasons(self) -> list[str]:
@@ -566,9 +647,9 @@ class Supervisor(Manager):
 
     def _finish_orphans(self) -> None:
         """Tell nodes that outlived a killed supervisord to finish; give those that are idle a moment to go."""
-        orphans = [pid for name in self._texts() for pid in [self._stop_orphan(name)] if pid is not None]
+        orphans = [process for name in self._texts() for process in [self._stop_orphan(name)] if process is not None]
         deadline = time.monotonic() + ORPHAN_SECONDS
-        while time.monotonic() < deadline and any(start_time(pid) is not None for pid in orphans):
+        while time.monotonic() < deadline and any(processes.alive(one.pid, one.owner, one.started) for one in orphans):
             time.sleep(0.1)
 
     def _wait_until_up(self) -> None:
@@ -592,14 +673,43 @@ class Supervisor(Manager):
             time.sleep(0.05)
 
 
-def _state(loaded: Mapping[Name, dict[str, Any]], name: Name) -> str | None:
-    return ACTIVITY.get(loaded[name]["statename"], "failed") if name in loaded else None
+@dataclass(frozen=True)
+class Program:
+    """A program as supervisord tells of it; ``process`` was looked at, ``result`` says in a few words why it is down."""
+
+    name: Name
+    activity: str
+    process: Process | None
+    result: str
+    log: str
+
+    def log_below(self, directory: str) -> str | None:
+        """Return the program's log where it is one of ours: a file of another name is none that we read or remove."""
+        return self.log if self.log == os.path.join(directory, f"{self.name}.log") else None
 
 
-def _result(info: dict[str, Any]) -> str:
-    """Return in a few words why a program is down."""
-    said = info["spawnerr"] or f"exit status {info['exitstatus']}"
-    return f"{info['statename'].lower()}: {said}"
+def programs(told: Any, owner: Owner) -> Iterator[Program]:
+    """Yield what is ours of an answer of ``getAllProcessInfo``.
+
+    Raises :class:`Foreign` where it names a process that is not ``owner``'s, ``TypeError`` or ``LookupError`` for another form.
+    """
+    if not isinstance(told, list):
+        raise TypeError("no list")
+    for info in told:
+        texts = [info[key] for key in ("group", "statename", "spawnerr", "stdout_logfile")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a text is none")
+        if not all(isinstance(info[key], int) for key in ("pid", "exitstatus")):
+            raise TypeError("a number is none")
+        group, state, error, log = texts
+        name = Name.parse(group)
+        if name is not None:
+            said = f"{state.lower()[:20]}: {error[:SAID_CHARACTERS] or 'exit status ' + str(info['exitstatus'])}"
+            yield Program(name, ACTIVITY.get(state, "failed"), processes.look(info["pid"], owner), said, log)
+
+
+def _state(loaded: Mapping[Name, Program], name: Name) -> str | None:
+    return loaded[name].activity if name in loaded else None
 
 
 def usable_python(user: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import host, logs
 from ..errors import WorkfleetError
+from ..processes import Owner, group_of
 from . import logfiles
 from .base import LOG_LINE, OWNER_LINE, Manager, Name, Present, line_value, process_usage
 
@@ -94,7 +95,7 @@ class Systemd(Manager):
             # It was told to stop and ended badly; systemd tries everything else again, and says so by another state.
             activity = "stopped"
         pid = int(properties.get("MainPID", "0")) or None
-        generation, record = (None, None) if pid is None else self.identify(name, pid)
+        generation, record, doubt = (None, None, None) if pid is None else self.identify(name, pid)
         memory, cpu = figure(properties, "MemoryCurrent"), figure(properties, "CPUUsageNSec")
         usage = (None, None) if pid is None or (memory is not None and cpu is not None) else process_usage(pid)
         return self.as_told(Present(
@@ -105,8 +106,12 @@ class Systemd(Manager):
             memory_bytes=memory if memory is not None else usage[0],
             cpu_seconds=cpu / 1e9 if cpu is not None else usage[1],
             needs_reload=properties.get("NeedDaemonReload") == "yes",
-            result=outcome(properties),
+            result=outcome(properties), doubt=doubt,
         ))
+
+    def owner(self, name: Name) -> Owner:
+        """Return the control group of a node's unit, which the kernel keeps for whatever it forks; nobody else gets in there."""
+        return Owner(None, group_of(f"{name}.service"))
 
     def write(self, name: Name, text: str) -> None:
         """Write a unit file, but never over one that is not this app's."""

@@ -1,0 +1,290 @@
+"""Who a process is, and what it uses.
+
+A number in a run record, in an answer of supervisord, in a pid file or in an environment is a claim: whoever wrote it may
+name any process of this host. It counts once the process behind it was looked at: that it is its owner's by all of its user
+ids, in the control group that it has to be in, and as old as was said. The look is taken with the process held by a
+descriptor (a pidfd), which no later process of that number can take over. Nothing else in this package sends a signal.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from .errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+#: The slice of the units of the system, below the control group that pid 1 stands at the root of.
+SLICE = "/system.slice"
+UNIT_PREFIX = "workfleet."
+#: No more is read of an environment.
+ENVIRONMENT_BYTES = 4 << 20
+#: What a process leaves behind by forking while its group is killed is killed in the next round.
+KILL_ROUNDS = 20
+
+
+class Foreign(WorkfleetError):
+    """A process is there, and it is not its alleged owner's."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose a process has to be: of this user by its real, effective and saved id, in this control group or below it.
+
+    ``None`` stands for any user, where the group is one that systemd keeps for one node, and for a host without such groups.
+    """
+
+    uid: int | None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that was looked at: its number, when it was started (clock ticks since boot), and its owner."""
+
+    pid: int
+    started: int
+    owner: Owner
+
+
+def look(pid: object, owner: Owner, started: object = None) -> Process | None:
+    """Return the live process that is claimed to be ``owner``'s; ``None`` where there is none, or one of another start time.
+
+    Raises :class:`Foreign` where the process is another's.
+    """
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+        return None
+    with _held(pid) as handle:
+        return None if handle is None else _looked(pid, handle, owner, started)
+
+
+def alive(pid: object, owner: Owner, started: object = None) -> Process | None:
+    """Return as :func:`look`; another's process is none."""
+    try:
+        return look(pid, owner, started)
+    except Foreign:
+        return None
+
+
+def send(process: Process, number: int) -> bool:
+    """Send a signal to a process that was looked at, if it is still the same and its owner's; return whether it was."""
+    with _held(process.pid) as handle:
+        try:
+            if handle is None or _looked(process.pid, handle, process.owner, process.started) is None:
+                return False
+            signal.pidfd_send_signal(handle, number)  # type: ignore[attr-defined,unused-ignore]
+        except (Foreign, ProcessLookupError):
+            return False
+    return True
+
+
+def kill_group(leader: Process) -> None:
+    """Kill a process and all of its process group that are its owner's, those too that are forked meanwhile."""
+    doomed: list[Process] = [leader]
+    for _ in range(KILL_ROUNDS):
+        for process in doomed:
+            send(process, signal.SIGKILL)
+        found = (alive(pid, leader.owner) for pid, process in _all().items() if process.group == leader.pid)
+        doomed = [process for process in found if process is not None]
+        if not doomed:
+            return
+
+
+def start_time(pid: int) -> int | None:
+    """Return the start time of a process in clock ticks since boot (field 22 of ``/proc/<pid>/stat``), or ``None``."""
+    process = _stat(pid)
+    return None if process is None else process.started
+
+
+def group_of(unit: str) -> str:
+    """Return the control group of a unit of the system, by the unit's whole name."""
+    return f"{_root()}{SLICE}/{unit}"
+
+
+def unit_of(pid: int, run_directory: str | None = None) -> str:
+    """Return the unit of ours that a process belongs to, by its name without ``.service``, or nothing.
+
+    Under systemd the kernel tells. The nodes of one supervisord are in one group: which of them a process belongs to stands in
+    its environment, by which an app can deceive us about its own nodes only. Where no service manager is, an environment counts
+    that names a record in ``run_directory`` (by default that of the app), of a process of the directory's owner or of ours.
+    """
+    for group in _groups(pid):
+        unit = group[len(group_of("")):].partition("/")[0] if group.startswith(group_of("")) else ""
+        if unit.startswith(UNIT_PREFIX) and unit.endswith(".service"):
+            unit = unit[: -len(".service")]
+            app, _, what = unit[len(UNIT_PREFIX):].partition(".")
+            if what != "supervisord":
+                return unit
+            claimed = _claimed_unit(pid)[1]
+            return claimed if claimed.startswith(f"{UNIT_PREFIX}{app}.") else ""
+    directory, unit = _claimed_unit(pid)
+    if not unit:
+        return ""
+    uid = _uid(pid)
+    if run_directory is None:
+        is_there = uid == os.geteuid() or directory == f"/run/workfleet/{unit[len(UNIT_PREFIX):].partition('.')[0]}"
+    else:
+        is_there = directory == run_directory
+    return unit if is_there and uid is not None and uid in (os.geteuid(), owner_of(directory)) else ""
+
+
+def pids(uids: Container[int] | None = None) -> Iterator[int]:
+    """Yield the processes of this host, those of these users alone where they are given."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (uids is None or _uid(int(entry)) in uids):
+            yield int(entry)
+
+
+def owner_of(path: str) -> int | None:
+    """Return the user whose a directory is."""
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
+
+
+class Processes:
+    """The host's processes as they are at the first question, for sums over a process and all below it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Stat] | None = None
+        self._children: dict[int, list[int]] = {}
+
+    def usage(self, pid: int) -> tuple[int | None, float | None]:
+        """Return resident memory and CPU time (children that ended included) of a process tree."""
+        known = self._read()
+        if pid not in known:
+            return None, None
+        tree = [pid]
+        for member in tree:  # grows while it is walked
+            tree += self._children.get(member, [])
+        return sum(known[one].memory_bytes for one in tree), sum(known[one].cpu_seconds for one in tree)
+
+    def age(self, pid: int) -> float | None:
+        """Return the seconds since a process was started."""
+        process = self._read().get(pid)
+        if process is None:
+            return None
+        # Not /proc/uptime, which is the container's own in some containers, while start times are the kernel's.
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK"))
+
+    def _read(self) -> dict[int, _Stat]:
+        if self._known is None:
+            self._known = _all()
+            for pid, process in self._known.items():
+                self._children.setdefault(process.parent, []).append(pid)
+        return self._known
+
+
+# What the kernel tells
+
+
+@dataclass(frozen=True)
+class _Stat:
+    is_dead: bool
+    parent: int
+    group: int
+    started: int
+    memory_bytes: int
+    cpu_seconds: float
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        ticks = sum(int(field) for field in fields[11:15])
+        return _Stat(fields[0] in "ZX", int(fields[1]), int(fields[2]), int(fields[19]), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+                     ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _all() -> dict[int, _Stat]:
+    return {pid: process for pid in pids() for process in [_stat(pid)] if process is not None}
+
+
+def _uids(pid: int) -> set[int]:
+    """Return the real, effective, saved and file system's user of a process."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return {int(uid) for line in file if line.startswith("Uid:") for uid in line.split()[1:]}
+    except (OSError, ValueError):
+        return set()
+
+
+def _uid(pid: int) -> int | None:
+    """Return the user of a process where all of its ids are the same one."""
+    uids = _uids(pid)
+    return next(iter(uids)) if len(uids) == 1 else None
+
+
+def _groups(pid: int | str) -> set[str]:
+    """Return the control groups of a process in the hierarchies that systemd keeps: that of version 2, and its own of version 1."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return set()
+    return {line[2] for line in lines if len(line) == 3 and line[1] in ("", "name=systemd")}
+
+
+@lru_cache(maxsize=1)
+def _root() -> str:
+    """Return the control group below which this host's are: the root, but for a container that sees those around it."""
+    ours = sorted(group[: -len("/init.scope")] for group in _groups(1) if group.endswith("/init.scope"))
+    return ours[-1] if ours else ""
+
+
+def _claimed_unit(pid: int) -> tuple[str, str]:
+    """Return the directory and the unit of the run record that a process inherited the path of; empty where it tells none of ours."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = dict(line.split(b"=", 1) for line in file.read(ENVIRONMENT_BYTES).split(b"\0") if b"=" in line)
+    except OSError:
+        return "", ""
+    directory, name = os.path.split(environment.get(b"WORKFLEET_RECORD", b"").decode(errors="replace"))
+    unit, kind = os.path.splitext(name)
+    return (directory, unit) if kind == ".json" and unit.startswith(UNIT_PREFIX) else ("", "")
+
+
+@contextmanager
+def _held(pid: int) -> Iterator[int | None]:
+    """Yield a descriptor of a process; ``None`` where there is none of that number."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # the second and third of a thread's number
+            raise WorkfleetError(f"process {pid} cannot be looked at ({error.strerror}); nothing was done to it") from error
+        yield None
+        return
+    except OverflowError:
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _looked(pid: int, handle: int, owner: Owner, started: object) -> Process | None:
+    stat, uids, groups = _stat(pid), _uids(pid), _groups(pid)
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    # What was read is this process's only if it has not ended until now: then its number cannot have been given away.
+    if poll.poll(0) or stat is None or stat.is_dead or (started is not None and started != stat.started):
+        return None
+    if owner.uid is not None and uids != {owner.uid}:
+        raise Foreign(f"process {pid} is not the app's: it is of user {', '.join(map(str, sorted(uids)))}, not {owner.uid}")
+    if owner.group is not None and not any(group == owner.group or group.startswith(f"{owner.group}/") for group in groups):
+        raise Foreign(f"process {pid} is not the app's: it is in the control group {', '.join(sorted(groups))}, not {owner.group}")
+    return Process(pid, stat.started, owner)
