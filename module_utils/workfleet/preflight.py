@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, host, resp
+from . import answers, engines, foreign, resp
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
@@ -119,7 +119,7 @@ def ask(request: Request, group: GroupRequest, release: str) -> dict[str, Any]:
     if not os.path.exists(argv[0]):
         return {**seen, "unbuilt": True}
     try:
-        done = host.run(argv, check=False, env=values["environment"], cwd=values["directory"], user=values["user"], timeout=ASK_SECONDS)
+        done = foreign.run(values["user"], argv, check=False, env=values["environment"], cwd=values["directory"], timeout=ASK_SECONDS)
     except WorkfleetError as error:
         return {**seen, "error": str(error)}
     lines = [line for line in done.out.splitlines() if line.startswith(ANSWER)]

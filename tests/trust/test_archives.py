@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 import os
 import stat
@@ -81,8 +82,7 @@ def listing(folder: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("pack", [tarred, zipped])
-@pytest.mark.parametrize(("members", "said"), [
+EVIL: list[tuple[list[Made], str]] = [
     ([("link", "a/b/up", "../.."), ("link", "y", "a/b/up/.."), ("file", "y/etc/cron.d/x", "1")], "y/etc/cron.d/x, which lies below"),
     ([("file", "d/x", "1"), ("link", "d", "/etc")], "d twice"),
     ([("link", "d", "/etc"), ("link", "d/passwd", "x")], "d/passwd, which lies below the link d"),
@@ -102,7 +102,11 @@ def listing(folder: Path) -> dict[str, str]:
     ([("file", "a", "1"), ("file", "a/b", "2"), ("file", "c", "")], "a/b, which lies below the file a"),
     ([("file", "x" * 300, ""), ("file", "c", "")], "a path may have 1024 bytes"),
     ([("file", "/".join("x" * 70), ""), ("file", "c", "")], "a path may have 1024 bytes, 255 in each of its names, and 64 names"),
-])
+]
+
+
+@pytest.mark.parametrize("pack", [tarred, zipped])
+@pytest.mark.parametrize(("members", "said"), EVIL)
 def test_no_member_comes_out_of_the_tree_or_stops_us(tmp_path: Path, pack: Any, members: list[Made], said: str) -> None:
     """On the control node; and on a host, should one have come there all the same."""
     with pytest.warns(UserWarning) if pack is zipped and "twice, as file and file" in said else nothing():
@@ -246,6 +250,37 @@ def test_many_links_through_links_take_no_time(tmp_path: Path) -> None:
     links += [("link", f"m{number}", "l0/" + "x/../" * 190) for number in range(1000)]
     done = bounded(LOOK, tarred(tmp_path / "x.tar", [*links, ("directory", "l30", "")]), tmp_path)
     assert "accepted" in done.stdout, done.stdout + done.stderr[-2000:]
+
+
+SAY = """
+import json, sys, tempfile
+from plugins.module_utils.workfleet import archives
+said = []
+for path in sys.argv[1:]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            said.append(sorted(archives.unpack(archives.members(path), folder).items()))
+        except Exception as error:
+            said.append([type(error).__name__, str(error)])
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_every_python_says_the_same(tmp_path: Path) -> None:
+    """Python's own ways to unpack do not."""
+    paths = [pack(tmp_path / f"{number}{pack.__name__}", members) for number, (members, _) in enumerate(EVIL) for pack in (tarred, zipped)]
+    pythons = [sys.executable, "/usr/bin/python3"]
+    pythons += [str(path) for path in sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python3"))]
+    said = {}
+    for each in pythons:
+        is_old = "import sys; sys.exit(sys.version_info < (3, 9))"
+        if Path(each).exists() and subprocess.run([each, "-c", is_old], check=False).returncode == 0:
+            done = subprocess.run([each, "-c", SAY, *paths], cwd=REPOSITORY, check=True, capture_output=True, text=True,
+                                  env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"})
+            said[each] = done.stdout
+    assert len(set(said.values())) == 1, said
+    assert {name for name, *_ in json.loads(said[sys.executable]) if isinstance(name, str)} == {"WorkfleetError"}
 
 
 # Archives that nobody thought of
