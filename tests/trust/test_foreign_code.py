@@ -173,7 +173,7 @@ def test_a_program_that_is_not_there_or_not_to_be_run_is_told() -> None:
 
 def test_many_run_at_once() -> None:
     found: list[str] = []
-    threads = [threading.Thread(target=lambda each=each: found.append(foreign.run(APP, ["echo", each]).out.strip()))  # type: ignore[misc]
+    threads = [threading.Thread(target=lambda each=each: found.append(foreign.run(APP, ["echo", each]).out.strip()))
                for each in map(str, range(20))]
     for each in threads:
         each.start()
