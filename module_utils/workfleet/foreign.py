@@ -32,6 +32,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILL_SECONDS = 10.0
 _CHUNK = 65536
 _FAILED = 127
+_GROUPS = "/sys/fs/cgroup"
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -223,53 +224,96 @@ def _keep(us: int, program: Callable[[], None], told: int, timeout: float, is_st
     _LIBC.prctl(_SET_PDEATHSIG, signal.SIGTERM)
     _LIBC.prctl(_SET_CHILD_SUBREAPER, 1)
     deadline = time.monotonic() + timeout
+    group = None if is_starter else _group()
     child = os.fork()
     if child == 0:
         with _without_return():
+            _enter(group)
             program()
     status, is_wanted = None, os.getppid() == us
     while status is None and is_wanted:
         left = deadline - time.monotonic()
         got = signal.sigtimedwait(waited_for, left) if left > 0 else None
         is_wanted = got is not None and got.si_signo != signal.SIGTERM
-        status = _reaped(child)
-    is_late = status is None
+        status, _ = _reaped(child)
+    is_late, survivors = status is None, 0
     if is_late or status or not is_starter:
-        survivors, killed = _end_all(child)
+        killed, survivors = _end_all(child, group)
         status = killed if status is None else status
-    else:
-        survivors = 0
+    _leave(group)
     with contextlib.suppress(OSError):
         os.write(told, json.dumps({"rc": status, "is_late": is_late, "left": survivors}).encode())
 
 
-def _reaped(child: int) -> int | None:
-    """Reap what has ended; return the exit status of the child (of a signal: negative) if it is among that."""
+def _reaped(child: int) -> tuple[int | None, bool]:
+    """Reap what has ended; return the exit status of the child (of a signal: negative) if it is among that, and whether more is left."""
     found = None
-    with contextlib.suppress(ChildProcessError):
+    try:
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
-                break
+                return found, True
             if pid == child:
                 found = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    return found
+    except ChildProcessError:
+        return found, False
 
 
-def _end_all(child: int) -> tuple[int, int]:
-    """Kill all that descends from us: what its parent has left becomes our child. Return how many stayed, and the child's status."""
+def _end_all(child: int, group: str | None) -> tuple[int, int]:
+    """Kill all that descends from us: what its parent has left becomes our child. Return the child's status, and how many stayed."""
     deadline, found = time.monotonic() + _KILL_SECONDS, -int(signal.SIGKILL)
     while True:
-        children = _children()
-        for pid in children:
+        status, is_more = _reaped(child)
+        found = found if status is None else status
+        if not is_more:
+            return found, 0
+        if time.monotonic() > deadline:
+            return found, max(1, len(_children()))
+        _kill_group(group)
+        for pid in _children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        status = _reaped(child)
-        if status is not None:
-            found = status
-        if not children or time.monotonic() > deadline:
-            return len(children), found
         signal.sigtimedwait({signal.SIGCHLD}, 0.02)
+
+
+# A control group, where there are such: who forks faster than he is found is ended by it
+
+
+def _group() -> str | None:
+    """Make a control group below ours that can be killed as a whole."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            ours = next((line.strip()[3:] for line in file if line.startswith("0::")), None)
+        if ours is None or os.geteuid() != 0:
+            return None
+        group = f"{_GROUPS}{ours.rstrip('/')}/workfleet-{os.getpid()}"
+        os.mkdir(group)
+    except OSError:
+        return None
+    if os.path.exists(f"{group}/cgroup.kill"):
+        return group
+    os.rmdir(group)
+    return None
+
+
+def _enter(group: str | None) -> None:
+    with contextlib.suppress(OSError):
+        if group:
+            with open(f"{group}/cgroup.procs", "w", encoding="ascii") as file:
+                file.write("0")
+
+
+def _kill_group(group: str | None) -> None:
+    with contextlib.suppress(OSError):
+        if group:
+            with open(f"{group}/cgroup.kill", "w", encoding="ascii") as file:
+                file.write("1")
+
+
+def _leave(group: str | None) -> None:
+    with contextlib.suppress(OSError):
+        if group:
+            os.rmdir(group)
 
 
 def _children() -> list[int]:

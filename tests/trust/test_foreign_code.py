@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pwd
 import shutil
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import build, foreign, seal
+from plugins.module_utils.workfleet import build, foreign, preflight, seal
 from plugins.module_utils.workfleet.errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ def lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def command(pid: int) -> str:
+    """Return the command line of a process; nothing of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 # A process of the app's
@@ -135,6 +144,23 @@ def test_all_of_it_ends_at_the_end_of_its_time(place: Path) -> None:
         foreign.run(APP, ["sh", "-c", wait], timeout=2)
     assert time.monotonic() - begun < 30
     assert not lives(int((place / "pid").read_text()))
+
+
+FORKS = """
+import os, time
+end = time.time() + 120
+while time.time() < end:
+    if os.fork():
+        os._exit(0)
+"""
+
+
+def test_one_that_forks_faster_than_it_is_found_ends_or_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends at once where there are control groups of the second kind."""
+    monkeypatch.setattr(foreign, "_KILL_SECONDS", 60.0)
+    with contextlib.suppress(WorkfleetError):
+        assert foreign.run(APP, [PYTHON, "-c", FORKS]).rc == 0
+        assert not any(lives(pid) and FORKS in command(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc"))))
 
 
 def test_all_of_it_ends_when_root_is_killed_and_the_lock_is_held_until_then(place: Path) -> None:
@@ -302,3 +328,24 @@ def test_links_that_are_swapped_in_meanwhile_lead_nowhere(place: Path) -> None:
                 seal.seal(str(place), UID)
             assert [rights(path) for path in (outside, secret)] == before
         attacker.kill()
+
+
+# What a release tells of itself
+
+
+NO_ANSWERS = [
+    "[" * 100_000, "{}", "[]", "1", "NaN", '{"tasks": 5}', '{"tasks": [1]}', '{"tasks": {"a": 1}}', "{" + '"a":{' * 5000,
+    *(f'{{"tasks": [], "time_limit": {value}}}' for value in ("NaN", "true", "1e999", '"1"', "-1", "9" * 4000)),
+    '{"tasks": [], "queues_sent_to": {"a": 1}}',
+]
+
+
+@pytest.mark.parametrize("said", NO_ANSWERS)
+def test_an_answer_that_is_none_is_refused_in_one_way(said: str) -> None:
+    with pytest.raises((ValueError, RecursionError)):
+        preflight.answered(said)
+
+
+def test_an_answer_names_no_queues_of_its_own() -> None:
+    told = {"tasks": ["a"], "queues_sent_to": {"q": ["a"]}, "time_limit": 5, "visibility_timeout": 3600.0}
+    assert preflight.answered(json.dumps({**told, "queues": 5, "engine": 7, "error": 9})) == told
