@@ -40,7 +40,9 @@ class Oracle:
         ]
         as_user: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
         with Path(folder, "out").open("wb") as out:
-            self._process = subprocess.Popen(argv, stdout=out, stderr=out, cwd=folder, **as_user)  # noqa: S603 - our own
+            self._process = subprocess.Popen(  # noqa: S603 - our own
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder, env={"LC_ALL": "C"}, start_new_session=True, **as_user
+            )
 
     def __enter__(self) -> Oracle:
         deadline = time.monotonic() + 10

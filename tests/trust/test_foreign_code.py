@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -349,3 +351,22 @@ def test_an_answer_that_is_none_is_refused_in_one_way(said: str) -> None:
 def test_an_answer_names_no_queues_of_its_own() -> None:
     told = {"tasks": ["a"], "queues_sent_to": {"q": ["a"]}, "time_limit": 5, "visibility_timeout": 3600.0}
     assert preflight.answered(json.dumps({**told, "queues": 5, "engine": 7, "error": 9})) == told
+
+
+# The next of its kind
+
+
+def test_programs_are_started_in_these_places_alone() -> None:
+    """``host`` and ``redis_oracle`` start the system's, ``foreign`` all others', ``background`` our own code, ``source`` git."""
+    starts = re.compile(r"os\.(fork|forkpty|system|popen|posix_spawn\w*|spawn\w+|exec\w+)|subprocess|pty|multiprocessing")
+    found = set()
+    for path in (REPOSITORY / "module_utils").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            elif isinstance(node, ast.Attribute):
+                names = [ast.unparse(node)]
+            if any(starts.fullmatch(name) for name in names):
+                found.add(path.stem)
+    assert found == {"host", "redis_oracle", "foreign", "background", "source"}
