@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "resources"))
+sys.path[:0] = [str(Path(__file__).parent / "resources"), str(Path(__file__).parents[1])]
 pytest.register_assert_rewrite("common", "fleet", "systems")
 
 
@@ -18,4 +19,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         code = item.function.__code__  # type: ignore[attr-defined]
         return not code.co_filename.endswith("common.py"), str(code.co_filename), int(code.co_firstlineno)
 
+    if not os.environ.get("WORKFLEET_FULL"):
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
     items.sort(key=place)

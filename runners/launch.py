@@ -22,6 +22,8 @@ import sys
 
 # systemd's own words to a service; without them there is no readiness and no journal fields.
 KEPT = ("NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM")
+#: The kernel takes no more as an environment.
+MOST_CHARACTERS = 8 << 20
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ASSIGNMENT = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"[ \t]*(?=\n|\Z)', re.DOTALL)
 BLANK = re.compile(r"[ \t\n]+|#[^\n]*")
@@ -170,7 +172,9 @@ def main(argv: list[str]) -> None:
     """Prepare the process as told, then become the command."""
     options = arguments(argv)
     with open(options.env_file, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        text = file.read()
+        text = file.read(MOST_CHARACTERS + 1)  # it is the app's user's, and we may be root still
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"{options.env_file} has more than {MOST_CHARACTERS} characters")
     if options.user:
         become(options.user)
     if options.log:

@@ -4,7 +4,8 @@
 
 Beat runs in this very process, so that what sends tasks and what holds the lock live and die together, and so that each
 sending can ask whether the lock is still ours. Without the lock it waits and says who has it. It tells readiness when it
-holds the lock and has ticked once. The user's code is not touched.
+holds the lock and has ticked once. Told to stop it ends what it is sending, writes the schedule and gives the lock back.
+The user's code is not touched.
 
 Python 3.9 or newer, Celery 5.3 or newer with redis-py, and the standard library.
 """
@@ -12,20 +13,25 @@ Python 3.9 or newer, Celery 5.3 or newer with redis-py, and the standard library
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
+import queue
 import signal
 import sys
 import threading
 import time
 import uuid
-from typing import Any, Callable, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 import workfleet_tell
 from celery import Celery, beat
 from celery.apps.beat import Beat
 from celery.utils.imports import load_extension_class_names, symbol_by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: How long the lock outlives its holder; after a kill the next scheduler ticks this much later at most.
 LOCK_SECONDS = 10.0
@@ -38,6 +44,8 @@ SAY_SECONDS = 60.0
 TIMEOUT_SECONDS = 2.0
 #: For the schedule to be written when the lock is lost; nothing is sent meanwhile.
 GRACE_SECONDS = 5.0
+#: What is being sent when a signal comes may take so long; then it is broken off, as the broker is silent.
+STEP_SECONDS = 3.0
 #: Take a free lock, renew our own, else tell the holder. One step in Redis, so nothing comes between.
 TAKE = """
 local holder = redis.call('GET', KEYS[1])
@@ -81,10 +89,65 @@ def broker(app: Celery) -> tuple[Any, str]:
     return client, str(options.get("global_keyprefix", ""))
 
 
+class Stop:
+    """What a signal asks for is done between two steps of beat, never in one.
+
+    Celery's own handler closes the schedule and the connection wherever it is, and raises. In the middle of a sending that loses
+    the task, which the schedule has for sent; and where redis-py, or Python in a ``__del__``, makes something else of what was
+    raised, beat goes on with a closed schedule and dies of it.
+    """
+
+    def __init__(self) -> None:
+        self.asked: queue.SimpleQueue[int] = queue.SimpleQueue()  # one may put into it in a handler, whatever is going on
+        self.since = 0.0
+        self.hurries = self.is_breakable = False
+
+    def listen(self) -> None:
+        """Take the place of Celery's own handler."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self.handle)
+
+    def handle(self, number: int, _frame: Any) -> None:
+        """Note it; nothing else, unless this very step is to be broken off."""
+        workfleet_tell.stopping()
+        self.since = self.since or now()
+        self.asked.put(number)
+        if self.hurries and self.is_breakable:
+            raise SystemExit
+
+    def wait(self, seconds: float) -> None:
+        """Sleep between two steps, and end where a signal has come or comes."""
+        with contextlib.suppress(queue.Empty):
+            self.asked.get(timeout=seconds)
+        if self.since:
+            raise SystemExit
+
+    @contextlib.contextmanager
+    def step(self, *, is_breakable: bool) -> Iterator[None]:
+        """Say of a step, or of a part of one, whether it may be broken off."""
+        before, self.is_breakable = self.is_breakable, is_breakable
+        try:
+            yield
+        finally:
+            self.is_breakable = before
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a step takes longer than a stop can wait."""
+        return bool(self.since) and now() - self.since > STEP_SECONDS
+
+    def hurry(self) -> None:
+        """Stop at once, for other threads: only a signal gets the main one out of what it waits for."""
+        self.hurries = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 class Lock:
     """The right to be the scheduler: a file lock for this host's schedule, a key in the broker for all hosts."""
 
-    def __init__(self, key: str, node: str, directory: str) -> None:
+    def __init__(self, key: str, node: str, directory: str, stop: Stop) -> None:
+        self.stop = stop
+        self.turn = threading.Lock()
         self.key = key
         self.directory = directory
         self.value = json.dumps({"node": node, "pid": os.getpid(), "token": uuid.uuid4().hex})
@@ -124,6 +187,11 @@ class Lock:
 
     def take(self, app: Celery) -> str:
         """Take or renew the lock; return nothing, or why it is not ours."""
+        with self.turn:  # or it would be taken once more behind its release
+            return "it was given back" if self.ended.is_set() else self.taken(app)
+
+    def taken(self, app: Celery) -> str:
+        """Ask the broker for the lock."""
         begun = now()
         try:
             if self.client is None:
@@ -146,14 +214,16 @@ class Lock:
             self.said = (why, now())
             say(f"waits for the scheduler's lock: {why}")
             workfleet_tell.status(f"waiting: {why}")
-        time.sleep(POLL_SECONDS)
+        self.stop.wait(POLL_SECONDS)
 
     def keep(self, app: Celery) -> None:
-        """Renew the lock to its end; end this process where it is lost."""
+        """Renew the lock to its end; end this process where it is lost, or where it does not end in time by itself."""
         why = ""
         while self.is_held:
-            if self.ended.wait(POLL_SECONDS if why else RENEW_SECONDS):
+            if self.ended.wait(POLL_SECONDS if why or self.stop.since else RENEW_SECONDS):
                 return
+            if self.stop.is_late:
+                self.stop.hurry()
             if self.is_held:  # never again once it has run out: another may have it
                 why = self.take(app)
                 if "held by" in why:
@@ -162,19 +232,20 @@ class Lock:
         if self.ended.is_set():
             return
         say(f"lost the scheduler's lock and ends: {why or 'this process slept for too long'}")
-        os.kill(os.getpid(), signal.SIGTERM)
+        self.stop.hurry()
         time.sleep(GRACE_SECONDS)
         os._exit(1)
 
     def release(self) -> None:
         """Let the next one have it at once."""
         self.ended.set()
-        self.until = 0.0
-        try:
-            if self.client is not None:
-                self.client.eval(RELEASE, 1, self.name, self.value)
-        except Exception as error:  # it runs out by itself
-            say(f"the lock was not given back, and runs out in {LOCK_SECONDS:g} s: {type(error).__name__}")
+        with self.turn:
+            self.until = 0.0
+            try:
+                if self.client is not None:
+                    self.client.eval(RELEASE, 1, self.name, self.value)
+            except Exception as error:  # it runs out by itself
+                say(f"the lock was not given back, and runs out in {LOCK_SECONDS:g} s: {type(error).__name__}")
 
 
 def described(holder: Any) -> str:
@@ -190,12 +261,9 @@ def service(lock: Lock) -> type[beat.Service]:
     """Return beat's service, held to the lock."""
 
     class Locked(beat.Service):
-        is_open = False
-
         def start(self, *args: Any, **kwargs: Any) -> None:
             """Wait for the lock, tick while it is ours, give it back when the schedule is closed."""
             lock.acquire(self.app)
-            self.is_open = True
             try:
                 super().start(*args, **kwargs)
             finally:
@@ -205,19 +273,17 @@ def service(lock: Lock) -> type[beat.Service]:
                     sys.exit(1)
 
         def sync(self) -> None:
-            """A signal came, or the end: write the schedule, if it was opened at all."""
+            """The end, whatever it is: write the schedule."""
             workfleet_tell.stopping()
-            if self.is_open:
-                super().sync()
+            super().sync()
 
         def get_scheduler(self, lazy: bool = False, **kwargs: Any) -> Any:
             """Return the scheduler, of whatever class; the one that ticks asks for the lock each time."""
             scheduler = super().get_scheduler(lazy=lazy, **kwargs)
             if not lazy:
                 scheduler.apply_async = guarded(lock, scheduler.apply_async)
-                scheduler.tick = told(guarded(lock, scheduler.tick))
-                if isinstance(scheduler, beat.PersistentScheduler):
-                    scheduler.sync = written(scheduler)
+                scheduler.sync = written(scheduler, lock.stop)
+                scheduler.tick = stepped(scheduler, told(guarded(lock, scheduler.tick)), lock.stop)
             return scheduler
 
     return Locked
@@ -232,16 +298,31 @@ def guarded(lock: Lock, call: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def written(scheduler: Any) -> Callable[[], None]:
-    """Return a sync after which the schedule is on the disk: Debian's dbm knows no sync, and writes when it is closed."""
+def stepped(scheduler: Any, tick: Callable[..., float], stop: Stop) -> Callable[..., float]:
+    """Return a tick with the wait that follows it: in Celery's loop it would not heed a stop."""
+    def step(*args: Any, **kwargs: Any) -> float:
+        stop.wait(0)
+        with stop.step(is_breakable=True):
+            interval = tick(*args, **kwargs)
+        if interval and interval > 0:
+            stop.wait(interval)
+            if scheduler.should_sync():
+                scheduler._do_sync()
+        return 0
+    return step
+
+
+def written(scheduler: Any, stop: Stop) -> Callable[[], None]:
+    """Return a sync that is done whole, and leaves the schedule on the disk: Debian's dbm knows no sync, and writes when it is closed."""
     sync = scheduler.sync
 
     def syncing() -> None:
-        sync()
-        store = scheduler._store
-        if store is not None and not hasattr(store.dict, "sync"):
-            store.close()
-            scheduler._store = scheduler._open_schedule()
+        with stop.step(is_breakable=False):
+            sync()
+            store = getattr(scheduler, "_store", None) if isinstance(scheduler, beat.PersistentScheduler) else None
+            if store is not None and not hasattr(store.dict, "sync"):
+                store.close()
+                scheduler._store = scheduler._open_schedule()
     return syncing
 
 
@@ -275,7 +356,9 @@ def main(argv: list[str]) -> NoReturn:
     given = parser.parse_args(mine)
     if given.check:
         Beat.run = tried
-    Beat.Service = service(Lock(given.lock, given.node, given.directory))
+    stop = Stop()
+    Beat.install_sync_handler = lambda *_: stop.listen()
+    Beat.Service = service(Lock(given.lock, given.node, given.directory, stop))
     from celery.__main__ import main as celery
 
     sys.argv = ["celery", *argv[len(mine) + 1:]]

@@ -1,4 +1,4 @@
-"""Run ``celery flower``, and tell that it is ready when its /healthcheck answers.
+"""Run ``celery flower``, tell that it is ready when its /healthcheck answers, and end it by its event loop when a signal comes.
 
     python workfleet_flower.py [--check] -- -A APP flower [--OPTION=VALUE ...]
 
@@ -8,6 +8,7 @@ Python 3.9 or newer, Flower 2.0 or newer, and the standard library.
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 import sys
 import threading
@@ -67,6 +68,8 @@ def main(argv: list[str]) -> None:
     def started(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Only now: Flower has taken its port (or failed), so that it is not another's answer that is heard.
         threading.Thread(target=watch, args=(address(words),), daemon=True).start()
+        # Flower's own handler raises wherever it is, also where Python drops what is raised: in a destructor.
+        self.io_loop.asyncio_loop.add_signal_handler(signal.SIGTERM, self.io_loop.stop)
         return start(self, *args, **kwargs)
 
     Flower.start = started

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import socket
+import stat
 import sys
 import time
 
@@ -65,6 +66,7 @@ class Node:
         self.command = words[words.index("--") + 1:] if "--" in words else json.loads(option(launcher, "--json") or "[]")
         self.record_path = os.path.join(option(launcher, "--run-directory"), f"{unit}.json")
         self.env_path = option(launcher, "--env-file")
+        self.mark_path = os.path.join(os.path.dirname(self.env_path), f"{unit}.quiesced")
         self.pid = 0
         self.environment: dict[str, str] = {}
         self.engine, self.name = "", ""
@@ -83,7 +85,7 @@ class Node:
             self.judge(False, "its process is not there")
         elif record.get("stopping") is not None:
             self.judge(False, "draining")
-        elif record.get("quiesced") is not None or os.path.exists(record.get("mark") or ""):
+        elif record.get("quiesced") is not None or os.path.exists(self.mark_path):
             self.judge(False, "told to take no new tasks; resume.yml ends that")
         elif self.engine in ("own", "single") and not tells(self.command):
             self.judge(True, "up; what a command of your own does cannot be told")
@@ -137,7 +139,7 @@ def read(path: str) -> str | None:
     except OSError as error:
         raise CannotTell(f"{path}: {error.strerror}; run this as root or as the app's user") from error
     with open(handle, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return file.read(LARGEST_FILE)
+        return file.read(LARGEST_FILE) if stat.S_ISREG(os.fstat(handle).st_mode) else None
 
 
 def environment(path: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from .errors import WorkfleetError
 from .steps import Step, text_diff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 UNITS = "/etc/systemd/system"
 
@@ -49,9 +50,10 @@ class Request:
         return os.path.join(self.root, *parts)
 
 
-#: Directories below the root that belong to the account alone. What is in the first two and not asked for is removed.
-CLEANED = ("inventory", "private")
-PRIVATE = (*CLEANED, "home")
+#: Directories below the root that the account alone reads, and root writes. What is in them and not asked for is removed.
+COPIED = ("inventory", "private")
+#: The account's own.
+HOME = "home"
 
 
 def plan(request: Request) -> list[Change]:
@@ -73,19 +75,26 @@ def present(request: Request) -> Iterator[Change]:
     if shutil.which("ssh") is None:
         yield Change(Step("write", "package openssh-client", "the hosts are reached by it"),
                      lambda: build.install_package("openssh-client"))
-    own = Rights(0o700, request.user, request.user)
-    folders = {os.path.dirname(path) for path in request.files}
-    parents = {os.path.join(*folder.split("/")[:count + 1]) for folder in folders for count in range(folder.count("/") + 1)}
-    for folder in sorted({*PRIVATE, *parents}):
-        yield from changes.directory(request.under(folder), own)
-    for path, text in sorted(request.files.items()):
-        rights = Rights(0o700 if path in request.executable else 0o600, request.user, request.user)
-        yield from changes.file(request.under(path), text, rights, shown=hidden(request.under(path)))
-    yield from leftovers(request, request.files)
+    yield from changes.directory(request.under(HOME), Rights(0o700, request.user, request.user))
+    yield from copies(request)
     for path, text in sorted(request.public.items()):
         yield from changes.file(request.under(path), text, Rights(0o644, "root", "root"))
     yield from collection(request)
     yield from service(request)
+
+
+def copies(request: Request) -> Iterator[Change]:
+    """Yield what makes the copy of the inventory, and of the secrets."""
+    in_the_way = list(leftovers(request, request.files))
+    yield from in_the_way
+    gone = tuple(f"{change.step.unit}/" for change in in_the_way)
+    for folder in sorted({*COPIED, *parents(request.files)}):
+        path = request.under(folder)
+        yield from changes.directory(path, Rights(0o750, "root", request.user), gone=f"file {path}/".startswith(gone))
+    for file, text in sorted(request.files.items()):
+        path = request.under(file)
+        rights = Rights(0o750 if file in request.executable else 0o640, "root", request.user)
+        yield from changes.file(path, text, rights, shown=hidden(path), gone=f"file {path}/".startswith(gone))
 
 
 def hidden(path: str) -> Callable[[str | None], dict[str, str]]:
@@ -97,21 +106,28 @@ def hidden(path: str) -> Callable[[str | None], dict[str, str]]:
     return shown
 
 
+def parents(paths: Iterable[str]) -> set[str]:
+    """Return the directories of paths below the root, and those above them there."""
+    parts = [path.split("/") for path in paths]
+    return {"/".join(words[:count]) for words in parts for count in range(1, len(words))}
+
+
 def leftovers(request: Request, wanted: Mapping[str, str]) -> Iterator[Change]:
-    """Yield the removal of files that are not asked for any more."""
-    keep = {request.under(path) for path in wanted}
-    for folder in CLEANED:
-        for above, _, names in os.walk(request.under(folder)):
-            for path in sorted(os.path.join(above, name) for name in names):
-                if path not in keep:
-                    yield Change(Step("remove", f"file {path}", "it is not asked for"), lambda path=path: host.remove(path))  # type: ignore[misc]
+    """Yield the removal of all but directories that is not asked for, and of what stands where a directory or a file belongs."""
+    folders = parents(wanted)
+    for folder in COPIED:
+        for below, mode in host.tree(request.under(folder)).items():
+            place = f"{folder}/{below}"
+            if place in wanted if stat.S_ISDIR(mode) else place not in wanted or not stat.S_ISREG(mode):
+                path, why = request.under(place), "it is in the way" if place in folders or place in wanted else "it is not asked for"
+                yield Change(Step("remove", f"file {path}", why), lambda path=path: host.remove(path))  # type: ignore[misc]
 
 
 def collection(request: Request) -> Iterator[Change]:
     """Yield what lets Ansible find the toolkit under its name as a collection."""
     link, target = request.under("collections", "ansible_collections", "workfleet", "core"), request.under("current", "src")
     yield from changes.directory(os.path.dirname(link), Rights(0o755, "root", "root"))
-    if not os.path.islink(link) or os.readlink(link) != target:
+    if host.points_to(link) != target:
         yield Change(Step("write", f"link {link}", "missing"), lambda: host.link(target, link))
 
 
@@ -138,14 +154,14 @@ def service(request: Request) -> Iterator[Change]:
 def absent(request: Request) -> Iterator[Change]:
     """Yield what ends the timer and takes its secrets away; the toolkit's own files stay."""
     timer = f"{request.name}.timer"
-    if any(os.path.exists(path) for path in request.units()):
+    if any(host.exists(path) for path in request.units()):
         shown = state(timer)
         if shown.get("UnitFileState") == "enabled":
             yield Change(Step("disable", timer, "it is declared absent"), lambda: systemctl("disable", timer))
         if shown.get("ActiveState") == "active":
             yield Change(Step("stop", timer, "it is declared absent"), lambda: systemctl("stop", timer))
         for path in request.units():
-            if os.path.exists(path):
+            if host.exists(path):
                 yield Change(Step("remove", f"file {path}", "it is declared absent"), lambda path=path: end(path))  # type: ignore[misc]
         yield Change(Step("reload", None, "files were removed"), lambda: systemctl("daemon-reload"))
     yield from leftovers(request, {})

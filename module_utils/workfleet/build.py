@@ -264,7 +264,7 @@ def masked(text: str, secrets: list[str]) -> str:
 @contextmanager
 def alone(path: str) -> Iterator[None]:
     """Hold the app's release lock of this host; where we are killed, it is held until all of the build has ended."""
-    with open(path, "a+", encoding="utf-8") as file:
+    with host.lock_file(path) as file:
         wait_for(file, time.monotonic() + LOCK_SECONDS)
         file.seek(0)
         file.truncate()

@@ -20,7 +20,7 @@ class Change:
     """A step, the function that takes it, and its entry in Ansible's diff, if it has one."""
 
     step: Step
-    carry_out: Callable[[], None]
+    carry_out: Callable[[], object]
     diff: dict[str, str] | None = None
 
 
@@ -34,7 +34,9 @@ class Rights:
 
     def missed_by(self, path: str) -> str | None:
         """Return as a clause what is wrong with ``path``, or ``None`` where nothing is. Owners matter to root only."""
-        status = os.stat(path)
+        status = host.status(path)
+        if status is None:
+            return "missing"
         mode = stat.S_IMODE(status.st_mode)
         if mode != self.mode:
             return f"its mode is {mode:04o}, not {self.mode:04o}"
@@ -43,11 +45,12 @@ class Rights:
         return None
 
 
-def directory(path: str, rights: Rights) -> Iterator[Change]:
-    """Yield the change that makes ``path`` a directory with these rights, where it is none yet."""
-    if not os.path.lexists(path):
+def directory(path: str, rights: Rights, *, gone: bool = False) -> Iterator[Change]:
+    """Yield the change that makes ``path`` a directory with these rights, where it is none yet; ``gone``: what is there goes before."""
+    present = None if gone else host.status(path)
+    if present is None:
         reason: str | None = "missing"
-    elif not os.path.isdir(path):
+    elif not stat.S_ISDIR(present.st_mode):
         raise WorkfleetError(
             f"{path} is in the way: a directory belongs there. Move it away, or choose another app_root"
         )
@@ -61,13 +64,14 @@ def directory(path: str, rights: Rights) -> Iterator[Change]:
 
 
 def file(
-    path: str, text: str, rights: Rights, *, shown: Callable[[str | None], dict[str, str]] | None = None
+    path: str, text: str, rights: Rights, *, shown: Callable[[str | None], dict[str, str]] | None = None, gone: bool = False
 ) -> Iterator[Change]:
     """Yield the change that gives the file ``path`` this text and these rights.
 
-    ``shown`` makes the diff from the text that is there now; without it both texts are shown whole.
+    ``shown`` makes the diff from the text that is there now; without it both texts are shown whole. ``gone``: what is there
+    goes before.
     """
-    present = host.read(path)
+    present = None if gone else host.read(path)
     if present is None:
         reason: str | None = "missing"
     elif present != text:

@@ -6,7 +6,6 @@ under that name until it is taken away. A Celery node without our plug-in is tol
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,6 @@ from . import engines, host
 from .errors import WorkfleetError
 from .ledger import Watched, said
 from .lock import Lock
-from .managers.base import read_json
 from .steps import Step, report
 
 if TYPE_CHECKING:
@@ -103,13 +101,13 @@ class Drain:
 
     def quiesce(self, nodes: Iterable[Present]) -> list[Step]:
         """Mark the nodes that are not; return the steps."""
-        fresh = [node for node in nodes if host.read(self.manager.mark_path(node.name)) is None or self.forgot(node)]
+        fresh = [node for node in nodes if not self.manager.has_mark(node.name) or self.forgot(node)]
         if fresh and not self.check:
             with Lock(self.request):
                 for names, engine in self.commands(node for node in fresh if node.is_up):
                     self.quiesce_commands(names, engine)
                 for node in fresh:
-                    if host.read(self.manager.mark_path(node.name)) is None:
+                    if not self.manager.has_mark(node.name):
                         self.manager.mark(node.name, time.time())
         return [self.step("drain", node.name, DRAIN) for node in fresh]
 
@@ -131,18 +129,16 @@ class Drain:
             self.manager.mark(name, time.time(), [*{**dict.fromkeys(before), **dict.fromkeys(queues[node])}])
         engine.quiesce(self.request.broker_url, queues, *where)
         for name in names.values():
-            self.note(name, time.time())
+            self.manager.mark(name, time.time(), self.manager.marked(name)["queues"], self.manager.live(name)[0])
 
     def resume(self, nodes: Iterable[Present]) -> list[Step]:
         """Take the marks away; return the steps."""
-        marked = [node for node in nodes if host.read(self.manager.mark_path(node.name)) is not None]
+        marked = [node for node in nodes if self.manager.has_mark(node.name)]
         if marked and not self.check:
             with Lock(self.request):
                 for names, engine in self.commands(node for node in marked if node.is_up):
                     queues = {node: list(self.manager.marked(name).get("queues", [])) for node, name in names.items()}
                     engine.resume(self.request.broker_url, queues, self.request.broker_options, ASK_SECONDS)
-                    for name in names.values():
-                        self.note(name, None)
                 for node in marked:
                     host.remove(self.manager.mark_path(node.name))
         return [self.step("live", node.name, RESUME) for node in marked]
@@ -155,13 +151,6 @@ class Drain:
             if not group.notifies:
                 found[group.engine][self.broker_name(node.name)] = node.name
         return [(names, engines.named(engine)) for engine, names in sorted(found.items())]
-
-    def note(self, name: Name, since: float | None) -> None:
-        """Put into the run record of a node that tells nothing itself since when it takes no new tasks."""
-        path = self.manager.record_path(name)
-        data = {**read_json(path), "quiesced": since}
-        text = json.dumps({key: value for key, value in data.items() if value is not None})
-        host.write(path, text, owner=self.request.user, group=self.request.group)
 
     # -- watching -------------------------------------------------------------------------------------------------------
 

@@ -1,18 +1,33 @@
-"""Effects on a managed host: run, read, write atomically, remove. No policy."""
+"""Effects on a managed host: run a program, and, by the names that :mod:`files` gives them, all on files. No policy."""
 
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
-import pwd
-import shutil
 import socket
 import subprocess
-import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import WorkfleetError
+from .files import LARGEST_RECORD as LARGEST_RECORD
+from .files import Unreadable as Unreadable
+from .files import directory as directory
+from .files import end as end
+from .files import exists as exists
+from .files import gid as gid
+from .files import is_directory as is_directory
+from .files import link as link
+from .files import lock_file as lock_file
+from .files import names as names
+from .files import one_look as one_look
+from .files import own as own
+from .files import points_to as points_to
+from .files import read as read
+from .files import remove as remove
+from .files import status as status
+from .files import tree as tree
+from .files import uid as uid
+from .files import write as write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,10 +43,6 @@ class Completed(NamedTuple):
     rc: int
     out: str
     err: str
-
-
-class Unreadable(WorkfleetError, OSError):
-    """A file is there and cannot be read; an ``OSError`` for those who can do without it."""
 
 
 def run(
@@ -72,103 +83,3 @@ def journal(pid: int | None, text: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
         line = " ".join(text.splitlines())  # names of tasks are anybody's, and a line end begins another field
         client.sendto(f"MESSAGE={line}\nPRIORITY=4\nSYSLOG_IDENTIFIER=workfleet\n{about}".encode(errors="replace"), JOURNAL)
-
-
-def read(path: str) -> str | None:
-    """Return the text of ``path``, or ``None`` where there is no such file. Raises :class:`Unreadable`."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        hint = "; become root" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
-        raise Unreadable(f"cannot read {path}: {error.strerror}{hint}") from error
-
-
-def write(path: str, text: str, *, mode: int = 0o644, owner: str | None = None, group: str | None = None) -> None:
-    """Replace ``path`` by ``text`` in one step: a reader, or a crash, sees the old file or the new one.
-
-    ``owner`` and ``group`` are names; they are set only when we are root. The file is never readable by more
-    than ``mode`` allows, not even while it is written.
-    """
-    folder = os.path.dirname(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".workfleet-")
-    except OSError as error:
-        raise WorkfleetError(f"cannot write in {folder}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        own(temporary, owner, group)
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise WorkfleetError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def uid(user: str) -> int | None:
-    """Return the number of a user, or ``None`` where this host has no such account."""
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        return None
-
-
-def gid(group: str) -> int | None:
-    """Return the number of a group, or ``None`` where this host has no such group."""
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        return None
-
-
-def own(path: str, owner: str | None, group: str | None) -> None:
-    """Give ``path`` to ``owner`` and ``group`` where we are root; elsewhere what we make is ours already."""
-    if os.geteuid() != 0 or (owner is None and group is None):
-        return
-    try:
-        uid = -1 if owner is None else pwd.getpwnam(owner).pw_uid
-        gid = -1 if group is None else grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise WorkfleetError(f"{path} should belong to {owner}:{group}, but this host has no such account") from error
-    os.chown(path, uid, gid, follow_symlinks=False)
-
-
-def directory(path: str, *, mode: int = 0o755, owner: str | None = None, group: str | None = None) -> None:
-    """Make ``path`` (and its parents, as root's own) with this mode and owner."""
-    try:
-        os.makedirs(path, exist_ok=True)
-        own(path, owner, group)
-        os.chmod(path, mode)
-    except OSError as error:
-        raise WorkfleetError(f"cannot make the directory {path}: {error.strerror}") from error
-
-
-def link(target: str, path: str) -> None:
-    """Make ``path`` a symbolic link to ``target``, in one step."""
-    temporary = f"{path}.workfleet-new"
-    try:
-        remove(temporary)
-        os.symlink(target, temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise WorkfleetError(f"cannot link {path}: {error.strerror}") from error
-
-
-def remove(path: str) -> None:
-    """Remove a file, a link or a whole directory; one that is not there is fine."""
-    try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise WorkfleetError(f"cannot remove {path}: {error.strerror}") from error

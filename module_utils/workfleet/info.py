@@ -103,6 +103,9 @@ def judge(
         return "ready", "its group is not declared"
     if node.record is not None and node.record.quiesced is not None:
         return "draining", QUIESCED
+    unreadable = reconciler.manager.unreadable(node.name) if node.record is None else None
+    if unreadable:
+        return "unknown", unreadable
     if not reconciler.is_ready(node):
         return "starting", engines.named(group.engine).awaited
     if reached and answer is None and not (group.notifies or engines.named(group.engine).knows_strangers):

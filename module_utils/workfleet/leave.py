@@ -58,11 +58,11 @@ class Note:
         return time.time() - self.since > self.seconds
 
 
+@host.one_look()
 def notes(manager: Manager) -> dict[Name, Note]:
     """Return the notes of this host, by node."""
     found = {}
-    directory = os.path.join(manager.root, "env")
-    for file in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+    for file in host.names(os.path.join(manager.root, "env")):
         name = Name.parse(file[: -len(".leaving")]) if file.endswith(".leaving") else None
         data = read_json(manager.note_path(name)) if name is not None else {}
         if name is not None and name.app == manager.app and data:
@@ -114,7 +114,7 @@ def write(manager: Manager, name: Name, note: Note) -> None:
 @contextmanager
 def alone(manager: Manager) -> Iterator[bool]:
     """Yield whether no other process attends to the nodes of this app; as long as this lasts, none does."""
-    with open(os.path.join(manager.root, "state", "leaving.lock"), "a", encoding="utf-8") as file:
+    with host.lock_file(os.path.join(manager.root, "state", "leaving.lock")) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -182,7 +182,7 @@ class Attendant:
 
     def mark(self, name: Name, note: Note) -> None:
         """Have a node take no new tasks, unless a drain has done that."""
-        if note.by_mark and host.read(self.manager.mark_path(name)) is None:
+        if note.by_mark and not self.manager.has_mark(name):
             note.marked = True
             write(self.manager, name, note)
             self.manager.mark(name, note.since)

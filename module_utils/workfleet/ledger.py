@@ -50,7 +50,7 @@ class Watched:
     def ended(self) -> None:
         """Account for what the process held when it was last seen. Where it was told to stop, it has ended that, or been killed for it."""
         if self.is_stopping and not self.is_killed:
-            self.tasks, self.held, self.pid, self.is_stopping, self.is_untold = [], None, None, False, True
+            self.tasks, self.held, self.pid, self.is_untold = [], None, None, True
         else:
             self.die()
 

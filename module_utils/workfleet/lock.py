@@ -10,8 +10,10 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from . import host
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -33,14 +35,14 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            self.file = open(self.path, "a+", encoding="utf-8")
-        except OSError as error:
-            raise WorkfleetError(f"cannot lock {self.path}: {error.strerror}; run site.yml, which makes the app's directories") from error
+            self.file = host.lock_file(self.path)
+        except WorkfleetError as error:
+            raise WorkfleetError(f"{error}; run site.yml, which makes the app's directories") from error
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self.refuse()
-        if self.is_foreign(self.lease()):
+        if is_foreign(self.lease(), self.request.run, self.request.ended_run):
             self.refuse()
         seconds = RUN_LEASE_SECONDS if self.request.keeps_host else LEASE_SECONDS
         self.note({"run": self.request.run, "holder": self.request.holder, "until": time.time() + seconds})
@@ -56,14 +58,10 @@ class Lock:
         self.file.seek(0)
         return parse(self.file.read())
 
-    def is_foreign(self, lease: dict[str, Any]) -> bool:
-        """Whether a lease keeps this run out."""
-        return is_foreign(lease, self.request.run, self.request.ended_run)
-
     def holder(self) -> str | None:
         """Return who else holds the host, for people, without waiting and without taking it."""
-        lease = read(self.path)
-        return named(lease) if self.is_foreign(lease) else None
+        lease = foreign(self.request.root, self.request.run, self.request.ended_run)
+        return named(lease) if lease else None
 
     def note(self, lease: dict[str, Any]) -> None:
         """Write who holds the host."""
@@ -74,12 +72,9 @@ class Lock:
 
     def give_back(self) -> None:
         """End the lease of this run, if it has one."""
-        try:
-            with open(self.path, "r+", encoding="utf-8") as self.file:
-                if self.lease().get("run") == self.request.run:
-                    self.note({})
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError), host.lock_file(self.path, make=False) as self.file:
+            if self.lease().get("run") == self.request.run:
+                self.note({})
 
     def refuse(self) -> None:
         """Say who is at work here."""
@@ -90,9 +85,18 @@ class Lock:
 
 def require_free(root: str, app: str, run: str, ended_run: str) -> None:
     """Refuse where another run than ``run`` holds the host; it is not taken."""
-    lease = read(path(root))
-    if is_foreign(lease, run, ended_run):
+    lease = foreign(root, run, ended_run)
+    if lease:
         raise refusal(lease, app)
+
+
+def foreign(root: str, run: str, ended_run: str) -> dict[str, Any]:
+    """Return the lease that keeps a run out of the host; an empty one where none does, or it cannot be read."""
+    try:
+        lease = parse(host.read(path(root)) or "")
+    except OSError:
+        return {}
+    return lease if is_foreign(lease, run, ended_run) else {}
 
 
 def path(root: str) -> str:
@@ -116,15 +120,6 @@ def refusal(lease: dict[str, Any], app: str) -> WorkfleetError:
 def named(lease: dict[str, Any]) -> str:
     """Return who has a lease, for people."""
     return str(lease.get("holder", "another run"))
-
-
-def read(file: str) -> dict[str, Any]:
-    """Return the lease in a file; where there is none, or it cannot be read, nobody has one."""
-    try:
-        with open(file, encoding="utf-8") as opened:
-            return parse(opened.read())
-    except OSError:
-        return {}
 
 
 def parse(text: str) -> dict[str, Any]:

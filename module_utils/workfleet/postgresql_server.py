@@ -7,6 +7,7 @@ Nothing is ever dropped.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -327,8 +328,11 @@ def control(verb: str, cluster: Cluster) -> None:
     else:
         if done.rc == 0:
             return
+    last = ""
     log = cluster.log_file or f"/var/log/postgresql/postgresql-{cluster.version}-main.log"
-    last = "\n".join((host.read(log) or "").splitlines()[-6:])
+    with contextlib.suppress(host.Unreadable):
+        last = host.end(log, 4096, "postgres")[0].decode(errors="replace")
+    last = "\n".join(last.splitlines()[-6:])
     raise WorkfleetError(f"{cluster.unit} did not {verb}: {done.err.strip()}\n{last}".rstrip())
 
 

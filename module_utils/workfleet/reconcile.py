@@ -216,6 +216,7 @@ class Reconciler:
 
     # -- what is ----------------------------------------------------------------------------------------------------
 
+    @host.one_look()
     def observe(self) -> list[plan.Seen]:
         """Return the nodes of this app on this host with their environment files.
 
@@ -234,14 +235,11 @@ class Reconciler:
     def is_marked(self, name: Name) -> bool:
         """Whether a node was told to take no new tasks by a mark that it heeds."""
         group = self.groups.get(name.group)
-        return group is not None and group.notifies and os.path.exists(self.manager.mark_path(name))
+        return group is not None and group.notifies and self.manager.has_mark(name)
 
     def environment_files(self) -> set[Name]:
         """Return the nodes of this app that have an environment file."""
-        try:
-            files = os.listdir(os.path.join(self.request.root, "env"))
-        except FileNotFoundError:
-            return set()
+        files = host.names(os.path.join(self.request.root, "env"))
         names = (Name.parse(file[: -len(".env")]) for file in files if file.endswith(".env"))
         return {name for name in names if name is not None and name.app == self.request.app}
 
@@ -798,10 +796,8 @@ def uptime() -> float:
 
 def current_release(root: str) -> str | None:
     """Return the id of the current release, or None."""
-    try:
-        return os.path.basename(os.readlink(os.path.join(root, "current")))
-    except OSError:
-        return None
+    target = host.points_to(os.path.join(root, "current"))
+    return os.path.basename(target) if target else None
 
 
 def host_key(root: str, *, make: bool) -> bytes:

@@ -9,6 +9,7 @@ make the next start load an empty append-only file in place of the snapshot (tes
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from dataclasses import dataclass, field
@@ -224,10 +225,11 @@ def _plan_absence(made: Plan, declared: Declaration, what: Service, seen: Observ
         made.verb = "stop"
         made.steps.append(Step("stop", what.unit, "declared absent"))
     for path in what.leftovers():
-        if os.path.lexists(path):
+        found = host.status(path)
+        if found is not None:
             made.remove.append(path)
             made.steps.append(Step("remove", path, "declared absent"))
-            if os.path.isfile(path):
+            if stat.S_ISREG(found.st_mode):
                 made.diff.append(_diff(path, host.read(path), None))
     if made.remove and what.boots:
         made.reload = True
@@ -415,10 +417,7 @@ def apply(made: Plan, declared: Declaration, what: Service, seen: Observed, app:
     if made.verb == "stop":
         what.stop()
     if made.base is not None:
-        status = os.stat(what.base)
-        host.write(what.base, made.base, mode=status.st_mode & 0o777)
-        if os.geteuid() == 0:
-            os.chown(what.base, status.st_uid, status.st_gid)
+        host.write(what.base, made.base, mode=None)
     _write(made.files, what)
     for path in made.remove:
         host.remove(path)
@@ -434,7 +433,7 @@ def apply(made: Plan, declared: Declaration, what: Service, seen: Observed, app:
 
 def _write(files: list[File], what: Service) -> None:
     for file in files:
-        if not os.path.isdir(os.path.dirname(file.path)):
+        if not host.is_directory(os.path.dirname(file.path)):
             host.directory(os.path.dirname(file.path))
         owner = "root" if isinstance(what, Systemd) else None
         host.write(file.path, file.text, mode=file.mode, owner=owner, group=file.group)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from . import host, redis_config, resp
@@ -27,35 +26,40 @@ class Oracle:
         self._program = program
         self._password = declared.password or None
         self._base = redis_config.without_rivals(base, declared) or base or ""
-        self._folder = tempfile.TemporaryDirectory(prefix="wf-")
-        folder = self._folder.name
-        host.own(folder, user, None)
+        self._folder = folder = tempfile.mkdtemp(prefix="wf-")
+        # What the server makes is in a directory of its own: what is made here is not in the way of anybody's links.
+        host.directory(folder, mode=0o711)
+        self._socket, made = f"{folder}/its/sock", f"{folder}/its"
+        host.directory(made, mode=0o700, owner=user)
         # without the real places: reading `logfile` is enough to make that file, with a wrong owner (tested)
         for name, content in (("base", self._base), ("conf", text)):
             host.write(f"{folder}/{name}", redis_config.without(content, _AWAY), mode=0o600, owner=user)
         argv = [
-            program, f"{folder}/base", "--include", f"{folder}/conf", "--port", "0", "--dir", folder, "--logfile", "",
-            "--pidfile", f"{folder}/pid", "--unixsocket", f"{folder}/sock", "--daemonize", "no", "--supervised", "no",
+            program, f"{folder}/base", "--include", f"{folder}/conf", "--port", "0", "--dir", made, "--logfile", "",
+            "--pidfile", f"{made}/pid", "--unixsocket", self._socket, "--daemonize", "no", "--supervised", "no",
             "--cluster-enabled", "no", "--replicaof", "no", "one",
         ]
         as_user: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
-        with Path(folder, "out").open("wb") as out:
-            self._process = subprocess.Popen(  # noqa: S603 - our own
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder, env={"LC_ALL": "C"}, start_new_session=True, **as_user
-            )
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with the server
+        self._process = subprocess.Popen(  # noqa: S603 - our own
+            argv, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, cwd=made, env={"LC_ALL": "C"}, start_new_session=True,
+            **as_user)
 
     def __enter__(self) -> Oracle:
         deadline = time.monotonic() + 10
         while True:
             try:
-                address = resp.Address(path=f"{self._folder.name}/sock", password=self._password)
+                address = resp.Address(path=self._socket, password=self._password)
                 self._client = resp.connect(address)
                 words = [resp.text(word) for word in self._client.call("CONFIG", "GET", "*")]
                 self.config = dict(zip(words[::2], words[1::2]))
                 return self
             except resp.RespConnectionError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    said = host.read(f"{self._folder.name}/out") or ""
+                    self._process.kill()
+                    self._process.wait()
+                    self._said.seek(0)
+                    said = self._said.read(1 << 16).decode(errors="replace")
                     self.__exit__()
                     raise WorkfleetError(f"{self._program} does not accept the configuration: {_fatal(said)}") from None
                 time.sleep(0.005)
@@ -63,7 +67,8 @@ class Oracle:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-        self._folder.cleanup()
+        self._said.close()
+        host.remove(self._folder)
 
     def final(self, name: str, declared: str | None) -> str:
         """The value of ``name`` as the server will tell it; ``declared`` is ``None`` for "as if never declared"."""

@@ -15,7 +15,6 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import host
@@ -257,9 +256,8 @@ class Embedded(Service):
 
 
 def _tail(path: str, lines: int = 8) -> str:
-    with contextlib.suppress(OSError), Path(path).open("rb") as file:
-        file.seek(max(0, os.path.getsize(path) - 4096))
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+    with contextlib.suppress(OSError):
+        return "\n".join(host.end(path, 4096)[0].decode(errors="replace").splitlines()[-lines:])
     return ""
 
 

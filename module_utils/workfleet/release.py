@@ -135,12 +135,13 @@ def apply(declared: Declared, archive: str | None) -> Plan:
 
     Refuses where another run is replacing nodes: which release is current, and which it would go back to, are that one's.
     """
-    if declared.until != BUILT:  # what is built beside the others is in nobody's way
-        lock.require_free(declared.root, declared.name, declared.run, declared.ended_run)
     first = list(foundation(declared))
     for change in first:
         change.carry_out()
     with build.alone(declared.layout.lock):
+        # Not before: the other run may have been building, and replace nodes by now. What is only built is in nobody's way.
+        if declared.until != BUILT:
+            lock.require_free(declared.root, declared.name, declared.run, declared.ended_run)
         rest = plan_release(declared, archive)
         for change in rest.changes:
             change.carry_out()
@@ -511,12 +512,11 @@ def switch(layout: Layout, release: str, remembered: History) -> None:
 
     Killed between the two, it is found in ``current`` all the same.
     """
-    temporary = layout.current + ".new"
-    host.remove(temporary)
-    os.symlink(os.path.join("releases", release), temporary)
-    os.replace(temporary, layout.current)
+    host.link(os.path.join("releases", release), layout.current)
     # The time of the marker is when the release was last chosen; what is kept goes by it.
-    os.utime(layout.marker(release))
+    text = host.read(layout.marker(release))
+    if text is not None:
+        host.write(layout.marker(release), text)
     host.write(layout.history, remembered.text, mode=0o600)
 
 

@@ -114,8 +114,10 @@ def test_jobs_of_every_kind_end_as_they_should_and_canaries_come_back(fleet: Sys
     assert "48 jobs sent" in said
     assert "BAD" not in said
     fleet.play("verify")
+    assert fleet.play("health").out.count("flow: all declared nodes consume (3 of 3)") == 2
 
 
+@pytest.mark.full
 def test_retries_and_a_job_timeout_are_those_of_the_options(fleet: System) -> None:
     groups = [*fleet.vars["worker_groups"], BRIEF]
     fleet.play("site", "--limit", fleet.worker, worker_groups=groups)
@@ -129,6 +131,7 @@ def test_retries_and_a_job_timeout_are_those_of_the_options(fleet: System) -> No
     assert fleet.play("site").touched == {"workfleet.flow.brief.1.1"}
 
 
+@pytest.mark.full
 def test_failed_jobs_are_sent_again_and_a_queue_is_shown_emptied_and_filled_again(fleet: System, tmp_path: Path) -> None:
     """The queue of before, of which no node is left."""
     said = fleet.play("dead_letters", queue="brief").out
@@ -188,6 +191,7 @@ def test_a_killed_node_comes_back_under_its_name_and_disturbs_no_other(fleet: Sy
     assert set(before) == set(after)
 
 
+@pytest.mark.full
 def test_the_job_of_a_killed_node_is_freed_and_every_host_judges_itself_well(fleet: System) -> None:
     long = fleet.long()
     send(fleet, *flows("orphan", 1, long))

@@ -79,6 +79,7 @@ def test_tasks_of_every_kind_end_as_they_should_on_both_queues_and_canaries_come
         said = fleet.run(fleet.worker, "/opt/events/bin/run", "python", "-m", "app.send", "--queue", queue)
         assert "5 of 5 ended as they should" in said
     fleet.play("verify")
+    assert fleet.play("health").out.count("events: all declared nodes consume (6 of 6)") == 2
 
 
 def test_tasks_on_the_second_queue_run_once_though_they_take_longer_than_a_claim(fleet: System) -> None:
@@ -89,6 +90,7 @@ def test_tasks_on_the_second_queue_run_once_though_they_take_longer_than_a_claim
     assert pending(fleet, URGENT) == 0
 
 
+@pytest.mark.full
 def test_a_task_that_fails_has_all_its_retries_on_its_own_queue_and_is_kept_as_dead(fleet: System) -> None:
     send(fleet, URGENT, ("flaky", [9, "doomed"]))
     wait(lambda: noted(fleet, "doomed").keys() >= {f"try {number}" for number in range(4)}, 20)
@@ -139,6 +141,7 @@ def test_a_task_of_a_killed_node_is_run_by_another(fleet: System) -> None:
     assert len(set(fleet.processes().items()) - set(before.items())) == 1
 
 
+@pytest.mark.full
 def test_what_dead_nodes_held_is_returned_where_no_node_is_left_to_claim_it(fleet: System) -> None:
     first, second = fleet.workers
     fleet.play("stop", "--limit", second, worker_only="default")
@@ -157,6 +160,7 @@ def test_what_dead_nodes_held_is_returned_where_no_node_is_left_to_claim_it(flee
     wait(lambda: noted(fleet, "reaped") == {"begin": 2, "end": 1}, 3 * long)
 
 
+@pytest.mark.full
 def test_queues_and_dead_letters_are_shown_emptied_and_filled_again_and_every_host_is_well(fleet: System, tmp_path: Path) -> None:
     send(fleet, "nobody", *[("deliver", [0, "left"])] * 3)
     fleet.play("queues", sample_seconds=0, queues_json=str(tmp_path / "queues.json"))

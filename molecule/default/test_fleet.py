@@ -34,6 +34,7 @@ def test_the_old_nodes_finish_their_tasks_while_the_new_ones_take_over_and_the_p
     predicted, seconds = check_and_outlast(fleet, "site", **change)
     task = fleet.send("fetch", seconds, queue="reports")
     wait(lambda: any(node["running"] for node in fleet.status()["hosts"][fleet.worker]["nodes"]), seconds)
+    assert fleet.state(task) in ("STARTED", "PENDING")
     assert fleet.play("site", result_json=str(ledger), **change).steps == predicted.steps
     nodes = [node for node in fleet.status()["hosts"][fleet.worker]["nodes"] if node["group"] == "reports"]
     old = [node for node in nodes if node["state"] == "draining"]
@@ -44,7 +45,6 @@ def test_the_old_nodes_finish_their_tasks_while_the_new_ones_take_over_and_the_p
     wait(lambda: old[0]["pid"] not in fleet.main_processes().values(), 15)
     assert {action for action, _ in fleet.play("site", result_json=str(ledger), **change).actions} == {"remove"}
     assert told(old[0]["node"]) == (1, 1, 0, "gone")
-    assert fleet.play("site", **change).steps == []
 
 
 def test_a_boot_with_redis_unreachable_ends_in_ready_nodes_when_redis_is_back(fleet: Fleet) -> None:
@@ -90,29 +90,23 @@ def test_a_drained_host_takes_no_task_beyond_a_reboot_until_it_is_resumed(fleet:
 
 def test_a_queue_is_shown_emptied_into_a_dump_and_filled_again(fleet: Fleet, tmp_path: Path) -> None:
     """The worker host is reached by a user who is not root: the dump comes to the control node through his hands."""
-    fleet.play("site")
     fleet.in_app("from app import tasks; [tasks.fetch.apply_async((n,), queue='nobody', priority=n % 10) for n in range(40)]")
 
-    def nobody() -> dict[str, Any]:
-        fleet.play("queues", sample_seconds=0, queues_json=str(tmp_path / "queues.json"))
-        told = load_json(str(tmp_path / "queues.json"))["queues"]
-        assert {queue["queue"]: queue["consumers"] for queue in told if queue["declared"]} == {"reports": 3, "default": 3}
-        return next((queue for queue in told if queue["queue"] == "nobody"), {"waiting": 0})
+    def nobody() -> int:
+        keys = ["env", f"REDISCLI_AUTH={fleet.vars['redis_password']}", "redis-cli"]
+        return sum(int(fleet.run(fleet.redis, *keys, "LLEN", key)) for key in fleet.run(fleet.redis, *keys, "KEYS", "nobody*").splitlines())
 
-    assert (nobody()["waiting"], nobody()["declared"]) == (40, False)
-    refused = fleet.play("purge", expect=2, queue="nobody", dump_dir=str(tmp_path))
-    assert f"-e confirm='purge {fleet.app} nobody'" in refused.out
-    assert nobody()["waiting"] == 40
+    fleet.play("queues", sample_seconds=0, queues_json=str(tmp_path / "queues.json"))
+    told = load_json(str(tmp_path / "queues.json"))["queues"]
+    assert {queue["queue"]: queue["consumers"] for queue in told if queue["declared"]} == {"reports": 3, "default": 3}
+    assert [(queue["waiting"], queue["declared"]) for queue in told if queue["queue"] == "nobody"] == [(40, False)]
     fleet.play("purge", queue="nobody", dump_dir=str(tmp_path), confirm=f"purge {fleet.app} nobody")
-    assert nobody()["waiting"] == 0
+    assert nobody() == 0
     dump, = tmp_path.glob("*.dump")
     assert dump.stat().st_mode & 0o777 == 0o600
-    for _ in range(2):
-        fleet.play("restore", dump=str(dump))
-        assert nobody()["waiting"] == 40
-    left = fleet.run(fleet.worker, "sh", "-c", "find / -xdev -name tasks.dump -not -path '/proc/*'")
-    assert left == ""
-    fleet.play("purge", queue="nobody", dump_dir=str(tmp_path), confirm=f"purge {fleet.app} nobody")
+    fleet.play("restore", dump=str(dump))
+    assert nobody() == 40
+    assert fleet.run(fleet.worker, "sh", "-c", "find / -xdev -name tasks.dump -not -path '/proc/*'") == ""
 
 
 def test_what_killed_nodes_held_is_returned_and_the_host_judges_itself_well(fleet: Fleet) -> None:

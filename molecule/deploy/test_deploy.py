@@ -89,6 +89,11 @@ def is_held(fleet: Fleet) -> dict[str, str] | None:
     return dict(json.loads(text)) if (text := texts.pop()) else None
 
 
+def history(fleet: Fleet) -> list[str]:
+    """What each host remembers of its releases."""
+    return [fleet.run(host, "cat", f"/opt/{fleet.app}/state/releases.json") for host in fleet.workers]
+
+
 def waiting(fleet: Fleet, queue: str) -> int:
     return int(fleet.run(fleet.redis, "redis-cli", "-a", "geheim", "--no-auth-warning", "LLEN", queue))
 
@@ -353,9 +358,9 @@ def test_a_second_deploy_is_refused_and_leaves_the_first_one_alone(fleet: Fleet)
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         wait(lambda: bool(set(fleet.main_processes()) - set(before[fleet.worker])), 120)
         second = fleet.play("deploy", expect=2, worker_lock_seconds=1)
-        history = [fleet.run(host, "cat", f"/opt/{fleet.app}/state/releases.json") for host in fleet.workers]
-        site = fleet.play("site", expect=2, worker_lock_seconds=1)
-        assert (site.steps, [fleet.run(host, "cat", f"/opt/{fleet.app}/state/releases.json") for host in fleet.workers]) == ([], history)
+        remembered = history(fleet)
+        assert fleet.play("site", expect=2, worker_lock_seconds=1).steps == []
+        assert history(fleet) == remembered
         said = first.communicate()[0]
     assert first.returncode == 0, said
     assert f"is changing the nodes of {fleet.app} on this host" in second.out.replace("\n", " ")

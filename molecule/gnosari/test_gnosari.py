@@ -114,12 +114,6 @@ def test_flower_that_is_open_to_the_world_is_refused_and_so_are_two_schedulers(f
     assert run.steps == []
 
 
-def test_a_second_run_does_nothing(fleet: Fleet) -> None:
-    before = [fleet.main_processes(host) for host in fleet.workers]
-    assert fleet.play("site").steps == []
-    assert [fleet.main_processes(host) for host in fleet.workers] == before
-
-
 def test_the_schedule_survives_a_deploy_and_a_kill(fleet: Fleet) -> None:
     source = {**fleet.vars["app_source"], "exclude": ["README.md"]}
     release = fleet.run(SYSTEMD, "readlink", "/opt/gnosari/current")

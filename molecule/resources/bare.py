@@ -12,7 +12,3 @@ def test_a_check_of_bare_hosts_predicts_every_step_and_changes_nothing() -> None
     assert fleet.run(fleet.worker, "sh", "-c", "ls / /opt /etc/systemd/system; cat /etc/passwd") == before
     assert predicted.steps
     assert fleet.play("site").steps == predicted.steps
-
-
-def test_a_second_check_predicts_nothing() -> None:
-    assert Fleet().play("site", "--check").steps == []

@@ -1,4 +1,4 @@
-"""A scenario's fleet, as a user and an eyewitness have it: playbooks are run by ``ansible-playbook``, hosts are looked at."""
+"""A scenario's fleet, as a user and an eyewitness have it: playbooks are run, hosts are looked at."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests import warm
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 INVENTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
 ANSIBLE = str(Path(sys.executable).parent / "ansible-playbook")
+#: Executes what it is sent, a line of JSON each, in fresh names; what has been imported stays.
+CLIENT = """
+import contextlib, io, json, sys, traceback
+for line in sys.stdin:
+    out, error = io.StringIO(), ""
+    with contextlib.redirect_stdout(out):
+        try:
+            exec(json.loads(line), {"__name__": "__main__"})
+        except Exception:
+            error = traceback.format_exc()
+    print(json.dumps([out.getvalue(), error]), flush=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -55,18 +69,19 @@ class Fleet:
         self.hostvars: dict[str, dict[str, Any]] = listing["_meta"]["hostvars"]
         self.vars = self.hostvars[self.worker]
         self.app: str = self.vars["app_name"]
+        self.client: subprocess.Popen[str] | None = None
 
     # -- as a user --------------------------------------------------------------------------------------------------
 
     def command(self, playbook: str, steps: str, extra: dict[str, Any], *options: str) -> list[str]:
-        """Return the command line of a playbook."""
+        """Return the command line of a playbook, as a user would type it."""
         return [ANSIBLE, "-i", str(INVENTORY), f"playbooks/{playbook}.yml", "-e", json.dumps({**extra, "steps_json": steps}), *options]
 
     def play(self, playbook: str, *options: str, expect: int = 0, **extra: Any) -> Run:
         """Run a playbook and return what it did; its exit status must be ``expect``."""
         with tempfile.NamedTemporaryFile(suffix=".json") as steps:
-            command = self.command(playbook, steps.name, extra, *options)
-            done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=PROJECT)
+            _, *words = self.command(playbook, steps.name, extra, *options)
+            done = warm.play(words, cwd=PROJECT)
             out = done.stdout + done.stderr
             assert done.returncode == expect, f"{playbook} ended with {done.returncode}:\n{out}"
             return Run(done.returncode, out, json.loads(Path(steps.name).read_text() or "[]"))
@@ -97,10 +112,14 @@ class Fleet:
 
     def run(self, host: str, *argv: str, check: bool = True) -> str:
         """Run a command on a host as root, past Ansible, and return its output."""
-        done = subprocess.run([str(PROJECT / "molecule/resources/hosts"), "run", host, *argv], check=False, capture_output=True,
-                              text=True, errors="replace")
+        done = subprocess.run(self.on(host, *argv), check=False, capture_output=True, text=True, errors="replace",
+                              stdin=subprocess.DEVNULL)
         assert not check or done.returncode == 0, f"{argv} on {host} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def on(self, host: str, *argv: str) -> list[str]:
+        """Return the command line that runs a command on a host as root, past Ansible."""
+        return [str(PROJECT / "molecule/resources/hosts"), "run", host, *argv]
 
     def main_processes(self, host: str | None = None) -> dict[str, int]:
         """Return the main process of every node on a host: node name → pid. Two of one name are an error."""
@@ -118,8 +137,34 @@ class Fleet:
         return found
 
     def in_app(self, code: str) -> str:
-        """Run Python in the app's environment on the worker host."""
-        return self.run(self.worker, f"{self.vars.get('app_root', '/opt/' + self.app)}/bin/run", "python", "-c", code).strip()
+        """Run Python in the app's environment on the worker host and return what it prints.
+
+        One process of the app's release does it for all: to start a Python with Celery takes longer than what is asked of it.
+        """
+        for _ in range(2):  # a reboot has ended it
+            client = self.client or subprocess.Popen(
+                self.on(self.worker, f"{self.vars.get('app_root', '/opt/' + self.app)}/bin/run", "python", "-u", "-c", CLIENT),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            self.client = client
+            assert client.stdin is not None and client.stdout is not None
+            try:
+                client.stdin.write(json.dumps(code) + "\n")
+                answer = client.stdout.readline()
+            except BrokenPipeError:
+                answer = ""
+            if answer:
+                out, error = json.loads(answer)
+                assert not error, error
+                return str(out).strip()
+            self.forget_client()
+        raise AssertionError(f"nothing answers in the app on {self.worker}")
+
+    def forget_client(self) -> None:
+        """End the process of the app's: the next code runs in another, of the release that is current then."""
+        if self.client:
+            self.client.kill()
+            self.client.communicate()
+            self.client = None
 
     def send(self, task: str, *args: Any, queue: str) -> str:
         """Send a task and return its id."""
@@ -130,9 +175,9 @@ class Fleet:
         return self.in_app(f"from app.celery_app import celery_app; print(celery_app.AsyncResult({task_id!r}).state)")
 
     def ended(self, task_id: str, seconds: float) -> str:
-        """Wait until a task has a result, and return its state: to ask again and again would start a Python with Celery each time."""
-        return self.in_app(f"from app.celery_app import celery_app; result = celery_app.AsyncResult({task_id!r}); "
-                           f"result.get(timeout={seconds}, propagate=False); print(result.state)")
+        """Wait until a task has a result, and return its state."""
+        wait(lambda: self.state(task_id) not in ("PENDING", "STARTED", "RETRY"), seconds)
+        return self.state(task_id)
 
     def reboot(self, host: str) -> None:
         """Reboot a host, whose services get longer than the longest drain, and do not wait until its boot is over.
@@ -155,8 +200,16 @@ class Fleet:
         wait(answers, seconds)
 
     def wait_until_ready(self, seconds: float = 120) -> None:
-        """Wait until all declared nodes are ready and nothing is wrong."""
-        wait(lambda: self.is_well(), seconds)
+        """Wait until all declared nodes are ready and nothing is wrong; a status is asked for only when all processes say that they are."""
+        wait(lambda: all(self.tell_ready(host) for host in self.workers), seconds)
+        wait(self.is_well, seconds)
+
+    def tell_ready(self, host: str) -> bool:
+        """Whether there are nodes on a host, and the record of each says that it is ready."""
+        texts = self.run(host, "sh", "-c", f"cat /run/workfleet/{self.app}/*.json", check=False).replace("}\n{", "}{").replace("}{", "}\n{")
+        records = [json.loads(line) for line in texts.splitlines()]
+        pids = set(self.main_processes(host).values())
+        return bool(pids) and pids <= {record.get("pid") for record in records if "ready" in record}
 
     def is_well(self) -> bool:
         """Whether the status tells of no problem and of ready nodes only."""
@@ -167,13 +220,7 @@ class Fleet:
 
 def wait(when: Callable[[], bool], seconds: float) -> None:
     """Wait until something holds. At most half of the time is spent on looking, for what is waited for needs the machine too."""
-    begun = time.monotonic()
-    deadline = begun + seconds
-    while not when():
-        looked = time.monotonic()
-        assert looked < deadline, f"it did not happen within {seconds:g} s"
-        time.sleep(max(0.2, looked - begun))
-        begun = time.monotonic()
+    until(when, seconds, pause=0.2)
 
 
 def load_json(path: str) -> dict[str, Any]:

@@ -55,9 +55,3 @@ def test_flower_lets_in_whoever_has_the_password(fleet: Fleet) -> None:
     requests = [("/workers", ""), ("/workers", "ann:wrong"), ("/workers", "ann:s3cret"), ("/api/workers", "")]
     assert asked_for(fleet, SYSTEMD, requests) == [401, 401, 200, 401]
     assert open_to(fleet, SYSTEMD, 5555) == ["127.0.0.1:5555"]
-
-
-def test_a_second_run_does_nothing(fleet: Fleet) -> None:
-    before = [fleet.main_processes(host) for host in fleet.workers]
-    assert fleet.play("site").steps == []
-    assert [fleet.main_processes(host) for host in fleet.workers] == before

@@ -108,12 +108,6 @@ def test_a_workflow_whose_source_is_down_is_tried_four_times_and_then_has_failed
     assert "connection" in query(fleet, "SELECT DISTINCT error FROM tasks WHERE status = 'failed'")[0].lower()
 
 
-def test_a_second_run_does_nothing(fleet: Fleet) -> None:
-    before = fleet.main_processes()
-    assert fleet.play("site").steps == []
-    assert fleet.main_processes() == before
-
-
 def test_sparks_own_command_is_found_out_as_a_wrapper_and_nothing_of_it_stays(fleet: Fleet) -> None:
     """Its worker has a name of its own on the broker, and a scheduler for a brother: it is known by its process alone."""
     own = {"name": "own", "app": "automagik_spark.core.celery.celery_app", "queues": ["celery", "direct"], "drain_seconds": 10,

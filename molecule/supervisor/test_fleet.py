@@ -1,4 +1,4 @@
-"""All that holds for a fleet, on this scenario's hosts; and the logs of nodes that supervisor runs."""
+"""What supervisor could change of what holds for a fleet, in a full run all of it; and the logs of its nodes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,28 @@ import subprocess
 import tempfile
 import time
 
-from common import *  # noqa: F403 - pytest collects the tests of that file here
+from common import (  # noqa: F401 - pytest collects the tests of that file here
+    fleet,
+    test_a_canary_comes_back_from_every_queue,
+    test_a_change_is_predicted_restarts_only_its_group_and_loses_no_task,
+    test_a_reboot_brings_every_node_back,
+    test_absent_leaves_no_trace,
+    test_every_declared_node_is_one_process,
+    test_limits_are_those_of_the_process,
+    test_secrets_are_in_the_environment_and_nowhere_else,
+    test_status_tells_what_is,
+    test_tasks_of_each_kind_are_done,
+    test_what_somebody_broke_is_repaired_and_nothing_else,
+)
 from fleet import PROJECT, Fleet
+
+if os.environ.get("WORKFLEET_FULL"):
+    from common import *  # noqa: F403 - as above
 
 LINE = re.compile(r"^\d\d:\d\d:\d\d supervisor-all (\w+) (\d+\.\d+) ([A-Z]+) (.*?)\r?$", re.MULTILINE)
 
 
-def followed(fleet: Fleet, words: str, seconds: float) -> str:
+def followed(fleet: Fleet, words: str, seconds: float) -> str:  # noqa: F811 - the fixture, not the import
     """Return what logs.yml shows in a terminal until these words are there, or for so long."""
     ours, theirs = pty.openpty()
     command = fleet.command("logs", f"{tempfile.mkdtemp()}/steps.json", {"follow": True, "lines": 1, "worker_only": "default"})
@@ -37,7 +52,7 @@ def followed(fleet: Fleet, words: str, seconds: float) -> str:
     return said
 
 
-def test_logs_are_shown_by_time_by_level_and_as_they_come(fleet: Fleet) -> None:
+def test_logs_are_shown_by_time_by_level_and_as_they_come(fleet: Fleet) -> None:  # noqa: F811 - the fixture, not the import
     # Celery's own level is WARNING, at which a worker that is well says nothing.
     talkative = [{**group, "options": {**group["options"], "loglevel": "INFO"}} for group in fleet.vars["worker_groups"]]
     fleet.play("site", worker_groups=talkative)

@@ -5,12 +5,9 @@ from common import (  # noqa: F401 - pytest collects the tests of that file here
     test_a_canary_comes_back_from_every_queue,
     test_a_change_is_predicted_restarts_only_its_group_and_loses_no_task,
     test_a_reboot_brings_every_node_back,
-    test_a_second_run_does_nothing,
     test_absent_leaves_no_trace,
     test_every_declared_node_is_one_process,
     test_limits_are_those_of_the_process,
-    test_secrets_are_in_the_environment_and_nowhere_else,
     test_status_tells_what_is,
     test_tasks_of_each_kind_are_done,
-    test_what_somebody_broke_is_repaired_and_nothing_else,
 )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import arq_probe, celery_wire, chicory_probe, chicory_wire
+from tests import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,8 +194,4 @@ class Load:
 
 def until(holds: Callable[[], Any], seconds: float, what: str) -> None:
     """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.3)
+    patience.until(holds, seconds, pause=0.3, why=lambda: what)

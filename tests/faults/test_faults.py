@@ -7,6 +7,7 @@ of the others the ledger is what there is to know. ``bin/test faults`` prints it
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -68,11 +69,11 @@ class Suite:
 
 
 @pytest.fixture(scope="session")
-def suite(pytestconfig: pytest.Config) -> Iterator[Suite]:
+def suite() -> Iterator[Suite]:
     """Everything on clean hosts."""
     with tempfile.TemporaryDirectory(prefix="workfleet-faults-") as directory:
         site = Site(Path(directory))
-        made = Suite(site, whole=pytestconfig.getoption("--all"))
+        made = Suite(site, whole=bool(os.environ.get("WORKFLEET_FULL")))
         try:
             site.up()
             yield made
@@ -126,7 +127,7 @@ def test_a_play_killed_at_random_moments_of_a_rollout_and_run_again(suite: Suite
             assert suite.site.status("reports", env=env)["problems"] == []
 
 
-@pytest.mark.parametrize("playbook", ["site", pytest.param("deploy", marks=pytest.mark.more)])
+@pytest.mark.parametrize("playbook", ["site", pytest.param("deploy", marks=pytest.mark.full)])
 def test_two_plays_at_once(suite: Suite, playbook: str) -> None:
     env = colour()
     release(suite, f"# {time.time()}")
@@ -188,7 +189,7 @@ def test_a_deploy(suite: Suite) -> None:
         assert len(after) == 1 and not after & before[app], app
 
 
-@pytest.mark.more
+@pytest.mark.full
 def test_a_deploy_while_the_generation_before_still_drains(suite: Suite) -> None:
     with suite.under_load("deploy upon deploy", CELERY) as load:
         for _ in range(3):
@@ -200,7 +201,7 @@ def test_a_deploy_while_the_generation_before_still_drains(suite: Suite) -> None
             assert "draining" in states, states
 
 
-@pytest.mark.more
+@pytest.mark.full
 def test_a_deploy_killed_at_random_moments_and_run_again(suite: Suite) -> None:
     moments = random.Random(12)
     with suite.under_load("deploy killed with -9, 5 times", CELERY):
@@ -224,7 +225,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("how", [pytest.param(how, marks=[] if how == "crashes after 3 s" else pytest.mark.more) for how in BAD])
+@pytest.mark.parametrize("how", [pytest.param(how, marks=[] if how == "crashes after 3 s" else pytest.mark.full) for how in BAD])
 def test_a_deploy_of_a_bad_release(suite: Suite, how: str) -> None:
     before = running_releases(suite)
     release(suite, BAD[how])
@@ -238,7 +239,7 @@ def test_a_deploy_of_a_bad_release(suite: Suite, how: str) -> None:
     suite.site.play("reports", "deploy")
 
 
-@pytest.mark.more
+@pytest.mark.full
 def test_the_disk_is_full_while_a_release_is_built(suite: Suite) -> None:
     before = running_releases(suite)
     release(suite, f"# {time.time()}")
@@ -262,7 +263,7 @@ def kill(suite: Suite, *, tree: bool) -> None:
         suite.site.run(WORKERS[0], "sh", "-c", script, check=False)
 
 
-@pytest.mark.parametrize("tree", [False, pytest.param(True, marks=pytest.mark.more)])
+@pytest.mark.parametrize("tree", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_kill_9(suite: Suite, tree: bool) -> None:
     with suite.under_load(f"kill -9 of a {'tree' if tree else 'main process'}", orderly=False) as load:
         load.occupy()
@@ -272,7 +273,7 @@ def test_kill_9(suite: Suite, tree: bool) -> None:
         suite.site.await_ready(app)
 
 
-@pytest.mark.more
+@pytest.mark.full
 def test_the_power_of_a_host_is_cut(suite: Suite) -> None:
     with suite.under_load("power cut of a worker host", orderly=False) as load:
         load.occupy()

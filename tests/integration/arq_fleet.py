@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugins.module_utils.workfleet import engines, envfile, spec
 from plugins.module_utils.workfleet.engines.base import Place
-from tests.integration.celery_fleet import until
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

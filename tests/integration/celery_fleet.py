@@ -9,28 +9,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import celery_settings, celery_wire
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "examples" / "reports"
-
-
-def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Wait until ``holds`` returns something true, and return that; fails after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"still not so after {seconds:g} s")
-        time.sleep(0.02)
-    return found
 
 
 class Fleet:

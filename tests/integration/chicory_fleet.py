@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from plugins.module_utils.workfleet import envfile, spec
 from plugins.module_utils.workfleet.engines.base import Place, Report
 from plugins.module_utils.workfleet.engines.chicory import ENGINE
-from tests.integration.celery_fleet import until
+from tests.patience import until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import RedisServer

@@ -18,7 +18,8 @@ from celery import Celery
 
 from plugins.module_utils.workfleet import drain, info
 from tests.integration import arq_fleet, chicory_fleet
-from tests.integration.celery_fleet import ROOT, until
+from tests.integration.celery_fleet import ROOT
+from tests.patience import until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import RedisServer
@@ -53,8 +54,14 @@ def note(word, name):
     with open(os.environ["EVENTS_LOG"], "a") as file:
         file.write(f"{word} {name} {time.time()}\\n")
 
+def is_held(name):
+    return os.path.exists(os.environ["EVENTS_LOG"] + "." + name)
+
 async def work(ctx, name, seconds):
-    note("begin", name); await asyncio.sleep(seconds); note("end", name)
+    note("begin", name); await asyncio.sleep(seconds)
+    while is_held(name):
+        await asyncio.sleep(0.02)
+    note("end", name)
 
 class WorkerSettings:
     functions = [work]
@@ -69,9 +76,15 @@ def note(word, name):
     with open(os.environ["EVENTS_LOG"], "a") as file:
         file.write(f"{word} {name} {time.time()}\\n")
 
+def is_held(name):
+    return os.path.exists(os.environ["EVENTS_LOG"] + "." + name)
+
 @app.task(name="work")
 async def work(name: str, seconds: float) -> None:
-    note("begin", name); await asyncio.sleep(seconds); note("end", name)
+    note("begin", name); await asyncio.sleep(seconds)
+    while is_held(name):
+        await asyncio.sleep(0.02)
+    note("end", name)
 
 @app.task(name="once", delivery_mode=DeliveryMode.AT_MOST_ONCE)
 async def once(name: str, seconds: float) -> None:
@@ -150,6 +163,16 @@ class Drained:
         words = {"arq": [SEND_ARQ, str(self.redis.port), "3", json.dumps(tasks)], "chicory": [SEND_CHICORY, json.dumps(tasks), task]}
         environment = {**os.environ, **self.variables, "CHICORY_BROKER_REDIS_URL": self.redis.url(3)}
         subprocess.run([self.interpreter, "-c", *words[self.engine]], env=environment, check=True, timeout=180, cwd=self.folder)
+
+    def hold(self, *names: str) -> None:
+        """Have these tasks of arq or Chicory run until they are let go, however long that is."""
+        for name in names:
+            Path(f"{self.events}.{name}").touch()
+
+    def let_go(self) -> None:
+        """Have all that is held end."""
+        for path in self.folder.glob(f"{self.events.name}.*"):
+            path.unlink()
 
     def noted(self, word: str) -> dict[str, list[float]]:
         """Return when which tasks began or ended, and how often."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,9 @@ import pytest
 from plugins.module_utils.workfleet import info
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.arq_fleet import APP, ROOT, environment
-from tests.integration.celery_fleet import until
 from tests.integration.supervised import Site, site
 from tests.integration.test_celery_task_probe import play
+from tests.patience import until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import RedisServer
@@ -92,11 +91,13 @@ def test_a_killed_node_comes_back_and_is_ready_again(fleet: Site) -> None:
     os.kill(int(pid or 0), signal.SIGKILL)
     until(lambda: fleet.pids()["slow.1.1"] not in (None, pid))
     states = set()
-    deadline = time.monotonic() + 60
-    while "ready" not in states and time.monotonic() < deadline:
+
+    def is_ready() -> bool:
         states.add(look(fleet, [SLOW])["nodes"][0]["state"])
-        time.sleep(0.1)
-    assert "ready" in states and "failed" not in states
+        return "ready" in states
+
+    until(is_ready)
+    assert "failed" not in states
 
 
 def test_verify_proves_the_queues_of_a_declaration(fleet: Site, redis_server: RedisServer, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from plugins.module_utils.workfleet import purge as steps
 from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from tests.integration import celery_fleet
-from tests.integration.celery_fleet import until
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

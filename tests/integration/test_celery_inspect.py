@@ -13,7 +13,8 @@ import pytest
 
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import celery_wire as wire
-from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
+from tests.integration.celery_fleet import ROOT, Fleet, fleet
+from tests.patience import is_within, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def test_each_pool_tells_its_pid_places_and_queues(workers: Fleet) -> None:
 def test_the_answer_is_there_as_soon_as_all_have_answered(workers: Fleet) -> None:
     begun = time.monotonic()
     assert len(wire.reports(workers.url, NODES, {}, 10.0)) == 3
-    assert time.monotonic() - begun < 2
+    assert is_within(time.monotonic() - begun, 2)
 
 
 def test_running_and_reserved_tasks_are_counted_and_a_busy_solo_node_is_left_out(workers: Fleet) -> None:
@@ -56,7 +57,7 @@ def test_running_and_reserved_tasks_are_counted_and_a_busy_solo_node_is_left_out
     assert sum(busy[node].reserved or 0 for node in NODES[:2]) >= 1
     before = workers.all_keys()
     told = until(lambda: wire.reports(workers.url, NODES[2:], {}, 0.5))
-    assert told[NODES[2]].processed >= 1
+    assert (told[NODES[2]].processed or 0) >= 1
     # The questions asked while it was busy are answered by now, to addresses that are gone.
     until(lambda: not [key for key in workers.all_keys() if "workfleet.pidbox" in key], 5)
     assert "workfleet" not in "".join(workers.all_keys() - before)
@@ -86,7 +87,7 @@ def test_where_nobody_listens_nobody_is_waited_for() -> None:
     with fleet() as empty:
         begun = time.monotonic()
         assert wire.reports(empty.url, ["a@h"], {}, 5.0) == {}
-        assert time.monotonic() - begun < 1
+        assert is_within(time.monotonic() - begun, 1)
 
 
 def test_an_unknown_question_is_an_error_of_that_node_alone(workers: Fleet) -> None:
@@ -129,4 +130,4 @@ def test_a_broker_that_refuses_us_is_an_error_and_not_a_fleet_of_silent_nodes(wo
 def test_a_node_that_never_listened_is_hardly_waited_for(workers: Fleet) -> None:
     begun = time.monotonic()
     assert set(wire.reports(workers.url, [NODES[0], "starting@h"], {}, 10.0)) == {NODES[0]}
-    assert time.monotonic() - begun < 2
+    assert is_within(time.monotonic() - begun, 2)

@@ -16,7 +16,8 @@ import pytest
 
 from plugins.module_utils.workfleet.engines import celery_wire, named
 from tests.fakes.systemd import Systemd
-from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
+from tests.integration.celery_fleet import ROOT, Fleet, fleet
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

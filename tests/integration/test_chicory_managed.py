@@ -11,10 +11,10 @@ import pytest
 
 from plugins.module_utils.workfleet import info
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from tests.integration.celery_fleet import until
 from tests.integration.chicory_fleet import APP, ROOT, Fleet, environment
 from tests.integration.supervised import Site, site
 from tests.integration.test_celery_task_probe import play
+from tests.patience import is_within, until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import RedisServer
@@ -41,7 +41,7 @@ def look(site: Site, groups: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_nodes_of_two_queues_converge_tell_their_figures_and_drain(managed: Site, redis_server: RedisServer, tmp_path: Path) -> None:
     managed.converge([FAST, SLOW])
-    told = until(lambda: not (found := look(managed, [FAST, SLOW]))["problems"] and found)
+    told = until(lambda: None if (found := look(managed, [FAST, SLOW]))["problems"] else found)
     figures = ("group", "slot", "state", "concurrency", "running")
     assert {(*(node[figure] for figure in figures), *node["queues"]) for node in told["nodes"]} == {
         ("fast", 1, "ready", 3, 0, "default"), ("fast", 2, "ready", 3, 0, "default"), ("slow", 1, "ready", 4, 0, "slow")}
@@ -55,7 +55,7 @@ def test_nodes_of_two_queues_converge_tell_their_figures_and_drain(managed: Site
     until(lambda: len(tasks.noted()) == 4)
     begun = time.monotonic()
     managed.converge([FAST, {**SLOW, "state": "stopped"}])
-    assert time.monotonic() - begun < 10, "as long as the running tasks, not as long as the timeout"
+    assert is_within(time.monotonic() - begun, 10), "as long as the running tasks, not as long as the timeout"
     assert tasks.noted() == {f"{word} {number}": 1 for word in ("begin", "end") for number in range(4)}
     assert tasks.pending("slow") == 0
     managed.converge([FAST, SLOW])

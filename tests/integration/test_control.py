@@ -11,10 +11,10 @@ import pytest
 from plugins.module_utils.workfleet import host, live
 from plugins.module_utils.workfleet.engines import celery_wire
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from tests.integration.celery_fleet import until
 from tests.integration.drained import Drained
 from tests.integration.supervised import Site, site
 from tests.integration.test_reset import Played
+from tests.patience import until
 
 if TYPE_CHECKING:
     from pathlib import Path

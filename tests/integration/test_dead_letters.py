@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -18,9 +17,10 @@ from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.purge import Run
+from tests import warm
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
-from tests.integration.celery_fleet import until
-from tests.integration.supervised import ME, MY_GROUP, REPOSITORY
+from tests.integration.supervised import ME, MY_GROUP
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,10 +212,8 @@ class Playbook:
 
     def run(self, name: str, *words: str, expect: int = 0, **extra: str) -> str:
         """Return what it said."""
-        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(self.inventory), str(REPOSITORY / "playbooks" / f"{name}.yml"),
-                   "-e", json.dumps({"queue": self.queue, "dump_dir": str(self.dumps), **extra}), *words]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True, timeout=300)
+        done = warm.play(["-i", str(self.inventory), f"playbooks/{name}.yml",
+                          "-e", json.dumps({"queue": self.queue, "dump_dir": str(self.dumps), **extra}), *words])
         assert done.returncode == expect, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -20,7 +20,8 @@ import pytest
 
 from plugins.module_utils.workfleet import background, events, resp
 from plugins.module_utils.workfleet.engines import celery_control
-from tests.integration.celery_fleet import ROOT, Fleet, fleet, until
+from tests.integration.celery_fleet import ROOT, Fleet, fleet
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,6 +16,7 @@ from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.fleet_scale import Group, Moment, Request, Told
 from plugins.module_utils.workfleet.scaling import Policy, State
 from tests.integration import celery_fleet
+from tests.patience import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -223,7 +224,7 @@ def test_a_node_that_does_not_answer_may_be_busy_so_none_goes_and_more_may_come(
 
         ask("begin")
         fleet.python("from app import tasks\ntasks.fetch.apply_async((20,), queue='q')")
-        celery_fleet.until(lambda: fleet.client.call("LLEN", "q") == 0)
+        until(lambda: fleet.client.call("LLEN", "q") == 0)
         told = ask("one")
         assert (told.nodes, told.reason) == (3, "no fewer nodes than now: what runs of queue q cannot be told, for not all nodes answer")
         fleet.python("from app import tasks\nfor _ in range(45): tasks.fetch.apply_async((0,), queue='q')")

@@ -17,10 +17,11 @@ import pytest
 from plugins.module_utils.workfleet import live
 from plugins.module_utils.workfleet.release import Declared, health_script
 from runners import workfleet_health
+from tests import warm
 from tests.integration import conftest
-from tests.integration.celery_fleet import until
 from tests.integration.drained import Drained
-from tests.integration.supervised import ME, MY_GROUP, REPOSITORY, Site, site
+from tests.integration.supervised import ME, MY_GROUP, Site, site
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,10 +148,7 @@ def test_the_playbook_shows_the_judgement_of_the_hosts_own_program_and_fails_whe
     inventory.write_text(json.dumps({"workers": {"hosts": {"web1": variables}}}))
 
     def play() -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), str(REPOSITORY / "playbooks" / "health.yml")],
-            cwd=REPOSITORY, env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}, check=False,
-            capture_output=True, text=True, timeout=300)
+        done = warm.play(["-i", str(inventory), "playbooks/health.yml"])
         return done.returncode, done.stdout + done.stderr
 
     code, said = play()

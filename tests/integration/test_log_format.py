@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
-from tests.integration.celery_fleet import until
 from tests.integration.supervised import Site, site
+from tests.patience import until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import RedisServer

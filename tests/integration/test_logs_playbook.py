@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.celery_fleet import until
 from tests.integration.supervised import ME, MY_GROUP, REPOSITORY, Site, site
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ import pytest
 from plugins.module_utils.workfleet import info
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
-from tests.integration.celery_fleet import until
 from tests.integration.supervised import Site, site
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

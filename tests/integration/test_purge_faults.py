@@ -12,9 +12,9 @@ import pytest
 from plugins.module_utils.workfleet import dump, resp
 from plugins.module_utils.workfleet import purge as steps
 from plugins.module_utils.workfleet.engines.stash import Choice
-from tests.integration.celery_fleet import until
 from tests.integration.conftest import program
 from tests.integration.test_purge import fill, run, values
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from plugins.module_utils.workfleet import engines, queues, resp
 from plugins.module_utils.workfleet.engines import queues as engine_queues
 from plugins.module_utils.workfleet.engines.queues import Question
 from tests.integration import arq_fleet, celery_fleet
-from tests.integration.celery_fleet import until
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,8 @@ from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from plugins.module_utils.workfleet.purge import Run
-from tests.integration.supervised import ME, MY_GROUP, REPOSITORY
+from tests import warm
+from tests.integration.supervised import ME, MY_GROUP
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +40,8 @@ class Operator:
 
     def play(self, name: str, *words: str, **extra: Any) -> str:
         """Run a playbook; return what it said."""
-        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(self.inventory), str(REPOSITORY / "playbooks" / f"{name}.yml"),
-                   "-e", json.dumps({"dump_dir": str(self.folder / "dumps"), **extra}), *words]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_RETRIES": "0"}
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True, timeout=180)
+        done = warm.play(["-i", str(self.inventory), f"playbooks/{name}.yml",
+                          "-e", json.dumps({"dump_dir": str(self.folder / "dumps"), **extra}), *words], env={"ANSIBLE_SSH_RETRIES": "0"})
         assert done.returncode == UNREACHABLE, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -6,9 +6,7 @@ import contextlib
 import functools
 import itertools
 import json
-import os
 import pickle
-import subprocess
 import sys
 import threading
 import time
@@ -23,11 +21,12 @@ from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.purge import Run
+from tests import warm
 from tests.integration import celery_fleet
-from tests.integration.celery_fleet import until
 from tests.integration.drained import NAMES, Drained
-from tests.integration.supervised import ME, MY_GROUP, REPOSITORY, Site, site
+from tests.integration.supervised import ME, MY_GROUP, Site, site
 from tests.integration.test_purge import Dying, KilledError, arq_job, everything
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -351,10 +350,7 @@ class Played:
         """Run a playbook."""
         steps = self.folder / "steps.json"
         extra = {"dump_dir": str(self.folder / "dumps"), "steps_json": str(steps), "verify_seconds": 20, **extra}
-        path = str(REPOSITORY / "playbooks" / f"{playbook}.yml")
-        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(self.inventory), path, "-e", json.dumps(extra), *words]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True, timeout=240)
+        done = warm.play(["-i", str(self.inventory), f"playbooks/{playbook}.yml", "-e", json.dumps(extra), *words])
         assert done.returncode == expect, done.stdout + done.stderr
         self.steps = [(step["action"], step["unit"]) for step in json.loads(steps.read_text())] if steps.exists() else []
         return done.stdout + done.stderr

@@ -14,9 +14,10 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines i
 from plugins.module_utils.workfleet import lock, snapshot
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.supervised import Group, Site, site, sleeper
+from tests.patience import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 __all__ = ["site"]
 
@@ -39,13 +40,6 @@ def alive(pid: int | None) -> bool:
     return pid is not None and os.path.exists(f"/proc/{pid}")
 
 
-def wait(when: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not when():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
-
-
 def test_the_new_node_runs_before_the_old_one_is_told_to_go_and_nobody_waits_for_its_end(site: Site) -> None:
     site.converge([lingerer(2)])
     old = site.pids()
@@ -54,7 +48,7 @@ def test_the_new_node_runs_before_the_old_one_is_told_to_go_and_nobody_waits_for
         "write a.1.2", "reload", "enable a.1.2", "start a.1.2", "disable a.1.1", "stop a.1.1",
         "write a.2.2", "reload", "enable a.2.2", "start a.2.2", "disable a.2.1", "stop a.2.1"]
     assert alive(old["a.2.1"]) and site.present()["a.2.1"].activity == "stopping"
-    wait(lambda: not any(map(alive, old.values())))
+    until(lambda: not any(map(alive, old.values())))
     assert site.converge([lingerer(2, env={"NEW": "1"})]).steps == ["remove a.1.1", "remove a.2.1"]
     assert sorted(site.present()) == ["a.1.2", "a.2.2"]
     assert not site.env_file("a.1.1").exists()
@@ -84,7 +78,7 @@ def fail(site: Site, groups: list[Group], **more: Any) -> WorkfleetError:
 def test_a_rollout_that_fails_has_cost_no_node_and_is_undone_to_the_letter(site: Site) -> None:
     before = [lingerer(3, env={"VERSION": "1"}), sleeper("gone")]
     site.converge(before)
-    wait(lambda: all(node.generation for node in site.present().values()))  # its process has become the node's
+    until(lambda: all(node.generation for node in site.present().values()))  # its process has become the node's
     old = site.present()
     # The first node comes up, the second does not: its file of flags is not there any more.
     flag = Path(site.root, "flag")
@@ -105,7 +99,7 @@ def test_a_rollout_that_fails_has_cost_no_node_and_is_undone_to_the_letter(site:
     assert b"VERSION=1" in Path(f"/proc/{again.pid}/environ").read_bytes().split(b"\0")
     assert not os.path.exists(snapshot.path(site.root))
     # Nobody told the inventory; with the old one all is well and as it was declared.
-    wait(lambda: "stopping" not in {node.activity for node in site.present().values()})
+    until(lambda: "stopping" not in {node.activity for node in site.present().values()})
     site.work(before)
     assert site.pids().keys() == running.keys()
     assert {name: site.pids()[name] for name in running} == {name: node.pid for name, node in running.items()}
@@ -156,7 +150,7 @@ def test_a_node_that_crashed_in_an_earlier_run_and_is_up_since_failed_every_run_
     pause = {"monitor_seconds": 2, "failure_action": "pause"}
     assert "does not stay up" in str(fail(site, new, rollout=pause))
     flag.touch()
-    wait(lambda: site.present()["a.1.2"].activity == "running")
+    until(lambda: site.present()["a.1.2"].activity == "running")
     shaky = site.present()["a.1.2"]
     assert shaky.restarts
     site.work(new, rollout=pause)
@@ -171,15 +165,15 @@ def test_an_undo_was_called_done_while_a_node_that_had_not_been_replaced_only_cr
     rollout = {"monitor_seconds": 4}
     if not was_well:
         flag.touch()
-        wait(lambda: bool(site.present()["b.1.1"].restarts))
-    wait(lambda: site.present()["b.1.1"].activity == "running")
+        until(lambda: bool(site.present()["b.1.1"].restarts))
+    until(lambda: site.present()["b.1.1"].activity == "running")
     # Both groups are stale; the second one is not reached.
     new = [sleeper(command=BROKEN), {**old[1], "env": {"A": "2"}}]
     if was_well:
         time.sleep(4)
     fail(site, new, rollout=rollout)
     flag.touch()
-    wait(lambda: bool(site.present()["b.1.1"].restarts) and site.present()["b.1.1"].activity == "running")
+    until(lambda: bool(site.present()["b.1.1"].restarts) and site.present()["b.1.1"].activity == "running")
     said = str(fail(site, new, rollout=rollout, undo=True))
     assert "workfleet.shop.b.1.1 does not stay up" in said
     assert ("Before the rollout it had not been ready for 4 s either" in said) is not was_well

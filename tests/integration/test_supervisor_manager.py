@@ -26,6 +26,7 @@ from plugins.module_utils.workfleet import host
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers import supervisor, supervisor_rpc
 from plugins.module_utils.workfleet.managers.base import Name, Present, Wanted
+from tests.patience import is_within, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,10 +116,7 @@ class Fleet:
         return next(node for node in self.manager.present() if node.name == name)
 
     def until(self, holds: Callable[[], bool], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < deadline, f"never: {self.manager.present()}"
-            time.sleep(0.05)
+        until(holds, seconds, why=lambda: str(self.manager.present()))
 
     def supervisord(self) -> int:
         return int(Path(self.run, "supervisord.pid").read_text())
@@ -225,12 +223,12 @@ def test_a_long_drain_is_waited_for_and_told(fleet: Fleet) -> None:
     pids = fleet.of(name).pid, fleet.of(other).pid
     began = time.monotonic()
     fleet.manager.stop([name])
-    assert time.monotonic() - began < 1
+    assert is_within(time.monotonic() - began, 1)
     fleet.manager.disable([name])
     time.sleep(0.5)
     node = fleet.of(name)
     assert (node.activity, node.pid, node.enabled) == ("stopping", pids[0], False)
-    assert node.stopping_seconds is not None and 0.3 < node.stopping_seconds < 2
+    assert node.stopping_seconds is not None and node.stopping_seconds > 0.3 and is_within(node.stopping_seconds, 2)
     assert fleet.of(other).stopping_seconds is None
     with pytest.raises(WorkfleetError, match=rf"{name}: still stopping"):
         fleet.manager.start([name])

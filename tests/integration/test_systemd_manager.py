@@ -11,6 +11,7 @@ import pytest
 
 from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, OWNER_LINE, Name, Present
 from plugins.module_utils.workfleet.managers.systemd import Systemd
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,10 +45,7 @@ class Node:
         return next(node for node in self.manager.present() if node.name == NAME)
 
     def until(self, holds: Callable[[Present], bool]) -> Present:
-        deadline = time.monotonic() + 60
-        while not holds(self.present()):
-            assert time.monotonic() < deadline, self.present()
-            time.sleep(0.05)
+        until(lambda: holds(self.present()), why=lambda: str(self.present()))
         return self.present()
 
 

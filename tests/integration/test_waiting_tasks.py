@@ -14,9 +14,9 @@ from plugins.module_utils.workfleet import preflight, spec
 from plugins.module_utils.workfleet.engines import backlog, named
 from plugins.module_utils.workfleet.engines.base import Place
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
-from tests.integration.celery_fleet import until
 from tests.integration.drained import Drained
 from tests.integration.supervised import site
+from tests.patience import until
 
 if TYPE_CHECKING:
     from pathlib import Path

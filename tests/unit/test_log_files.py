@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import pytest
 from plugins.module_utils.workfleet.managers import logfiles
 from plugins.module_utils.workfleet.managers.base import Name
 from runners import workfleet_logs
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,10 +60,7 @@ def test_a_file_is_cut_at_blocks_while_writers_append_and_no_line_is_lost_or_dou
 def test_the_program_goes_on_by_itself_and_after_a_kill(log: Path, keeper: subprocess.Popen[bytes]) -> None:
     with log.open("a") as file:
         file.write("".join(f"{number}\n" for number in range(30_000)))
-    deadline = time.monotonic() + 10
-    while os.path.getsize(log) > 65536 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert os.path.getsize(log) <= 65536
+    until(lambda: os.path.getsize(log) <= 65536)
     assert whole(log).split() == [str(number) for number in range(30_000)]
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import yaml
 from plugins.module_utils.workfleet import engines, spec
 from plugins.module_utils.workfleet.engines import beat, flower
 from plugins.module_utils.workfleet.engines.base import Place
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = Place(node="n", directory="/d", environment="/v", runners="/r")
@@ -129,10 +128,7 @@ def validated(tmp_path: Path, children: dict[str, list[str]], *words: str, **var
     groups = {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in children.items()}
     whole = {"app_name": "shop", "worker_groups": [CELERY], **variables}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups, "vars": whole}}))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "ansible.cli.playbook", "-i", str(tmp_path / "hosts.yml"), "playbooks/validate.yml", *words],
-        cwd=ROOT, env={**clean, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, capture_output=True, text=True, timeout=60, check=False)
+    return warm.play(["-i", str(tmp_path / "hosts.yml"), "playbooks/validate.yml", *words])
 
 
 def test_two_schedulers_of_one_app_are_refused_with_their_hosts(tmp_path: Path) -> None:

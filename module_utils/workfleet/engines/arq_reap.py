@@ -46,11 +46,13 @@ def values(client: resp.Client, start: str) -> dict[str, str]:
 def reap(order: Reaping, found: Found, *, check: bool) -> None:
     """Free the jobs of dead workers, and forget these."""
     with resp.connect(order.url) as client:
-        marks, beats = order.seen["marks"], order.seen["beats"]
-        for job, value in sorted(marks.items()):
-            owner = _OWNER.match(value)
-            if owner is not None and reaping.app_of(owner["node"]) == order.app:
-                free(client, order, found, job, owner, check=check)
+        marks = order.seen["marks"]
+        owners = {job: owner for job, value in sorted(marks.items()) if (owner := _OWNER.match(value))
+                  and reaping.app_of(owner["node"]) == order.app}
+        holders = [owner["node"] for owner in owners.values()]
+        beats = reaping.watched(client, order, HEALTH_CHECK_KEY, holders, lambda said: report(said).pid)
+        for job, owner in owners.items():
+            free(client, order, found, job, owner, beats.get(owner["node"]), check=check)
         for node, value in beats.items():
             pid = report(value).pid
             dead = reaping.app_of(node) == order.app and pid is not None and order.doubt(node, pid, beats=True) is None
@@ -63,11 +65,11 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
                               "of your own: arq gives those of a dead one to others when their job_timeout is over")
 
 
-def free(client: resp.Client, order: Reaping, found: Found, job: str, owner: re.Match[str], *, check: bool) -> None:
-    """Take the mark of a dead worker's job away."""
+def free(client: resp.Client, order: Reaping, found: Found, job: str, owner: re.Match[str], before: str | None, *, check: bool) -> None:
+    """Take the mark of a dead worker's job away; ``before`` is its heartbeat, as it was watched."""
     node, queue = owner["node"], owner["queue"]
     data, place, beat = client.pipeline([("GET", JOB + job), ("ZSCORE", queue, job), ("GET", HEALTH_CHECK_KEY + node)])
-    pid, before, now = int(owner["pid"]), order.seen["beats"].get(node), resp.text(beat) or None
+    pid, now = int(owner["pid"]), resp.text(beat) or None
     is_there = order.doubt(node, pid, beats=now is not None)
     doubt = is_there or reaping.renewed(before, now, same=report(now or "").pid == pid)
     if doubt is not None:

@@ -19,7 +19,7 @@ from .pickled import text_of
 from .queues import MOST_HELD, keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from .reaping import Found, Reaping
 
@@ -85,8 +85,11 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
     with resp.connect(order.url) as client:
         once = values_of(client, at_most_once(order.app))
         gone = set()
+        holders = [node for told in order.seen["held"].values() for node, held in told.items()
+                   if held and reaping.app_of(node) == order.app]
+        beats = reaping.watched(client, order, HEARTBEAT, holders, pid_of)
         for stream, told in order.seen["held"].items():
-            queue = _Queue(client, order, stream[len(STREAM):], found)
+            queue = _Queue(client, order, stream[len(STREAM):], found, beats)
             for node, held in told.items():
                 if reaping.app_of(node) == order.app:
                     if queue.give_back(node, held, once.get(node), check=check):
@@ -94,7 +97,7 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
                 elif held and reaping.app_of(node) is None and queue.name in order.queues:
                     found.left.append(f"{queue.name}: {node} has {len(held)} messages and is no node of the toolkit's, so whether it lives "
                                       "cannot be told; nodes that run claim them, unless they are at-most-once")
-        for node, value in order.seen["beats"].items():
+        for node, value in beats.items():
             if reaping.app_of(node) == order.app and order.doubt(node, pid_of(value), beats=True) is None:
                 found.forgotten += [node] if is_gone(client, HEARTBEAT + node, value, check=check) else []
         found.forgotten += gone
@@ -109,13 +112,13 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
 class _Queue:
     """One stream, and the messages of its dead consumers."""
 
-    def __init__(self, client: resp.Client, order: Reaping, name: str, found: Found) -> None:
-        self.client, self.order, self.name, self.found = client, order, name, found
+    def __init__(self, client: resp.Client, order: Reaping, name: str, found: Found, beats: Mapping[str, str]) -> None:
+        self.client, self.order, self.name, self.found, self.beats = client, order, name, found, beats
         self.stream, self.group = STREAM + name, consumer_group(order.options)
 
     def give_back(self, node: str, held: Sequence[Sequence[Any]], once: bytes | None, *, check: bool) -> bool:
         """Move what a node holds where it is proved dead; whether its name is gone from the consumers then."""
-        before, now = self.order.seen["beats"].get(node), resp.text(self.client.call("GET", HEARTBEAT + node)) or None
+        before, now = self.beats.get(node), resp.text(self.client.call("GET", HEARTBEAT + node)) or None
         is_there = self.order.doubt(node, beats=now is not None)
         doubt = is_there or reaping.renewed(before, now, same=before is None or pid_of(before) == pid_of(now or ""))
         if doubt is not None:

@@ -6,13 +6,19 @@ held is noted first, and what was not there then is not touched: a node that sta
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
+from .. import resp
 from ..managers.base import Name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+#: So long a heartbeat is watched; arq's nodes keep one for 21 s, Chicory's for 30 s, unless they are told otherwise.
+WATCH_SECONDS = 60.0
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,33 @@ def task(queue: str, identity: str, name: str | None) -> dict[str, Any]:
     return {"queue": queue, "id": identity, "task": name}
 
 
+def watched(
+    client: resp.Client, order: Reaping, start: str, holders: Iterable[str], pid_of: Callable[[str], int | None]
+) -> dict[str, str]:
+    """Return by node the heartbeat after which any other is a sign of life, whose keys begin with ``start``.
+
+    That is the one that was noted. Where it has been renewed since, that may have been before the hosts were looked at, by a
+    process that died before they were. So the new one is watched until it has run out, or is renewed once more.
+    """
+    def heard(node: str) -> str:
+        return resp.text(client.call("GET", start + node) or b"")
+
+    before: dict[str, str] = dict(order.seen["beats"])
+    found = {}
+    for node in set(holders):
+        now = heard(node)
+        is_same = now != "" and pid_of(before.get(node, now)) == pid_of(now)
+        if is_same and now != before.get(node) and order.doubt(node, beats=True) is None:
+            found[node] = now
+    same, until = dict(found), time.monotonic() + WATCH_SECONDS
+    while same and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+        same = {node: beat for node, beat in same.items() if heard(node) == beat}
+    return {**before, **{node: beat for node, beat in found.items() if node not in same}}
+
+
 def renewed(before: str | None, now: str | None, *, same: bool) -> str | None:
-    """Say that a node has told of itself since what it holds was noted, as the same process: it lives, though no host has it."""
+    """Say that a node has told of itself since then, as the same process: it lives, though no host has it."""
     return "it has renewed its heartbeat, and no host has its process" if now is not None and now != before and same else None
 
 

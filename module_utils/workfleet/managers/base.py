@@ -6,7 +6,6 @@ at once. It knows nothing of engines, and decides nothing.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -205,11 +204,8 @@ class Manager(ABC):
 
     def record_times(self, names: Iterable[Name]) -> dict[Name, int]:
         """Return when the run records that are there were written last, in nanoseconds."""
-        found = {}
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                found[name] = os.stat(self.record_path(name)).st_mtime_ns
-        return found
+        looked = {name: host.status(self.record_path(name)) for name in names}
+        return {name: status.st_mtime_ns for name, status in looked.items() if status is not None}
 
     def mark_path(self, name: Name) -> str:
         """Return the file that tells a node to take no new tasks. It stands beside the environment file, where the node
@@ -217,9 +213,17 @@ class Manager(ABC):
         """
         return os.path.join(self.root, "env", f"{name}.quiesced")
 
-    def mark(self, name: Name, since: float, queues: Sequence[str] = ()) -> None:
-        """Write the mark of a node: since when (Unix time) it is to take no new tasks; ``queues`` are those that it consumed."""
-        host.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues)}) + "\n")
+    def mark(self, name: Name, since: float, queues: Sequence[str] = (), pid: int | None = None) -> None:
+        """Write the mark of a node: since when (Unix time) it is to take no new tasks; ``queues`` are those that it consumed.
+
+        ``pid`` is the process that was told so over the broker, of a node that heeds no mark: another one was not.
+        """
+        process = {} if pid is None else {"process": [pid, start_time(pid)]}
+        host.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues), **process}) + "\n")
+
+    def has_mark(self, name: Name) -> bool:
+        """Whether a node has its mark."""
+        return host.exists(self.mark_path(name))
 
     def marked(self, name: Name) -> dict[str, Any]:
         """Return what stands in the mark of a node; a person may have made an empty one."""
@@ -227,8 +231,7 @@ class Manager(ABC):
 
     def would_be_quiet(self, node: Present) -> bool:
         """Whether a node is stopped, to be started again, and has a mark that would keep it quiet then."""
-        return (node.activity == "stopped" and host.read(self.mark_path(node.name)) is not None
-                and self.leaving_since(node.name) is None)
+        return node.activity == "stopped" and self.has_mark(node.name) and self.leaving_since(node.name) is None
 
     def note_path(self, name: Name) -> str:
         """Return where the note of a node stands that is to go, see :mod:`leave`; beside its mark, and as long-lived."""
@@ -246,16 +249,32 @@ class Manager(ABC):
 
     def live(self, name: Name) -> tuple[int | None, Record | None]:
         """Return the live process of a node and its record, by the record alone: this may be asked ten times a second."""
-        pid = read_json(self.record_path(name)).get("pid")
-        record = read_record(self.record_path(name), pid) if pid else None
+        pid = read_claims(self.record_path(name)).get("pid")
+        record = self.recorded(name, pid) if pid else None
         return (None, None) if record is None else (pid, record)
+
+    def recorded(self, name: Name, pid: int) -> Record | None:
+        """Return the record of the live process of a node. One that heeds no mark tells nothing: its mark says that it was told."""
+        record = read_record(self.record_path(name), pid)
+        mark = self.marked(name)
+        if record is None or mark.get("process") != [pid, start_time(pid)]:
+            return record
+        return replace(record, quiesced=mark["since"])
+
+    def unreadable(self, name: Name) -> str | None:
+        """Say why the run record of a node is not read, where there is something in its place."""
+        try:
+            host.read(self.record_path(name), limit=host.LARGEST_RECORD, theirs=True)
+        except host.Unreadable as error:
+            return f"its run record does not count: {error}"
+        return None
 
     def identify(self, name: Name, pid: int) -> tuple[str | None, Record | None]:
         """Return the generation that process ``pid`` runs and its record, as far as they can be told.
 
         The record counts only where its pid and start time are those of the live process: a pid is used again.
         """
-        record = read_record(self.record_path(name), pid)
+        record = self.recorded(name, pid)
         if record is not None:
             return record.generation, record
         return process_generation(pid), None
@@ -293,10 +312,18 @@ def read_json(path: str) -> dict[str, Any]:
         return {}
 
 
+def read_claims(path: str) -> dict[str, Any]:
+    """Return what a run record says, which the app's user writes; of what is no record of a sound size that is nothing."""
+    try:
+        return dict(json.loads(host.read(path, limit=host.LARGEST_RECORD, theirs=True) or "{}"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
 def read_record(path: str, pid: int) -> Record | None:
     """Return the run record in ``path`` if it is that of the live process ``pid``, else ``None``."""
     try:
-        data = read_json(path)
+        data = read_claims(path)
         if data.get("pid") != pid or data.get("starttime") != start_time(pid):
             return None
         return Record(data["generation"], data.get("starts", 1), data.get("ready"), data.get("stopping"),

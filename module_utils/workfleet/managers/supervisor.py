@@ -50,7 +50,7 @@ from xmlrpc.client import Fault
 from .. import foreign, host, logs
 from ..errors import WorkfleetError
 from . import logfiles
-from .base import OWNER_LINE, Manager, Name, Present, line_value, read_json, start_time
+from .base import OWNER_LINE, Manager, Name, Present, line_value, read_claims, read_json, start_time
 from .processes import Processes
 from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, STILL_RUNNING, Down, Server
 
@@ -178,6 +178,7 @@ class Supervisor(Manager):
         self.home = os.path.join(root, "supervisor")
         self.programs = os.path.join(self.home, "programs")
         self.venv = os.path.join(self.home, "venv")
+        self.state = os.path.join(root, "state")
         paths = service_paths(app, root)
         self.conf = paths["supervisord.conf.j2"]
         self.unit = paths["supervisord.service.j2"]
@@ -185,6 +186,7 @@ class Supervisor(Manager):
 
     # Observing
 
+    @host.one_look()
     def present(self) -> list[Present]:
         """Return every node that has a program file of ours or is loaded in our supervisord."""
         try:
@@ -220,9 +222,9 @@ class Supervisor(Manager):
 
     def _texts(self) -> dict[Name, str]:
         found = {}
-        for path in glob.glob(os.path.join(glob.escape(self.programs), "*.conf")):
-            name = Name.parse(os.path.basename(path)[:-len(".conf")])
-            text = host.read(path) if name is not None else None
+        for file in host.names(self.programs):
+            name = Name.parse(file[:-len(".conf")]) if file.endswith(".conf") else None
+            text = host.read(os.path.join(self.programs, file)) if name is not None else None
             if name is not None and text is not None and line_value(text, OWNER_LINE) == self.app:
                 found[name] = text
         return found
@@ -238,7 +240,7 @@ class Supervisor(Manager):
                 activity, result = "stopping", "orphan"
         leftover = text is None and pid is None
         if pid is None:
-            starts = read_json(self.record_path(name)).get("starts", 1)
+            starts = read_claims(self.record_path(name)).get("starts", 1)
             return self.as_told(Present(name, body, enabled, activity, restarts=starts - 1, needs_reload=leftover, result=result))
         generation, record = self.identify(name, pid)
         memory, cpu = processes.usage(pid)
@@ -251,11 +253,12 @@ class Supervisor(Manager):
 
     def _stopping_seconds(self, name: Name, pid: int, recorded: float | None) -> float | None:
         note = read_json(self._stopping_path(name))
-        since = recorded if recorded is not None else note.get("since") if note.get("pid") == pid else None
+        noted = note.get("since") if note.get("process") == [pid, start_time(pid)] else None
+        since = recorded if recorded is not None else noted
         return None if since is None else max(0.0, time.time() - since)
 
     def _stopping_path(self, name: Name) -> str:
-        return os.path.join(self.run_directory, f"{name}.stopping")
+        return os.path.join(self.state, f"{name}.stopping")
 
     def _log_path(self, name: Name) -> str | None:
         value = line_value(host.read(self.path(name)), "stdout_logfile=")
@@ -273,7 +276,7 @@ class Supervisor(Manager):
         Only a process of the user who wrote the record counts: a record must not make root signal what it names.
         """
         path = self.record_path(name)
-        data = read_json(path)
+        data = read_claims(path)
         pid = data.get("pid")
         if not isinstance(pid, int) or pid <= 1 or start_time(pid) != data.get("starttime"):
             return None
@@ -415,7 +418,7 @@ class Supervisor(Manager):
 
     def _note_stopping(self, name: Name, pid: int) -> None:
         if pid:
-            host.write(self._stopping_path(name), json.dumps({"pid": pid, "since": time.time()}))
+            host.write(self._stopping_path(name), json.dumps({"process": [pid, start_time(pid)], "since": time.time()}))
 
     def _stop_orphan(self, name: Name) -> int | None:
         pid = self._orphan(name)
@@ -433,8 +436,8 @@ class Supervisor(Manager):
         if not self._is_installed():
             reasons.append(f"supervisor {VERSION} is not installed in {self.venv}")
         reasons += [f"{path} is not there" for path in (self.run_directory, self.programs, self._log_directory())
-                    if not os.path.isdir(path)]
-        reasons += [f"{path} {'differs' if os.path.exists(path) else 'is not there'}"
+                    if not host.is_directory(path)]
+        reasons += [f"{path} {'differs' if host.exists(path) else 'is not there'}"
                     for path, text in self._own_texts(wanted).items() if host.read(path) != text]
         if self._is_service():
             reasons += self._service_reasons()
@@ -500,10 +503,12 @@ class Supervisor(Manager):
 
     def _make_directories(self, wanted: Wanted) -> None:
         for path in (self.root, self.home, self.programs):
-            if not os.path.isdir(path):
+            if not host.is_directory(path):
                 host.directory(path)
+        if not host.is_directory(self.state):
+            host.directory(self.state, mode=0o700)
         for path in (self.venv, self._log_directory(), self.run_directory):
-            if not os.path.isdir(path):
+            if not host.is_directory(path):
                 host.directory(path, owner=wanted.user, group=wanted.group)
 
     def _make_venv(self, wanted: Wanted) -> None:

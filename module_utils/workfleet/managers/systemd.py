@@ -48,6 +48,7 @@ class Systemd(Manager):
             return []
         return self.looks(self.files([self.path(name) for name in names]), self.loaded(units(names)))
 
+    @host.one_look()
     def looks(self, texts: dict[Name, str], loaded: dict[Name, dict[str, str]]) -> list[Present]:
         """Put files and loaded units together."""
         found = []
@@ -61,6 +62,7 @@ class Systemd(Manager):
         """Return the nodes that have a unit file."""
         return sorted(self.files(glob.glob(f"{UNITS}/workfleet.{self.app}.*.service")))
 
+    @host.one_look()
     def files(self, paths: Iterable[str]) -> dict[Name, str]:
         """Return the unit texts that are this app's own."""
         found = {}
@@ -87,7 +89,7 @@ class Systemd(Manager):
         activity = activity_of(properties)
         if text is None and activity in ("stopped", "failed"):
             return None
-        enabled = os.path.islink(f"{WANTS}/{name}.service")
+        enabled = host.points_to(f"{WANTS}/{name}.service") is not None
         if properties.get("SubState") == "failed" and not enabled:
             # It was told to stop and ended badly; systemd tries everything else again, and says so by another state.
             activity = "stopped"
@@ -134,9 +136,7 @@ class Systemd(Manager):
 
     def start(self, names: Sequence[Name]) -> None:
         """Queue the starts; a record from before must not count towards the new start's restarts."""
-        again = [name for name in names if host.read(self.record_path(name)) is not None]
-        for name in again:
-            host.remove(self.record_path(name))
+        again = [name for name in names if host.remove(self.record_path(name))]
         if again:
             # One in the pause before a restart of its own would not take the start, and would count that restart.
             systemctl("stop", "--", *units(again), check=False)
