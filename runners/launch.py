@@ -12,6 +12,7 @@ what the process manager hands to every service (``KEPT``).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pwd
@@ -79,15 +80,27 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def become(user: str) -> None:
-    """Drop root's rights to ``user``; where we are not root we must be that user already."""
+    """Drop root's rights to ``user``, and what root has open: its terminal too. Where we are not root we must be that user already."""
     entry = pwd.getpwnam(user)
     if os.geteuid() == entry.pw_uid:
         return
     if os.geteuid() != 0:
         raise PermissionError(f"this runs as {user}: use sudo, or be {user}")
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import workfleet_terminal  # for those alone who are root: not for nodes
+
+    is_fenced = workfleet_terminal.is_at_terminal()
+    if is_fenced:
+        workfleet_terminal.fence(entry.pw_uid)
     os.initgroups(user, entry.pw_gid)
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
+    if is_fenced:
+        workfleet_terminal.end_with_parent()
+    for number in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if number > 2:
+            with contextlib.suppress(OSError):  # that of the listing itself
+                os.close(number)
 
 
 def environment(declared: dict[str, str], path: str | None) -> dict[str, str]:

@@ -115,7 +115,8 @@ def take(directory: str, seconds: float = 1.0) -> list[dict[str, Any]]:
 
     The last item of all has ``last``; raises where the process is gone without it.
     """
-    if not os.path.basename(directory).startswith(PREFIX):
+    is_ours = not os.path.lexists(directory) or os.lstat(directory).st_uid == os.geteuid()
+    if not os.path.basename(directory).startswith(PREFIX) or os.path.islink(directory) or not is_ours:
         raise WorkfleetError(f"{directory}: is no directory of work in the background")
     until = time.monotonic() + seconds
     try:

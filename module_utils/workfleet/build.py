@@ -9,13 +9,12 @@ import re
 import shlex
 import shutil
 import sys
-import tarfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import host
+from . import archives, foreign, host, seal
 from .changes import Change
 from .errors import WorkfleetError
 from .source import without_credentials
@@ -34,7 +33,7 @@ APT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/b
 MAKE_VENV: tuple[str, ...] = ("-m", "venv")
 PACKAGES = (".whl", ".zip", ".tar.gz")
 ASK_PYTHON = "import sys; print('%s-%d.%d' % (sys.implementation.name, *sys.version_info[:2]))"
-# One release is built at a time in a process; pip and the compilers under it inherit this lock.
+# One release is built at a time in a process; what watches pip and the compilers under it holds this lock too.
 held: list[int] = []
 
 
@@ -60,7 +59,7 @@ class Order:
     archive: str | None
 
 
-def interpreter(declared: str) -> Interpreter:
+def interpreter(declared: str, user: str) -> Interpreter:
     """Find ``app_python`` and its version; our own process answers where it runs under the same Python."""
     path = shutil.which(declared)
     if path is None:
@@ -68,13 +67,21 @@ def interpreter(declared: str) -> Interpreter:
     if sys.executable and os.path.realpath(path) == os.path.realpath(sys.executable):
         version = f"{sys.implementation.name}-{sys.version_info[0]}.{sys.version_info[1]}"
     else:
-        version = host.run([path, "-I", "-S", "-c", ASK_PYTHON], cwd="/").out.strip()
+        try:
+            version = foreign.run(asker(user), [path, "-I", "-S", "-c", ASK_PYTHON]).out.strip()
+        except WorkfleetError as error:
+            raise WorkfleetError(f"app_python: {error}; name a Python that the app's user can run") from error
     return Interpreter(path, version)
 
 
-def venv_package(python: Interpreter) -> list[Change]:
+def asker(user: str) -> str:
+    """Return who runs ``app_python``, which may stand where the app can write: the app's user; nobody before there is one."""
+    return user if host.uid(user) is not None else "nobody"
+
+
+def venv_package(python: Interpreter, user: str) -> list[Change]:
     """Return the installation of Debian's package for virtualenvs, where this Python cannot make them yet."""
-    able = host.run([python.path, "-I", "-c", "import ensurepip, venv"], check=False, cwd="/").rc == 0
+    able = foreign.run(asker(user), [python.path, "-I", "-c", "import ensurepip, venv"], check=False).rc == 0
     if able:
         return []
     if os.geteuid() != 0 or not os.path.realpath(python.path).startswith("/usr/bin/"):
@@ -101,22 +108,36 @@ def build(order: Order) -> None:
     """Make the directory of a release; its marker comes last."""
     layout, release = order.layout, order.release
     rights = {"owner": order.user, "group": order.group}
-    host.directory(layout.release(release), mode=0o755)
-    host.directory(layout.venv(release), mode=0o755, **rights)
+    # Nobody else comes in before all is in its place.
+    host.directory(layout.release(release), mode=0o700)
+    host.directory(layout.src(release), mode=0o755)
     install: list[str] = []
     if order.source["kind"] == "tree":
         unpack(order.archive, layout.src(release), order.user, order.group)
-    host.directory(layout.src(release), mode=0o755, **rights)
-    if order.source["kind"] == "package":
+    elif order.source["kind"] == "package":
         install.append(place(order))
-    elif order.source["kind"] != "tree":
+    else:
         install.append(order.source["install"])
+    host.directory(layout.src(release), mode=0o755, **rights)
+    host.directory(layout.venv(release), mode=0o755, **rights)
+    host.directory(layout.release(release), mode=0o755)
     run_as(order, [order.python.path, *MAKE_VENV, layout.venv(release)])
     install += requirement_arguments(order.requirements, layout.src(release))
     if install:
         pip(order, install)
+    # What is not compiled now never is: nothing that runs may write here. What does not compile may be no Python of this version.
+    attempt(order, [layout.python(release), "-I", "-m", "compileall", "-q", "."])
+    if seals(order.user):
+        host.directory(layout.release(release), mode=0o700)
+        close(layout, release, order.user)
     host.remove(os.path.join(layout.release(release), "package"))
-    host.write(layout.marker(release), json.dumps(description(order), indent=1) + "\n", mode=0o644)
+    host.directory(layout.release(release), mode=0o755)
+    mark(layout, release, description(order))
+
+
+def mark(layout: Layout, release: str, told: Mapping[str, Any]) -> None:
+    """Write a release's marker."""
+    host.write(layout.marker(release), json.dumps(told, indent=1) + "\n", mode=0o644)
 
 
 def description(order: Order) -> dict[str, Any]:
@@ -127,20 +148,30 @@ def description(order: Order) -> dict[str, Any]:
         "python": order.python.version,
         "source": order.source["label"],
         "requirements": [without_credentials(item) for item in order.requirements],
+        "sealed": seals(order.user),
     }
 
 
 def unpack(archive: str | None, target: str, user: str, group: str) -> None:
-    """Unpack a tree that the control node packed, and give it to the app's user."""
+    """Unpack a tree that the control node packed, for the app's user, who cannot come there yet."""
     if archive is None:
         raise WorkfleetError("the source was not sent to this host; run the play again")
-    host.directory(target, mode=0o700)  # nobody else enters it before it is whole
-    with tarfile.open(archive) as tar:
-        if hasattr(tarfile, "tar_filter"):
-            tar.extractall(target, filter="tar")
-        else:
-            tar.extractall(target)  # noqa: S202 - members were checked when the control node packed them
-    host.own(target, user, group, below=True)
+    uid, gid = host.uid(user), host.gid(group)
+    owner = (uid, gid) if os.geteuid() == 0 and uid is not None and gid is not None else None
+    archives.require_inside(archives.unpack(archives.members(archive), target, owner))
+
+
+def seals(user: str) -> bool:
+    """Whether a release is taken from this user: where we are not root, it is ours as well."""
+    return os.geteuid() == 0 and host.uid(user) != 0
+
+
+def close(layout: Layout, release: str, user: str) -> None:
+    """Take a release from the user that made it."""
+    uid = host.uid(user)
+    if uid is not None:
+        for folder in (layout.src(release), layout.venv(release)):
+            seal.seal(folder, uid)
 
 
 def place(order: Order) -> str:
@@ -211,17 +242,10 @@ def run_as(order: Order, argv: list[str]) -> None:
 
 
 def attempt(order: Order, argv: list[str]) -> host.Completed:
-    """Run a part of the build as the app's user. Should we be killed, it holds the lock until it ends too."""
-    environment = {"PYTHONPATH": "", "PYTHONHOME": "", "PIP_CACHE_DIR": order.layout.cache, **order.pip_environment}
-    return host.run(
-        argv,
-        check=False,
-        timeout=LONG_SECONDS,
-        user=order.user,
-        cwd=order.layout.src(order.release),
-        env=environment,
-        pass_fds=held,
-    )
+    """Run a part of the build as the app's user. Should we be killed, it ends too, and the lock is held until it has."""
+    environment = foreign.for_pip({"PIP_CACHE_DIR": order.layout.cache, **order.pip_environment})
+    src = order.layout.src(order.release)
+    return foreign.run(order.user, argv, check=False, timeout=LONG_SECONDS, cwd=src, env=environment, locks=held)
 
 
 def tail(text: str, lines: int = 15) -> str:
@@ -239,7 +263,7 @@ def masked(text: str, secrets: list[str]) -> str:
 
 @contextmanager
 def alone(path: str) -> Iterator[None]:
-    """Hold the app's release lock of this host; a build that outlives its killed parent still holds it."""
+    """Hold the app's release lock of this host; where we are killed, it is held until all of the build has ended."""
     with host.lock_file(path) as file:
         wait_for(file, time.monotonic() + LOCK_SECONDS)
         file.seek(0)
@@ -262,7 +286,7 @@ def wait_for(file: TextIO, deadline: float) -> None:
             if time.monotonic() > deadline:
                 file.seek(0)
                 raise WorkfleetError(
-                    f"another run works on the release of this app on this host ({file.read() or 'unknown'}), or its "
-                    f"pip does still; it had {LOCK_SECONDS} s to end. Wait for it, or end it"
+                    f"another run works on the release of this app on this host ({file.read() or 'unknown'}); it had "
+                    f"{LOCK_SECONDS} s to end. Wait for it, or end it"
                 ) from None
             time.sleep(0.2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import socket
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
@@ -53,33 +52,22 @@ def run(
     timeout: float = 60.0,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
-    user: str | None = None,
-    stdin: str | None = None,
-    pass_fds: Sequence[int] = (),
 ) -> Completed:
-    """Run ``argv`` (never through a shell) with ``LC_ALL=C`` and return what it said.
+    """Run a program of the system's or of ours (never through a shell) with ``LC_ALL=C`` and our rights; return what it said.
 
-    ``env`` is added to the caller's environment. ``user`` drops root's rights to that account first; it is
-    ignored when we are that account already. ``pass_fds`` stay open in the program: a lock is so held until the
-    program ends, even if we are killed before. Raises :class:`WorkfleetError` when the program is missing or not
-    to be executed, runs longer than ``timeout`` seconds, or exits non-zero while ``check`` holds.
+    What is the app's, or anybody else's, is run by :mod:`foreign`. ``env`` is added to the caller's environment. Raises
+    :class:`WorkfleetError` when the program is missing or not to be executed, runs longer than ``timeout`` seconds, or exits
+    non-zero while ``check`` holds.
     """
-    environment = {**os.environ, "LC_ALL": "C", **(env or {})}
-    identity: dict[str, object] = {}
-    if user is not None and os.geteuid() == 0 and pwd.getpwnam(user).pw_uid != 0:
-        entry = pwd.getpwnam(user)
-        environment.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
-        identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
     try:
         done = subprocess.run(  # noqa: S603 - argv is a list, no shell is involved
-            list(argv), env=environment, cwd=cwd, timeout=timeout, capture_output=True, check=False,
-            input=None if stdin is None else stdin.encode(), **({} if stdin is not None else {"stdin": subprocess.DEVNULL}),
-            pass_fds=pass_fds, **identity,  # type: ignore[call-overload]
+            list(argv), env={**os.environ, "LC_ALL": "C", **(env or {})}, cwd=cwd, timeout=timeout, capture_output=True, check=False,
+            stdin=subprocess.DEVNULL, start_new_session=True,
         )
     except FileNotFoundError as error:
         raise WorkfleetError(f"{argv[0]} is not on this host: {error}") from error
     except PermissionError as error:
-        raise WorkfleetError(f"{argv[0]} may not be executed by {user or 'us'}: {error}") from error
+        raise WorkfleetError(f"{argv[0]} may not be executed by us: {error}") from error
     except subprocess.TimeoutExpired as error:
         raise WorkfleetError(f"{' '.join(argv[:4])} did not end within {timeout:g} s") from error
     result = Completed(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))

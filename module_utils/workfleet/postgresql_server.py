@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import host, postgresql_config, system
+from . import foreign, host, postgresql_config, system
 from .errors import WorkfleetError
 from .postgresql_config import Declaration
 from .steps import Step, text_diff
@@ -126,7 +126,7 @@ def find() -> tuple[Cluster, bool]:
 def psql(cluster: Cluster, sql: str) -> str:
     """Run statements as ``postgres``, by standard input: none stands in a command line."""
     argv = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-p", cluster.port, "-d", "postgres"]
-    done = host.run(argv, user="postgres", cwd="/", stdin=sql, check=False, env={"PGOPTIONS": "-c log_statement=none"})
+    done = foreign.run("postgres", argv, stdin=sql, check=False, env={"PGOPTIONS": "-c log_statement=none"})
     if done.rc != 0:
         said = " ".join(line for line in done.err.splitlines() if not line.startswith(("LINE ", "STATEMENT")))[-1000:]
         hint = "; its pg_hba.conf must let the account postgres in (local all postgres peer)" if "authentication" in said else ""
@@ -184,7 +184,7 @@ def refuse_settings(declared: Declaration, cluster: Cluster) -> None:
     argv = [program, "-D", cluster.folder, "-C", "config_file"]
     for name, value in postgresql_config.lines(declared).items():
         argv += ["-c", f"{name}={value}"]
-    done = host.run(argv, user="postgres", cwd="/", check=False)
+    done = foreign.run("postgres", argv, check=False)
     if done.rc != 0:
         said = " ".join(_STAMP.sub("", done.err).split())
         unknown = re.search(r'unrecognized configuration parameter "([^"]+)"', said)
@@ -195,7 +195,7 @@ def refuse_settings(declared: Declaration, cluster: Cluster) -> None:
 
 def known_settings(program: str) -> list[str]:
     """Return the names of the settings that a version of PostgreSQL has."""
-    told = host.run([program, "--describe-config"], user="postgres", cwd="/", check=False).out
+    told = foreign.run("postgres", [program, "--describe-config"], check=False).out
     return [line.partition("\t")[0] for line in told.splitlines()]
 
 
@@ -321,7 +321,7 @@ def control(verb: str, cluster: Cluster) -> None:
     done = host.run(["systemctl", verb, cluster.unit], timeout=_PATIENCE, check=False)
     ready = ["pg_isready", "-q", "-p", cluster.port]
     deadline = time.monotonic() + _READY
-    while done.rc == 0 and host.run(ready, user="postgres", cwd="/", check=False).rc != 0:
+    while done.rc == 0 and foreign.run("postgres", ready, check=False).rc != 0:
         if time.monotonic() > deadline:
             break
         time.sleep(0.1)

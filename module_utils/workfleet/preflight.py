@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, host, resp
+from . import answers, engines, foreign, resp
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
@@ -18,7 +18,7 @@ from .release import existing, listed, one_more
 from .release_choice import read_history
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .reconcile import GroupRequest, Reconciler, Request
 
@@ -29,6 +29,8 @@ ASK_SECONDS, ANSWER_SECONDS = 120.0, 2.0
 CLOCKS_WARN, CLOCKS_REFUSE = 2.0, 30.0
 #: Tasks at once of one node where nothing is declared; celery takes the number of processors.
 PLACES = {"arq": 10, "chicory": 32, "beat": 1, "flower": 1, "process": 1}
+#: No timeout of anybody's is longer.
+MOST_SECONDS = 1e10
 _NAMES_SHOWN = 8
 
 
@@ -119,13 +121,45 @@ def ask(request: Request, group: GroupRequest, release: str) -> dict[str, Any]:
     if not os.path.exists(argv[0]):
         return {**seen, "unbuilt": True}
     try:
-        done = host.run(argv, check=False, env=values["environment"], cwd=values["directory"], user=values["user"], timeout=ASK_SECONDS)
+        done = foreign.run(values["user"], argv, check=False, env=values["environment"], cwd=values["directory"], timeout=ASK_SECONDS)
     except WorkfleetError as error:
         return {**seen, "error": str(error)}
     lines = [line for line in done.out.splitlines() if line.startswith(ANSWER)]
     if done.rc or not lines:
         return {**seen, "error": last_lines(done.err or done.out)}
-    return {**seen, **json.loads(lines[-1][len(ANSWER):])}
+    try:
+        return {**seen, **answered(lines[-1][len(ANSWER):])}
+    except (ValueError, RecursionError):
+        return {**seen, "error": f"what it tells of its tasks is no answer of an engine's: {lines[-1][:200]!a}"}
+
+
+def answered(text: str) -> dict[str, Any]:
+    """Return what a release tells of itself: its own code can say there what it likes. Raises ValueError."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    kinds: dict[str, Callable[[Any], bool]] = {"tasks": is_names, "queues_sent_to": is_lists_of_names,
+                                               "time_limit": is_seconds, "visibility_timeout": is_seconds}
+    told = {name: found[name] for name in kinds if name in found}
+    wrong = [name for name, value in told.items() if not kinds[name](value)]
+    if wrong or "tasks" not in told:
+        raise ValueError(f"{wrong or 'tasks'}")
+    return told
+
+
+def is_names(value: Any) -> bool:
+    """Whether it is a list of texts."""
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def is_lists_of_names(value: Any) -> bool:
+    """Whether it is a list of texts by name."""
+    return isinstance(value, dict) and all(is_names(each) for each in value.values())
+
+
+def is_seconds(value: Any) -> bool:
+    """Whether it is a sensible number, or none."""
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MOST_SECONDS)
 
 
 def last_lines(text: str, lines: int = 6) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, envfile, host, leave, managers, plan, postgresql_login, processes, scaled, snapshot
+from . import answers, engines, envfile, foreign, host, leave, managers, plan, postgresql_login, processes, scaled, snapshot
 from .errors import WorkfleetError
 from .layout import Layout
 from .lock import Lock
@@ -658,7 +658,7 @@ class Reconciler:
         trial = engines.named(group.engine).trial(values["command"], Layout(self.request.root).workfleet, group.drain_seconds)
         if not trial:
             return []
-        done = host.run(trial, check=False, env=values["environment"], cwd=values["directory"], user=values["user"])
+        done = foreign.run(values["user"], trial, check=False, env=values["environment"], cwd=values["directory"])
         if done.rc:
             raise WorkfleetError(f"a worker cannot be made: {done.err.strip()[-2000:]}")
         return [f"{name}: {line[len(TRIAL_WARNING):].strip()}" for line in done.out.splitlines() if line.startswith(TRIAL_WARNING)]

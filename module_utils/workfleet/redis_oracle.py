@@ -42,7 +42,8 @@ class Oracle:
         as_user: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with the server
         self._process = subprocess.Popen(  # noqa: S603 - our own
-            argv, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, cwd=made, **as_user)
+            argv, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, cwd=made, env={"LC_ALL": "C"}, start_new_session=True,
+            **as_user)
 
     def __enter__(self) -> Oracle:
         deadline = time.monotonic() + 10

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, build, changes, envfile, host, in_use, lock, release_choice, system
+from . import accounts, build, changes, envfile, foreign, host, in_use, lock, release_choice, system
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
@@ -209,7 +209,7 @@ if [ -d "$root/current/src" ]; then
 else
     set -- --chdir "$root" -- "$@"
 fi
-exec python3 "$root/workfleet/launch.py" --user {user} --env-file "$root/env/app.env" "$@"
+exec python3 -IS "$root/workfleet/launch.py" --user {user} --env-file "$root/env/app.env" "$@"
 """
 
 
@@ -273,7 +273,7 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         if declared.until != LINKED:
             raise WorkfleetError(f"app_source: is not set, so {declared.name} has no releases that could be deployed")
         return Plan(list(environment_file(declared)), None, previous, False, [])
-    python = build.interpreter(declared.python)
+    python = build.interpreter(declared.python, declared.user)
     hold = release_choice.read_hold(layout)
     history = release_choice.read_history(layout, previous, hold)
     choice = choose(declared, python, hold, history, foretold=bool(skip))
@@ -286,6 +286,8 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
     if building:
         archive_needed = (declared.source or {})["kind"] != "index" and archive is None
         stages[BUILT] = list(build_changes(declared, release, previous, python, archive))
+    elif not skip:
+        stages[BUILT] = list(seal_changes(declared, release))
     stages[BUILT] += environment_file(declared)
     if declared.until != BUILT:
         stages[READY] = list(command_changes(declared, release, previous, python))
@@ -317,7 +319,7 @@ def build_changes(
     """Yield what makes a release that is not there, or not whole."""
     layout = declared.layout
     require_space(layout, release, declared.source or {}, archive)
-    yield from build.venv_package(python)
+    yield from build.venv_package(python, declared.user)
     reason = (
         "incomplete" if os.path.isdir(layout.release(release)) else "no release of this source, requirements and Python"
     )
@@ -386,17 +388,33 @@ def current(layout: Layout) -> str | None:
         raise WorkfleetError(f"{layout.current} is in the way: it is no link. Move it away") from error
 
 
+def described(layout: Layout, release: str) -> dict[str, Any]:
+    """Return what the marker of a release tells; nothing where there is none."""
+    with suppress(ValueError, TypeError):
+        return dict(json.loads(host.read(layout.marker(release)) or "{}"))
+    return {}
+
+
+def seal_changes(declared: Declared, release: str) -> Iterator[Change]:
+    """Yield what takes a release from its user that was built before releases were."""
+    layout = declared.layout
+    told = described(layout, release)
+    if build.seals(declared.user) and not told.get("sealed"):
+
+        def seal() -> None:
+            build.close(layout, release, declared.user)
+            build.mark(layout, release, {**told, "sealed": True})
+
+        yield Change(Step("write", f"release {release}", f"{declared.user}, as whom it runs, could change it"), seal)
+
+
 def complete(layout: Layout, release: str) -> bool:
     """Tell whether a release was built to its end and still has its parts."""
-    text = host.read(layout.marker(release))
-    with suppress(ValueError, TypeError, KeyError):
-        return bool(
-            text
-            and json.loads(text)["id"] == release
-            and os.path.exists(layout.python(release))
-            and os.path.isdir(layout.src(release))
-        )
-    return False
+    return bool(
+        described(layout, release).get("id") == release
+        and os.path.exists(layout.python(release))
+        and os.path.isdir(layout.src(release))
+    )
 
 
 def existing(path: str) -> str:
@@ -604,17 +622,10 @@ def run_command(
 ) -> None:
     """Run one release command as a node of the new release would be run."""
     layout = declared.layout
-    # By app_python, which the app's user can read: our own interpreter may be in root's home. Never by the
-    # virtualenv's, as this begins as root.
+    # By app_python, which the app's user can read: our own interpreter may be in root's home.
     launcher = [python.path, "-I", os.path.join(layout.workfleet, "launch.py"), "--user", declared.user]
     place = ["--env-file", layout.app_env, "--chdir", layout.src(release), "--path", layout.venv_bin(release)]
-    done = host.run(
-        [*launcher, *place, "--", *argv],
-        check=False,
-        timeout=build.LONG_SECONDS,
-        cwd=layout.root,
-        pass_fds=build.held,
-    )
+    done = foreign.run(declared.user, [*launcher, *place, "--", *argv], check=False, timeout=build.LONG_SECONDS, locks=build.held)
     if done.rc != 0:
         said = build.masked(build.tail(done.out + done.err), declared.secrets)
         untouched = f"The current release {previous} is untouched" if previous else "No release is current"

@@ -10,19 +10,20 @@ import fcntl
 import fnmatch
 import gzip
 import hashlib
-import io
 import json
 import os
-import posixpath
 import re
+import shutil
+import signal
 import subprocess
 import tarfile
-import zipfile
+import tempfile
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
+from . import archives
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -30,20 +31,23 @@ if TYPE_CHECKING:
 
 TYPES = ("directory", "archive", "git", "pypi")
 DEFAULT_EXCLUDE = (".git", ".env", "*.pyc")
-#: Zip, and so a wheel that pip builds from the tree, knows no time before 1980.
-PACKED_TIME = 946684800
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 GIT_SECONDS = 300
+GIT_BYTES = 64 * 1024 * 1024
+#: Never ``ext``, which runs a command.
+GIT_PROTOCOLS = "file:git:http:https:ssh"
+#: What git itself allows in no name of a branch or tag, and what would be an option or a refspec.
+NO_REF = re.compile(r"\A[-+]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{")
 
 
 class Entry(NamedTuple):
-    """One file of a tree: exactly one of ``read`` (its content) and ``link`` (a symbolic link's target) is set."""
+    """One file of a tree: exactly one of ``read`` (opens its content) and ``link`` (a symbolic link's target) is set."""
 
     path: str
     executable: bool
     size: int
-    read: Callable[[], bytes] | None = None
+    read: Callable[[], BinaryIO] | None = None
     link: str | None = None
 
 
@@ -68,7 +72,7 @@ def look(kind: str, location: str, version: str | None, exclude: Iterable[str] |
     if kind == "directory":
         return directory(location, DEFAULT_EXCLUDE if exclude is None else tuple(exclude))
     if kind == "archive":
-        return archive(location, tuple(exclude or ()))
+        return archive(location, tuple(exclude or ()), cache)
     if kind == "git":
         return git(location, version, tuple(exclude or ()), cache)
     return Source("index", digest("pypi", location, version), f"{location} {version}", install=f"{location}=={version}")
@@ -103,9 +107,21 @@ def fingerprint(entries: Iterable[Entry]) -> str:
     """Return a hash over names, contents, executable bits and link targets."""
     listed = []
     for entry in entries:
-        content = entry.link if entry.read is None else hashlib.sha256(entry.read()).hexdigest()
+        if entry.read is None:
+            content = entry.link
+        else:
+            with entry.read() as file:
+                content = content_digest(file)
         listed.append([entry.path, entry.executable, entry.link is not None, content])
     return digest(*sorted(listed, key=str))
+
+
+def content_digest(file: BinaryIO) -> str:
+    """Return a hash over a file's content."""
+    found = hashlib.sha256()
+    while data := file.read(1024 * 1024):
+        found.update(data)
+    return found.hexdigest()
 
 
 def pack_tree(entries: Iterable[Entry], path: str) -> None:
@@ -117,29 +133,32 @@ def pack_tree(entries: Iterable[Entry], path: str) -> None:
     ):
         for entry in sorted(entries, key=lambda item: item.path):
             member = tarfile.TarInfo(entry.path)
-            member.mtime = PACKED_TIME
+            member.mtime = archives.PACKED_TIME
             if entry.read is None:
                 member.type, member.linkname = tarfile.SYMTYPE, entry.link or ""
                 tar.addfile(member)
                 continue
-            content = entry.read()
-            member.size, member.mode = len(content), 0o755 if entry.executable else 0o644
-            tar.addfile(member, io.BytesIO(content))
+            with entry.read() as file:
+                member.size, member.mode = os.fstat(file.fileno()).st_size, 0o755 if entry.executable else 0o644
+                tar.addfile(member, file)
 
 
 def tree(entries: list[Entry], label: str) -> Source:
     """Return a tree as a source."""
     size = sum(entry.size for entry in entries)
-    return Source("tree", fingerprint(entries), label, size, pack=lambda path: pack_tree(entries, path))
+    return Source("tree", fingerprint(judged(entries)), label, size, pack=lambda path: pack_tree(entries, path))
 
 
-def check_link(path: str, target: str) -> None:
-    """Refuse a link that would point elsewhere, or nowhere, on the host."""
-    joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    if target.startswith("/") or joined.split("/")[0] == "..":
-        raise WorkfleetError(
-            f"app_source: the link {path} points out of the source, to {target}: exclude it, or put a file in its place"
-        )
+def judged(entries: list[Entry]) -> list[Entry]:
+    """Return the entries of a tree, which a host would unpack: as it would judge them."""
+    try:
+        found = archives.Tree()
+        for entry in entries:
+            found.add(archives.sound(entry.path), "file" if entry.link is None else "link")
+        archives.require_inside({entry.path: entry.link for entry in entries if entry.link is not None})
+    except WorkfleetError as error:
+        raise WorkfleetError(f"app_source: {error}") from error
+    return entries
 
 
 # directory
@@ -164,9 +183,7 @@ def walk(root: str, exclude: tuple[str, ...], below: str = "") -> Iterator[Entry
         if excluded(path, exclude):
             continue
         if item.is_symlink():
-            target = os.readlink(item.path)
-            check_link(path, target)
-            yield Entry(path, False, 0, link=target)
+            yield Entry(path, False, 0, link=os.readlink(item.path))
         elif item.is_dir():
             # Both are made of a tree by running it, whatever an inventory excludes: a source that changes by that would be rolled out.
             if item.name != "__pycache__" and not os.path.exists(os.path.join(item.path, "pyvenv.cfg")):
@@ -176,12 +193,11 @@ def walk(root: str, exclude: tuple[str, ...], below: str = "") -> Iterator[Entry
             yield Entry(path, bool(status.st_mode & 0o100), status.st_size, read=reader(item.path))
 
 
-def reader(path: str) -> Callable[[], bytes]:
-    """Return a function that reads a file when it is called."""
+def reader(path: str) -> Callable[[], BinaryIO]:
+    """Return a function that opens a file when it is called."""
 
-    def read() -> bytes:
-        with open(path, "rb") as file:
-            return file.read()
+    def read() -> BinaryIO:
+        return open(path, "rb")
 
     return read
 
@@ -189,90 +205,44 @@ def reader(path: str) -> Callable[[], bytes]:
 # archive
 
 
-def archive(location: str, exclude: tuple[str, ...]) -> Source:
+def archive(location: str, exclude: tuple[str, ...], cache: str) -> Source:
     """Return an archive of the control node as a source: a package for pip, or a tree."""
     if not os.path.isfile(location):
         raise WorkfleetError(f"app_source: location: {location} is no file on the control node")
-    try:
-        entries = None if location.endswith(".whl") else stripped(members(location))
-        if entries is None or any(entry.path == "PKG-INFO" for entry in entries):
-            content = reader(location)
-            checksum = hashlib.sha256(content()).hexdigest()
-            name = os.path.basename(location)
-            return Source(
-                "package",
-                digest("package", checksum),
-                name,
-                os.path.getsize(location) * 4,
-                install=name,
-                pack=lambda path: write_bytes(path, content()),
-            )
-        return tree([entry for entry in entries if not excluded(entry.path, exclude)], os.path.basename(location))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise WorkfleetError(f"app_source: {location} cannot be read as tar, zip, wheel or sdist: {error}") from error
+    with open(location, "rb") as file:
+        checksum = content_digest(file)
+    folder = made(os.path.join(cache, f"archive-{checksum[:16]}"), lambda new: unpack(archives.members(location), new, location))
+    top = stripped(folder)
+    # Of what pip unpacks, too, nothing may lead out.
+    looked = tree(list(walk(top, exclude)), os.path.basename(location))
+    if not location.endswith(".whl") and not os.path.isfile(os.path.join(top, "PKG-INFO")):
+        return looked
+    name = os.path.basename(location)
+    return Source("package", digest("package", checksum), name, looked.size, install=name, pack=lambda path: copy(location, path))
 
 
-def write_bytes(path: str, content: bytes) -> None:
+def copy(location: str, path: str) -> None:
     """Write a whole file."""
-    with open(path, "wb") as file:
-        file.write(content)
+    shutil.copyfile(location, path)
 
 
-def members(location: str) -> list[Entry]:
-    """Return the files of a tar or zip archive."""
-    if zipfile.is_zipfile(location):
-        with zipfile.ZipFile(location) as archived:
-            found = []
-            for item in archived.infolist():
-                if not item.is_dir():
-                    content = archived.read(item)
-                    found.append(
-                        Entry(
-                            sound_path(item.filename),
-                            bool(item.external_attr >> 16 & 0o100),
-                            len(content),
-                            read=partial(bytes, content),
-                        )
-                    )
-            return found
-    with tarfile.open(location) as tar:
-        return tar_entries(tar)
+def unpack(members: Iterable[archives.Member], folder: str, location: str) -> None:
+    """Unpack an archive of the control node, or nothing of it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.mkdir(folder, 0o700)
+    try:
+        archives.unpack(members, folder)
+    except WorkfleetError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise WorkfleetError(f"app_source: {location}: {error}") from error
 
 
-def tar_entries(tar: tarfile.TarFile) -> list[Entry]:
-    """Return the files and links of a tar archive; other kinds of member are refused."""
-    found = []
-    for member in tar:
-        path = sound_path(member.name)
-        if member.issym():
-            check_link(path, member.linkname)
-            found.append(Entry(path, False, 0, link=member.linkname))
-        elif member.isfile() or member.islnk():
-            file = tar.extractfile(member)
-            content = file.read() if file else b""
-            found.append(Entry(path, bool(member.mode & 0o100), len(content), read=partial(bytes, content)))
-        elif not member.isdir():
-            raise WorkfleetError(f"app_source: the archive holds {path}, which is neither a file nor a link")
-    return found
-
-
-def sound_path(name: str) -> str:
-    """Return a member's path, which must stay inside the tree."""
-    path = posixpath.normpath(name)
-    if path.startswith("/") or path.split("/")[0] == "..":
-        raise WorkfleetError(f"app_source: the archive holds {name}, a path out of the archive")
-    return path
-
-
-def stripped(entries: list[Entry]) -> list[Entry]:
+def stripped(folder: str) -> str:
     """Leave out a single directory around everything, unless it is itself a Python package of the app."""
-    tops = {entry.path.split("/")[0] for entry in entries}
-    if len(tops) != 1 or any("/" not in entry.path for entry in entries):
-        return entries
-    top = tops.pop() + "/"
-    if any(entry.path == top + "__init__.py" for entry in entries):
-        return entries
-    return [entry._replace(path=entry.path[len(top) :]) for entry in entries]
+    names = os.listdir(folder)
+    top = os.path.join(folder, names[0]) if len(names) == 1 else folder
+    is_around = os.path.isdir(top) and not os.path.islink(top) and not os.path.exists(os.path.join(top, "__init__.py"))
+    return top if is_around else folder
 
 
 # git
@@ -281,6 +251,9 @@ def stripped(entries: list[Entry]) -> list[Entry]:
 def git(location: str, version: str | None, exclude: tuple[str, ...], cache: str) -> Source:
     """Return a commit as a source. A branch or tag is resolved once a run, so that all hosts get the same commit."""
     wanted = version or "HEAD"
+    if location.startswith("-") or NO_REF.search(wanted):
+        raise WorkfleetError(f"app_source: {archives.shown(wanted)} of {without_credentials(archives.shown(location))}: neither may begin "
+                             "with -, and a version is the name of a branch or tag, or all 40 digits of a commit")
     commit = (
         wanted
         if COMMIT.match(wanted)
@@ -301,10 +274,12 @@ def resolve(location: str, wanted: str, path: str) -> None:
     listed = run_git(
         "ls-remote", "--", location, wanted, f"refs/heads/{wanted}", f"refs/tags/{wanted}", f"refs/tags/{wanted}^{{}}"
     )
-    found = {name: commit for commit, name in (line.split("\t") for line in listed.decode().splitlines())}
+    lines = (line.partition("\t") for line in listed.decode(errors="replace").splitlines())
+    found = {name: commit for commit, _, name in lines if COMMIT.match(commit)}
     for name in (f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}", f"refs/heads/{wanted}", wanted):
         if name in found:
-            write_bytes(path, found[name].encode())
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(found[name])
             return
     raise WorkfleetError(
         f"app_source: version: {wanted} is neither branch nor tag of {without_credentials(location)}; a commit is "
@@ -314,44 +289,76 @@ def resolve(location: str, wanted: str, path: str) -> None:
 
 def pack_commit(location: str, wanted: str, commit: str, exclude: tuple[str, ...], path: str) -> None:
     """Fetch one commit, as shallow as the server allows, and write its tree as ``git archive`` has it."""
-    repository = path + ".git"
-    run_git("init", "--quiet", "--bare", repository)
+    repository, unpacked = path + ".git", path + ".tree"
+    run_git("init", "--quiet", "--bare", "--template=", repository)
     deep = "+refs/*:refs/fetched/*"
-    for arguments in (("--depth=1", location, commit), ("--depth=1", location, wanted), (location, deep)):
+    for arguments in (("--depth=1", "--", location, commit), ("--depth=1", "--", location, wanted), ("--", location, deep)):
         last = arguments[-1] == deep
         try:
-            run_git("--git-dir", repository, "fetch", "--quiet", "--no-tags", *arguments)
-            content = run_git("--git-dir", repository, "archive", "--format=tar", commit)
+            run_git("--git-dir", repository, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", *arguments)
+            run_git("--git-dir", repository, "cat-file", "-e", f"{commit}^{{commit}}")
         except WorkfleetError:
             # Not every server hands out a commit by its number, and a branch may have moved on since it was resolved.
             if last:
                 raise
             continue
         break
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        pack_tree([entry for entry in tar_entries(tar) if not excluded(entry.path, exclude)], path)
+
+    def take(stream: BinaryIO) -> bytes:
+        unpack(archives.tar_members(stream), unpacked, without_credentials(location))
+        return stream.read(archives.LONGEST_PATH * 1024)  # what fills the last block: git ends when it is taken
+
+    run_git("--git-dir", repository, "archive", "--format=tar", commit, take=take)
+    pack_tree(judged(list(walk(unpacked, exclude))), path)
 
 
-def run_git(*arguments: str) -> bytes:
-    """Run git on the control node and return what it wrote. It may not ask for a password."""
-    quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    try:
-        done = subprocess.run(  # noqa: S603 - argv is a list, no shell is involved
-            ["git", *arguments],  # noqa: S607 - the user's own git, wherever it is
-            capture_output=True,
-            check=False,
-            timeout=GIT_SECONDS,
-            env=quiet,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError as error:
-        raise WorkfleetError("app_source: type git needs the program git on the control node") from error
-    except subprocess.TimeoutExpired as error:
-        raise WorkfleetError(f"app_source: git {arguments[0]} did not end within {GIT_SECONDS} s") from error
-    if done.returncode != 0:
-        said = without_credentials(done.stderr.decode(errors="replace").strip()[-1000:])
-        raise WorkfleetError(f"app_source: git failed on the control node: {said}")
-    return done.stdout
+def some(stream: BinaryIO) -> bytes:
+    """Return what git says, no more than fits."""
+    found = stream.read(GIT_BYTES + 1)
+    if len(found) > GIT_BYTES:
+        raise WorkfleetError(f"app_source: git said more than {GIT_BYTES // 1024**2} MiB: the repository has too many branches and tags")
+    return found
+
+
+def run_git(*arguments: str, take: Callable[[BinaryIO], bytes] = some) -> bytes:
+    """Run git on the control node and return what it wrote. It may not ask for a password, nor run what a repository brings."""
+    quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": GIT_PROTOCOLS, "LC_ALL": "C"}
+    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments]
+    is_late: list[bool] = []
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            program = subprocess.Popen(  # noqa: S603 - argv is a list, no shell is involved
+                command, stdout=subprocess.PIPE, stderr=complaints, stdin=subprocess.DEVNULL, env=quiet, start_new_session=True
+            )
+        except FileNotFoundError as error:
+            raise WorkfleetError("app_source: type git needs the program git on the control node") from error
+
+        def end() -> None:
+            is_late.append(True)
+            os.killpg(program.pid, signal.SIGKILL)
+
+        timer = threading.Timer(GIT_SECONDS, end)
+        timer.start()
+        try:
+            with program, cast("BinaryIO", program.stdout) as stream:
+                try:
+                    found = take(stream)
+                except BaseException:
+                    os.killpg(program.pid, signal.SIGKILL)
+                    raise
+        except WorkfleetError:
+            if not is_late and program.returncode in (0, -signal.SIGKILL):
+                raise
+            found = b""  # what git says of it is the cause
+        finally:
+            timer.cancel()
+        if is_late:
+            raise WorkfleetError(f"app_source: git {arguments[0]} did not end within {GIT_SECONDS} s")
+        if program.returncode != 0:
+            complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 4000))
+            said = without_credentials(complaints.read().decode(errors="replace").strip()[-1000:])
+            raise WorkfleetError(f"app_source: git failed on the control node: {said}")
+    return found
 
 
 # Work that all hosts of a run share

@@ -505,11 +505,14 @@ BY_PATH = {
 }
 #: Files that do so all the same, each with its reason.
 ALLOWED = {
+    "archives.py": "what was sent, and by descriptor below a directory that root alone can enter",
     "background.py": "its own directory below /tmp, 0700, which nobody else can enter",
     "build.py": "what the control node sent, in Ansible's own temporary directory",
     "dump.py": "dumps of queues, in the directory of who runs the playbook or in Ansible's own",
+    "foreign.py": "control groups, and the descriptors of a program that is started",
     "purge.py": "as dump.py",
     "redis_oracle.py": "its own directory below /tmp, 0711, of root",
+    "seal.py": "by descriptor, from a directory on that stands in one of root's",
     "source.py": "runs on the control node, for who runs the playbook",
 }
 

@@ -158,7 +158,7 @@ def test_one_directory_around_everything_is_left_out_unless_it_is_a_package(
     tmp_path: Path, make: object, files: dict[str, str], names: set[str]
 ) -> None:
     path = make(tmp_path / "archive", files)  # type: ignore[operator]
-    looked = source.look("archive", str(path), None, None, "/nonexistent")
+    looked = source.look("archive", str(path), None, None, str(tmp_path))
     assert looked.kind == "tree"
     assert set(packed(looked, tmp_path)) == names
 
@@ -174,7 +174,7 @@ def test_wheels_and_sdists_go_to_pip_as_they_are(
     tmp_path: Path, name: str, make: object, files: dict[str, str]
 ) -> None:
     path = make(tmp_path / name, files)  # type: ignore[operator]
-    looked = source.look("archive", str(path), None, None, "/nonexistent")
+    looked = source.look("archive", str(path), None, None, str(tmp_path))
     assert (looked.kind, looked.install) == ("package", name)
     assert looked.pack is not None
     looked.pack(str(tmp_path / "sent"))
@@ -186,13 +186,13 @@ def test_wheels_and_sdists_go_to_pip_as_they_are(
 def test_a_path_out_of_an_archive_is_refused(tmp_path: Path, make: object, name: str) -> None:
     path = make(tmp_path / "archive", {name: "", "b.py": ""})  # type: ignore[operator]
     with pytest.raises(WorkfleetError, match="out of the archive"):
-        source.look("archive", str(path), None, None, "/nonexistent")
+        source.look("archive", str(path), None, None, str(tmp_path))
 
 
 def test_what_is_no_archive_is_refused_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_text("no")
-    with pytest.raises(WorkfleetError, match=r"x\.tar\.gz cannot be read"):
-        source.look("archive", str(tmp_path / "x.tar.gz"), None, None, "/nonexistent")
+    with pytest.raises(WorkfleetError, match=r"x\.tar\.gz: the archive cannot be read"):
+        source.look("archive", str(tmp_path / "x.tar.gz"), None, None, str(tmp_path))
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import host, logs, processes
+from .. import foreign, host, logs, processes
 from ..errors import WorkfleetError
 from ..processes import Foreign, Owner, Process, Processes
 from . import logfiles
@@ -596,10 +596,9 @@ class Supervisor(Manager):
         """Make the virtualenv as the app's user, who shall never run what another account could change."""
         python = os.path.join(self.venv, "bin", "python")
         if not os.access(python, os.X_OK):
-            host.run([usable_python(wanted.user), "-m", "venv", "--clear", self.venv], user=wanted.user, cwd="/",
-                     timeout=300)
-        host.run([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
-                  f"supervisor=={VERSION}"], user=wanted.user, cwd="/", timeout=600, env=wanted.pip_environment)
+            foreign.run(wanted.user, [usable_python(wanted.user), "-m", "venv", "--clear", self.venv], timeout=300)
+        foreign.run(wanted.user, [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", f"supervisor=={VERSION}"],
+                    timeout=600, env=foreign.for_pip(wanted.pip_environment))
 
     def _service_state(self) -> dict[str, str]:
         unit = os.path.basename(self.unit)
@@ -631,8 +630,7 @@ class Supervisor(Manager):
         # A clean environment: what happens to be set where Ansible runs is no business of the nodes.
         clean = ["/usr/bin/env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"]
         with self._none_enabled():
-            host.run([*clean, os.path.join(self.venv, "bin", "supervisord"), "-c", self.conf],
-                     user=wanted.user, cwd="/")
+            foreign.run(wanted.user, [*clean, os.path.join(self.venv, "bin", "supervisord"), "-c", self.conf], is_starter=True)
             self._wait_until_up()
 
     @contextlib.contextmanager
@@ -716,6 +714,6 @@ def usable_python(user: str) -> str:
     """Return a Python that ``user`` may run: the one we are, or the system's where ours is in a private place."""
     for python in dict.fromkeys((sys.executable, "/usr/bin/python3")):
         with contextlib.suppress(OSError, WorkfleetError):
-            if host.run([python, "-c", "import ensurepip, venv"], user=user, cwd="/", check=False).rc == 0:
+            if foreign.run(user, [python, "-c", "import ensurepip, venv"], check=False).rc == 0:
                 return python
     raise WorkfleetError(f"no Python with venv and pip that {user} may run: install python3-venv")

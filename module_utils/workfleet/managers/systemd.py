@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import host, logs
+from .. import foreign, host, logs
 from ..errors import WorkfleetError
 from ..processes import Owner, group_of
 from . import logfiles
@@ -223,7 +223,7 @@ class Systemd(Manager):
     def check_log_directory(self, user: str) -> None:
         """Refuse a directory whose file system cannot cut files."""
         directory = os.path.join(self.root, "log")
-        tried = host.run(log_program(self.root, "--check", directory), user=user, cwd="/", check=False)
+        tried = foreign.run(user, log_program(self.root, "--check", directory), check=False)
         if tried.rc:
             raise WorkfleetError(f"log files in {directory} cannot be kept at a size: {tried.err.strip()[-300:]}; worker_log.to: file "
                                  "needs a file system that can cut a file's beginning off (ext4, XFS, f2fs): mount one or use journal")
