@@ -156,19 +156,18 @@ def flag(told: Any) -> bool:
     return told
 
 
-def items(told: Any, most: int | None = None) -> list[Any]:
-    """A list, of so many."""
-    if not isinstance(told, (list, tuple)):
+def items(told: Any) -> list[Any]:
+    """A list."""
+    if not isinstance(told, list):
         raise BadEntry(f"{_kind(told)} in place of a list")
-    if most is not None and len(told) > most:
-        raise BadEntry(f"{len(told)} in a list, more than {most}")
-    return list(told)
+    return told
 
 
-def triple(told: Any) -> tuple[Any, Any, Any]:
-    """A list of three."""
-    first, second, third = items(told) if isinstance(told, list) and len(told) == 3 else _raise("it is no list of three")
-    return first, second, third
+def parts(told: Any, number: int) -> list[Any]:
+    """A list of just so many."""
+    if len(items(told)) != number:
+        raise BadEntry(f"it is no list of {number}")
+    return items(told)
 
 
 def fields(told: Any) -> Fields:
@@ -178,13 +177,9 @@ def fields(told: Any) -> Fields:
     return Fields(told)
 
 
-def _raise(why: str) -> Any:
-    raise BadEntry(why)
-
-
 def _kind(told: Any) -> str:
     kinds = {type(None): "nothing", bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list",
-             tuple: "a list", dict: "a mapping"}
+             dict: "a mapping"}
     return kinds.get(type(told), "something else")
 
 

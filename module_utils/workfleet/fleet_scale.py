@@ -130,7 +130,7 @@ def _by_host(said: Fields) -> dict[str, int]:
 
 
 def _runs(said: Fields, name: str) -> tuple[Run, ...]:
-    found = tuple(Run(decode.number(age), nodes_in(nodes)) for age, nodes in (decode.items(run, 2) for run in said.items(name)))
+    found = tuple(Run(decode.number(age), nodes_in(nodes)) for age, nodes in (decode.parts(run, 2) for run in said.items(name)))
     if not found or any(run.age < 0 for run in found):
         raise BadEntry(f"{name}: no run, or one that has not begun")
     return found

@@ -273,7 +273,7 @@ def test_an_age_is_refused_where_no_message_tells_its_own(client: resp.Client, t
 def letters_of(client: resp.Client) -> None:
     for number in range(3):
         client.call("XADD", "chicory:dlq:q", f"{number + 1}-0", "data", "x")
-        client.call("SET", f"arq:result:{number}", "x")
+        client.call("SET", f"arq:result:{number}", pickle.dumps({"s": False, "q": "q", "f": "app.t", "r": None, "t": 1, "ft": 1}))
 
 
 CHOICES = {

@@ -177,7 +177,11 @@ class _Look:
         for figures in self.found:
             figures.at = at
             self._fill(figures, {key: ends[key] for key in lists[figures.queue]}, by_queue, ages, places)
-        self._remember(ages, is_full=isinstance(remembered, int) and remembered > _MOST_REMEMBERED)
+        is_full = isinstance(remembered, int) and remembered > _MOST_REMEMBERED
+        if self.question.all_of_it and self.complete and isinstance(remembered, int) and not is_full and remembered > ages.known:
+            known = {key.encode(errors="surrogateescape") for key in every}
+            ages.gone.update(key for key in self.client.call("HKEYS", self._memory) if key not in known)
+        self._remember(ages, is_full=is_full)
 
     def _newest(self, queue: str) -> dict[str, bytes | None]:
         earlier = self.question.earlier(queue)
@@ -261,7 +265,13 @@ class _Ages:
         """``seen`` is what is remembered of the lists that this look is about."""
         self.seen, self.at = seen, at
         self.new: dict[str, bytes] = {}
-        self.gone: set[str] = set()
+        #: Lists of which nothing is to be remembered any more.
+        self.gone: set[str | bytes] = set()
+
+    @property
+    def known(self) -> int:
+        """Of how many lists something is remembered."""
+        return sum(told is not None for told in self.seen.values())
 
     def oldest(self, tails: Sequence[tuple[str, bytes, bytes]]) -> tuple[float | None, str]:
         """The age of the oldest of some lists, and how far that holds. Each with its next message and that one's digest."""
@@ -311,7 +321,7 @@ def _is_later(eta: bytes, at: float) -> bool:
 
 def _origin(tail: bytes) -> tuple[str, str]:
     """The exchange and the routing key of what is held."""
-    exchange, key = decode.items(decode.document(b"[" + tail.lstrip(b", ")), 2) if tail else ("", None)
+    exchange, key = decode.parts(decode.document(b"[" + tail.lstrip(b", ")), 2)
     return decode.text(exchange), decode.text(key)
 
 

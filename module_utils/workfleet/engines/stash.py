@@ -28,7 +28,7 @@ MOST_RECORDS, MOST_BYTES = 1000, 4 << 20
 DONE = b"done"
 #: Steps that move a whole queue may take a second or two of the server.
 PATIENCE = 120.0
-_IDENTITY = re.compile(r"[0-9a-f]{32}")
+_IDENTITY = re.compile(r"[0-9A-Za-z-]{1,64}")
 #: Bytes of the note on a purge: it may name the dead letters that are meant.
 LARGEST_NOTE = 1 << 20
 _MOST_LEFTOVERS = 100
@@ -201,7 +201,7 @@ def leftover(identity: str, value: bytes, queues: Mapping[str, Collection[str]])
 def identified(identity: str) -> str:
     """Return a purge's name, which is a part of keys; raises on what is none."""
     if not _IDENTITY.fullmatch(identity):
-        raise BadEntry("it has no purge's name, which is 32 digits")
+        raise BadEntry("it has no purge's name, which is letters and digits")
     return identity
 
 
