@@ -99,6 +99,11 @@ cut:
   description: Whether there are or may be more than these. No more than 10,000 are told, replayed or dropped in one go.
   type: bool
   returned: success
+problems:
+  description: One sentence for each key in the broker in which something could not be read, and was left alone.
+  type: list
+  elements: str
+  returned: success
 replayed:
   description: How many were sent again.
   type: int

@@ -106,7 +106,7 @@ def main() -> None:
     try:
         given = payload.unpack(module.params["payload"], "queue_info")
         sources = [queues.Source(**source) for source in given["sources"]]
-        found = queues.look(given["app"], sources, given["sample_seconds"])
+        found = queues.look(given["app"], sources, given["sample_seconds"], given["own"])
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, **found)

@@ -104,6 +104,11 @@ sha256:
   description: The dump's checksum.
   type: str
   returned: when there is a dump
+problems:
+  description: One sentence for each key in which something could not be read or is not the queue's, and was left alone.
+  type: list
+  elements: str
+  returned: success
 recovered:
   description: What an earlier run left, and what became of it.
   type: list
@@ -132,7 +137,7 @@ def main() -> None:
         given = payload.unpack(module.params["payload"], "queue_purge")
         choice = Choice.parse(given["choice"])
         with resp.connect(given["url"]) as client:
-            run = purge.Run(client, given["app"], given["engine"], given["options"], given["holder"])
+            run = purge.Run(client, given["app"], given["engine"], given["options"], given["holder"], given["queues"])
             found = purge.step(run, given, choice, check=module.check_mode)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)

@@ -81,6 +81,11 @@ restored:
   description: How many of them this run has put back.
   type: int
   returned: success
+problems:
+  description: One sentence for each key or part of the dump in which something could not be read, and was left alone.
+  type: list
+  elements: str
+  returned: success
 recovered:
   description: What an earlier run left, and what became of it.
   type: list
@@ -106,7 +111,7 @@ def main() -> None:
     try:
         given = payload.unpack(module.params["payload"], "queue_restore")
         with resp.connect(given["url"]) as client:
-            run = purge.Run(client, given["app"], given["engine"], given["options"], given["holder"])
+            run = purge.Run(client, given["app"], given["engine"], given["options"], given["holder"], given["queues"])
             if module.check_mode:
                 found = purge.foresee(run, given["header"])
             else:

@@ -45,7 +45,11 @@ UNIT = re.compile(r"workfleet\.(?P<app>[a-z][a-z0-9_-]*)\.(?P<group>[a-z][a-z0-9
 # The same exchange as the toolkit's own questions: a worker remembers each that it meets.
 REPLIES = "reply.workfleet.pidbox"
 REPLIES_LIVE = 30
+REPLIES_A_LOOK = 20
 LARGEST_FILE = 1 << 20
+# Bytes and values that the broker may answer in all, and how deep what it holds may be: it may be anybody's who can write there.
+MOST_BYTES, MOST_VALUES, DEEPEST = 16 << 20, 100_000, 64
+STRING = re.compile(rb'"[^"]*(?:"|\Z)')
 
 
 class CannotTell(Exception):
@@ -211,6 +215,7 @@ class Broker:
         query = {name: decoded(value) for name, _, value in (pair.partition("=") for pair in (parts["query"] or "").split("&"))}
         scheme, host, path = parts["scheme"], decoded(parts["host"]).strip("[]") or "localhost", decoded(parts["path"])
         self.deadline = deadline
+        self.bytes, self.values = MOST_BYTES, MOST_VALUES
         if scheme in ("unix", "socket"):
             database = query.get("virtual_host", query.get("db", "0"))
             self.socket = socket.socket(socket.AF_UNIX)
@@ -254,20 +259,26 @@ class Broker:
         self.socket.sendall(b"".join(sent))
         return [self._reply() for _ in commands]
 
-    def _reply(self) -> Any:
+    def _reply(self, depth: int = 0) -> Any:
         self.socket.settimeout(self.left())
-        line = self.file.readline()
+        line = self.file.readline(MOST_BYTES)
         if not line.endswith(b"\r\n"):
             raise OSError("the broker closed the connection")
         kind, rest = line[:1], line[1:-2]
         if kind == b"-":
-            raise CannotTell(f"the broker says: {rest.decode(errors='replace')}")
-        if kind == b"$":
-            size = int(rest)
-            return None if size < 0 else self.file.read(size + 2)[:-2]
-        if kind == b"*":
-            return [self._reply() for _ in range(int(rest))]
-        return int(rest) if kind == b":" else rest
+            raise CannotTell(f"the broker says: {rest[:1000].decode(errors='replace')}")
+        if kind == b"+":
+            return rest
+        if kind not in (b"$", b"*", b":") or not re.fullmatch(rb"-?[0-9]{1,18}", rest) or depth > 8:
+            raise CannotTell("what answers there does not speak Redis' protocol")
+        number = int(rest)
+        if kind == b":" or number < 0:
+            return number if kind == b":" else None
+        self.bytes -= number if kind == b"$" else 0
+        self.values -= number if kind == b"*" else 1
+        if self.bytes < 0 or self.values < 0:
+            raise CannotTell("the broker answers with more than can be borne; somebody has written there what is no node's")
+        return self.file.read(number + 2)[:-2] if kind == b"$" else [self._reply(depth + 1) for _ in range(number)]
 
 
 def secured(plain: socket.socket, host: str, query: dict[str, str]) -> socket.socket:
@@ -315,15 +326,16 @@ def ask_celery(broker: Broker, nodes: list[Node], options: dict[str, str]) -> No
         ("LPUSH", replies, ""), ("EXPIRE", replies, str(REPLIES_LIVE)), ("SADD", bindings, member), ("EXPIRE", bindings, str(REPLIES_LIVE)),
         ("PUBLISH", channel, json.dumps(envelope))])
     try:
-        pause = 0.005
+        pause, seen = 0.005, 0
         while waiting and broker.left() > 0.05:
             time.sleep(pause)
             pause = min(0.05, pause * 1.5)
-            for name, queues in answers(broker.call("LRANGE", replies, "0", "-2")):
+            told = broker.call("LRANGE", replies, str(-1 - seen - REPLIES_A_LOOK), str(-2 - seen))
+            seen += len(told)
+            for name, queues in answers(told):
                 node = waiting.pop(name, None)
                 if node is not None:
-                    listed = isinstance(queues, list)
-                    names = ", ".join(sorted(str(queue["name"]) for queue in queues)) if listed else ""
+                    names = ", ".join(sorted(queue_names(queues)))
                     node.judge(bool(names), f"consumes {names}" if names else "answers, and consumes no queue")
     finally:
         broker.deadline = time.monotonic() + 0.5
@@ -338,19 +350,39 @@ def ask_celery(broker: Broker, nodes: list[Node], options: dict[str, str]) -> No
             node.judge(None, "up; the broker knows no worker by its name, as its own command may have given it another")
 
 
+def document(data: bytes) -> Any:
+    """Return what JSON holds; raises ``ValueError`` on what is nested too deeply, or has numbers that are none."""
+    depth = 0
+    for mark in re.findall(rb"[\[\]{}]", STRING.sub(b"", data.replace(b"\\\\", b"").replace(b'\\"', b""))):
+        depth += 1 if mark in b"[{" else -1
+        if depth > DEEPEST:
+            raise ValueError("it is nested too deeply")
+    return json.loads(data, parse_constant=refuse, parse_int=lambda text: int(text) if len(text) < 40 else refuse(text))
+
+
+def refuse(text: str) -> None:
+    """Refuse what is no number, or none that anybody needs."""
+    raise ValueError(f"{text[:40]} is no number")
+
+
 def answers(told: list[bytes]) -> list[tuple[str, Any]]:
-    """Return each node's answer; nothing but JSON is read."""
+    """Return each node's answer; nothing but JSON is read. What somebody else has put there is passed over."""
     found: list[tuple[str, Any]] = []
     for reply in told:
         try:
-            message = json.loads(reply)
+            message = document(reply)
             body = message["body"]
-            if message["properties"].get("body_encoding") == "base64":
-                body = binascii.a2b_base64(body)
-            found += list(json.loads(body).items())
+            body = binascii.a2b_base64(body) if message["properties"].get("body_encoding") == "base64" else body.encode()
+            found += list(document(body).items())
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return found
+
+
+def queue_names(queues: Any) -> list[str]:
+    """Return the names of the queues in an answer."""
+    listed = queues if isinstance(queues, list) else []
+    return [queue["name"] for queue in listed if isinstance(queue, dict) and isinstance(queue.get("name"), str)]
 
 
 def ask_arq(broker: Broker, nodes: list[Node], _: dict[str, str]) -> None:
@@ -364,7 +396,11 @@ def ask_chicory(broker: Broker, nodes: list[Node], _: dict[str, str]) -> None:
     """A node keeps its heartbeat alive, which tells its process."""
     values = broker.call("MGET", *(f"chicory:heartbeat:{node.name}" for node in nodes))
     for node, value in zip(nodes, values):
-        told = json.loads(value or b"{}")
+        try:
+            told = document(value or b"{}")
+        except ValueError:
+            told = None
+        told = told if isinstance(told, dict) else {}
         alive = bool(told.get("is_running")) and told.get("pid") == node.pid
         node.judge(alive, f"consumes {told.get('queue')}" if alive else "no heartbeat of its process in the broker")
 

@@ -20,6 +20,8 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from . import decode
+from .decode import BadEntry
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ MAGIC = b"workfleet dump 1\n"
 _BLOCK = struct.Struct(">III")  # bytes of the compressed records, records, bytes of the place's name
 _LENGTH = struct.Struct(">I")
 _CHECKSUM = 65
-_LARGEST_BLOCK = 1 << 30
+#: Bytes of the records of a block: one of the largest, or many small ones. And of a place's name, and of a line for people.
+_LARGEST_BLOCK = (256 + 8) << 20
+_LONGEST_PLACE, _LONGEST_LINE = 4096, 1 << 20
 _FAST = 1  # zlib's levels above are several times slower, and hardly smaller
 _CHUNK = 1 << 20
 
@@ -54,9 +58,11 @@ def unfields(record: bytes) -> list[bytes]:
     """What :func:`fields` was given."""
     found, place = [], 0
     while place < len(record):
-        end = place + 4 + _LENGTH.unpack_from(record, place)[0]
-        found.append(record[place + 4:end])
-        place = end
+        begin = place + _LENGTH.size
+        place = begin + _LENGTH.unpack_from(record, place)[0] if begin <= len(record) else len(record) + 1
+        if place > len(record):
+            raise BadEntry("a record is cut")
+        found.append(record[begin:place])
     return found
 
 
@@ -112,7 +118,11 @@ def verify(path: str) -> Summary:
     with open(path, "rb") as file:
         for _, count, _ in _blocks(file, path, skip=True):
             records, blocks = records + count, blocks + 1
-        end = json.loads(file.readline())
+        last = file.readline(_LONGEST_LINE)
+    try:
+        end = decode.fields(decode.document(last)).told
+    except BadEntry as error:
+        raise WorkfleetError(f"{path}: the dump's end is damaged; nothing was written") from error
     if end != {"records": records, "blocks": blocks}:
         raise WorkfleetError(f"{path}: the dump holds {records} records and says {end.get('records')}; nothing was written")
     return Summary(header, records, blocks, sha.hexdigest(), size)
@@ -124,12 +134,14 @@ def read_header(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             if file.readline(len(MAGIC)) != MAGIC:
                 raise WorkfleetError(f"{path}: is no dump of Workfleet's")
-            header: dict[str, Any] = json.loads(file.readline())
-            return header
+            header = decode.fields(decode.document(file.readline(_LONGEST_LINE)))
+            for name in ("id", "app", "engine", "queue"):
+                header.text(name)
+            return header.told
     except OSError as error:
         raise WorkfleetError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise WorkfleetError(f"{path}: the dump's header is damaged; nothing was written") from error
+    except BadEntry as error:
+        raise WorkfleetError(f"{path}: the dump's header is damaged ({error}); nothing was written") from error
 
 
 def blocks(path: str) -> Iterator[tuple[str, list[bytes]]]:
@@ -156,14 +168,25 @@ def _blocks(file: IO[bytes], path: str, *, skip: bool) -> Iterator[tuple[str, in
         size, count, name = _BLOCK.unpack(head)
         if not count:
             return
-        if size > _LARGEST_BLOCK:
+        if size > _LARGEST_BLOCK or name > _LONGEST_PLACE:
             raise WorkfleetError(f"{path}: the dump is damaged; nothing was written")
         place = file.read(name).decode(errors="surrogateescape")
         if skip:
             file.seek(size, os.SEEK_CUR)
             yield place, count, []
         else:
-            records = unfields(zlib.decompress(file.read(size)))
+            records = unfields(_unpacked(file.read(size), path))
             if len(records) != count:
                 raise WorkfleetError(f"{path}: a block holds {len(records)} records and says {count}")
             yield place, count, records
+
+
+def _unpacked(data: bytes, path: str) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        found = unpacker.decompress(data, _LARGEST_BLOCK)
+    except zlib.error as error:
+        raise WorkfleetError(f"{path}: the dump is damaged; nothing was written") from error
+    if not unpacker.eof:
+        raise WorkfleetError(f"{path}: a block of the dump holds more than {_LARGEST_BLOCK >> 20} MiB; nothing was written")
+    return found

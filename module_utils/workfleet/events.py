@@ -21,6 +21,7 @@ _AGAIN_SECONDS = 10.0
 #: How often a node that did not answer is told again: one that has just come tells so before it listens.
 _DEAF_SECONDS = 3.0
 _LOOK_SECONDS = 0.25
+_MOST_NODES = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Follower:
         #: By node: the first and the last count of a heartbeat, and whether it told of a task.
         self.beats: dict[str, tuple[int, int]] = {}
         self.telling: set[str] = set()
+        self.complaints = 0
 
     def follow(self) -> None:
         """Do it; raises where the broker cannot be reached at first."""
@@ -62,13 +64,14 @@ class Follower:
             while self.background.wanted and (left := until - time.monotonic()) > 0:
                 try:
                     self.hear(self.listener.read(min(_LOOK_SECONDS, left)))
+                    self.complain()
                     if self.order.switch and time.monotonic() - self.looked > _AGAIN_SECONDS:
                         self.make_sure()
                     elif self.deaf and time.monotonic() - self.tried > _DEAF_SECONDS:
                         self.welcome(sorted(self.deaf))
                 except resp.RespConnectionError as error:
                     self.come_back(error, until)
-            self.background.tell(*({"note": note} for note in self.mute()))
+            self.background.tell(*({"note": note} for note in (*self.mute(), *self.listener.unread.said())))
         finally:
             self.listener.close()
             self.leave()
@@ -92,6 +95,8 @@ class Follower:
     def hear(self, events: Sequence[Event]) -> None:
         """Tell what is wanted; have nodes that are new send too."""
         for event in events:
+            if len(self.telling) + len(self.beats) >= _MOST_NODES and event.node not in self.beats:
+                continue  # so many nodes there are not: somebody makes names up
             if event.is_of_task:
                 self.telling.add(event.node)
             elif event.processed is not None:
@@ -101,10 +106,16 @@ class Follower:
         new = {event.node for event in events if event.node.startswith(tuple(self.order.groups))} - {*self.nodes}
         again = {event.node for event in events if event.event == "online" and event.node in self.nodes}
         gone = {event.node for event in events if event.event == "offline"}
-        self.nodes = [node for node in (*self.nodes, *sorted(new)) if node not in gone]
+        self.nodes = [node for node in (*self.nodes, *sorted(new)) if node not in gone][:_MOST_NODES]
         self.deaf -= gone
         if self.order.switch and (new | again) - gone:
             self.welcome(sorted((new | again) - gone))
+
+    def complain(self) -> None:
+        """Say it when the first bad entry of a kind comes."""
+        said = self.listener.unread.said()
+        self.background.tell(*({"note": note} for note in said[self.complaints:]))
+        self.complaints = len(said)
 
     def have_send(self, nodes: Sequence[str]) -> tuple[list[str], list[str]]:
         """Tell nodes to send; return which began to, and which did not answer."""

@@ -14,7 +14,8 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from . import engines, host, resp, scaled
+from . import decode, engines, host, resp, scaled
+from .decode import BadEntry, Fields
 from .engines import queues
 from .errors import WorkfleetError
 from .scaling import Decision, Figures, Policy, Run, State, decide, demand, shares
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 10
 #: Beyond so long without an evaluation nobody wants to know; the key goes by itself.
 KEPT_SECONDS = 90 * 86400
+#: Bytes of what is kept; nodes that a group may have.
+_LARGEST, _MOST_NODES = 256 << 10, 100_000
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,34 @@ class Kept:
     def parse(cls, key: str, text: str) -> Kept:
         """Return what a key holds."""
         try:
-            raw = json.loads(text)
-            state = State(int(raw["state"]["nodes"]), *(tuple(Run(float(age), int(nodes)) for age, nodes in raw["state"][name])
-                                                        for name in ("high", "low")))
-            if not (state.high and state.low and isinstance(raw.get("counted", {}), dict)):
-                raise ValueError
-            return cls(**{**raw, "state": state})
-        except (ValueError, TypeError, KeyError) as error:
-            raise WorkfleetError(f"the key {key} in the broker cannot be read as what the autoscaler keeps; delete it, and all begins "
-                                 "anew") from error
+            raw = decode.fields(decode.document(text, _LARGEST))
+            state = raw.fields("state")
+            return cls(
+                State(nodes_in(state.told.get("nodes")), _runs(state, "high"), _runs(state, "low")), _by_host(raw.fields("declared")),
+                raw.flag("paused", False), raw.text("by", ""), raw.text("run", ""), nodes_in(raw.told.get("before", 0)),
+                raw.text("reason", ""), raw.flag("held", False), raw.moment("at", 0.0), raw.text("boot", ""), raw.number("uptime", 0.0),
+                _by_host(raw.fields("counted", Fields({}))))
+        except BadEntry as error:
+            raise WorkfleetError(f"the key {key} in the broker cannot be read as what the autoscaler keeps ({error}); delete it, and all "
+                                 "begins anew") from error
+
+
+def nodes_in(said: Any) -> int:
+    """Return a count of nodes; raises where it is none that a fleet could have."""
+    if decode.count(said) > _MOST_NODES:
+        raise BadEntry(f"{said} nodes")
+    return decode.count(said)
+
+
+def _by_host(said: Fields) -> dict[str, int]:
+    return {decode.text(name): nodes_in(nodes) for name, nodes in said.told.items()}
+
+
+def _runs(said: Fields, name: str) -> tuple[Run, ...]:
+    found = tuple(Run(decode.number(age), nodes_in(nodes)) for age, nodes in (decode.parts(run, 2) for run in said.items(name)))
+    if not found or any(run.age < 0 for run in found):
+        raise BadEntry(f"{name}: no run, or one that has not begun")
+    return found
 
 
 @dataclass
@@ -166,8 +188,8 @@ def one(request: Request, group: Group, client: resp.Client, looks: Looks, *, ch
     """Take the state of one group, make the next one and store it, again where another run was quicker."""
     key = request.key(group)
     for _ in range(ATTEMPTS):
-        _, text, clock = client.pipeline([("WATCH", key), ("GET", key), ("TIME",)])
-        kept = None if text is None else Kept.parse(key, resp.text(text))
+        _, text, clock = client.pipeline([("WATCH", key), ("GETRANGE", key, 0, _LARGEST), ("TIME",)])
+        kept = None if not text else Kept.parse(key, resp.text(text))
         if kept is not None and kept.run == request.run and (not kept.counted or request.host in kept.counted):
             return told(request, group, kept, evaluated=False)
         now = Moment(queues.seconds(clock))
@@ -229,11 +251,15 @@ def following(request: Request, group: Group, kept: Kept | None, now: Moment, lo
 
 
 def told(request: Request, group: Group, kept: Kept, *, evaluated: bool) -> Told:
-    """Return a decision as this host sees it; where nothing was decided each host keeps what it has."""
+    """Return a decision as this host sees it; where nothing was decided each host keeps what it has.
+
+    Whatever the key says, the policy's ``max`` holds: the shares of any total are no larger than those of a larger one.
+    """
     if kept.counted:
         return Told(group.name, reason=kept.reason, held=True, by=kept.by, evaluated=evaluated)
-    here = shares(kept.state.nodes, list(group.hosts))[request.host]
-    return Told(group.name, kept.state.nodes, kept.before, here, kept.reason, kept.held, kept.by, evaluated)
+    nodes = min(kept.state.nodes, group.policy.max)
+    here = shares(nodes, list(group.hosts))[request.host]
+    return Told(group.name, nodes, kept.before, here, kept.reason, kept.held, kept.by, evaluated)
 
 
 class Looks:

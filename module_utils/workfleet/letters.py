@@ -6,14 +6,14 @@ nothing on Redis; where the app itself has a queue for what it rejects, ``app_br
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from . import resp
+from . import decode, resp
+from .decode import BadEntry, Unread
 from .engines import arq_queues, queues
+from .engines.arq_probe import RESULT
+from .engines.celery_message import Message
 from .engines.celery_wire import Wire
 from .engines.chicory_wire import DEAD, STREAM
 from .engines.pickled import with_number
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: No more are listed, replayed or dropped in one go.
 MOST = 10_000
 _PAGE = 200
+#: Bytes of letters that are held, and of what one says of itself.
+_MOST_BYTES, _LONGEST = 64 << 20, 1000
 #: Headers by which an app may say of a Celery message why and when it was rejected.
 TOLD = ("reason", "failed_at")
 _JOB_LIVES_MS = 86_400_000  # arq's own for a job that is due now
@@ -94,10 +96,17 @@ class Letters:
     def __init__(self, client: resp.Client, queue: str, options: Mapping[str, Any]) -> None:
         self.client, self.queue, self.options = client, queue, options
         self.is_cut = False  # whether there may be more than could be looked at
+        self.unread = Unread()
+        self.size = 0
 
     def read(self) -> Iterator[Letter]:
         """Yield them, those first that failed first."""
         raise NotImplementedError
+
+    def bears(self, size: int) -> bool:
+        """Whether so many bytes more can be held."""
+        self.size += size
+        return self.size <= _MOST_BYTES
 
     def again(self, letter: Letter) -> resp.Argument:
         """What is sent in a letter's place: the same task, never tried. Raises where that cannot be made for certain."""
@@ -111,7 +120,7 @@ class Letters:
         """A pickled task with another number in one of its own fields."""
         try:
             return with_number(letter.data, key, value)
-        except ValueError as error:
+        except BadEntry as error:
             raise WorkfleetError(f"queue {self.queue}: the dead letter {letter.id} cannot be sent again as never tried: {error}. Nothing "
                                  "was sent; replay the others one by one or by task_name, or drop it") from error
 
@@ -122,11 +131,12 @@ class ChicoryLetters(Letters):
     def read(self) -> Iterator[Letter]:
         """Read the stream."""
         last = "-"
-        while page := self.client.call("XRANGE", DEAD + self.queue, last, "+", "COUNT", _PAGE):
+        while page := queues.page(self.client, "XRANGE", DEAD + self.queue, last, "+", "COUNT", _PAGE):
             for tag, flat in page:
                 told = {resp.text(name): value for name, value in zip(flat[::2], flat[1::2])}
-                yield Letter(resp.text(tag), resp.text(told.get("task_name")) or None, resp.text(told.get("error")) or None,
-                             moment(resp.text(told.get("failed_at"))), number(told.get("retry_count")), data=told.get("data", b""))
+                name, error, failed_at = (resp.text(told.get(name))[:_LONGEST] for name in ("task_name", "error", "failed_at"))
+                yield Letter(resp.text(tag), name or None, error or None, moment(failed_at), number(told.get("retry_count")),
+                             data=told.get("data", b""))
             last = f"({resp.text(page[-1][0])}"
 
     def again(self, letter: Letter) -> resp.Argument:
@@ -144,16 +154,18 @@ class ArqLetters(Letters):
 
     def read(self) -> Iterator[Letter]:
         """Look through all results of the database."""
-        found = [letter for job, told, data in arq_queues.results(self.client) for letter in self._letters(job, told, data)]
+        found: list[Letter] = []
+        size = 0
+        for job, told, data in arq_queues.results(self.client, self.unread):
+            with self.unread.entry(RESULT, job):
+                if told.text("q") == self.queue and not told.flag("s"):
+                    found.append(Letter(job, told.text("f"), str(told.told.get("r"))[:_LONGEST], moment(told.count("ft") / 1000),
+                                        told.count("t"), data=data))
+                    size += len(data)
+            if size > _MOST_BYTES:
+                self.is_cut = True
+                break
         yield from sorted(found, key=lambda letter: (letter.failed_at or 0, letter.id))
-
-    def _letters(self, job: str, told: Mapping[str, Any], data: bytes) -> list[Letter]:
-        try:
-            if told["s"] or told["q"] != self.queue:
-                return []
-            return [Letter(job, str(told["f"]), str(told["r"]), moment(told["ft"] / 1000), number(told["t"]), data=data)]
-        except (ValueError, KeyError, TypeError, OverflowError):
-            return []  # another's, of a form that is not arq's
 
     def again(self, letter: Letter) -> resp.Argument:
         """A result keeps the number of the job's tries."""
@@ -179,35 +191,32 @@ class CeleryLetters(Letters):
 
     def read(self) -> Iterator[Letter]:
         """Read its lists from their ends."""
+        found: list[Letter] = []
         for key in self.wire.lists(self.wire.deadletter_queue):
             done = 0
-            while page := self.client.call("LRANGE", key, -done - _PAGE, -done - 1):
+            while page := queues.page(self.client, "LRANGE", key, -done - _PAGE, -done - 1, stride=-1):
                 done += len(page)
-                for message in reversed(page):
-                    yield from self._letters(key, message)
-
-    def _letters(self, key: str, message: bytes) -> list[Letter]:
-        try:
-            told = json.loads(message)
-            headers, origin = told["headers"], told["properties"]["delivery_info"].get("routing_key")
-            if origin not in (self.queue, self.wire.deadletter_queue):
-                return []
-            reason = headers.get("reason")
-            return [Letter(str(headers["id"]), headers.get("task"), None if reason is None else str(reason),
-                           moment(headers.get("failed_at")), number(headers.get("retries")), key, message)]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return []
+                for message in page:
+                    with self.unread.entry(key):
+                        told = Message(message)
+                        if told.delivery.text("routing_key", None) in (self.queue, self.wire.deadletter_queue):
+                            reason = told.headers.told.get("reason")
+                            found.append(Letter(
+                                told.headers.text("id"), told.task, None if reason is None else str(reason)[:_LONGEST],
+                                moment(told.headers.told.get("failed_at")), number(told.headers.told.get("retries")), key, message))
+                yield from found
+                found.clear()
 
     def again(self, letter: Letter) -> resp.Argument:
         """A message is told from a new one by where it was sent to, what it has been through, and the times it was meant for."""
-        told = json.loads(letter.data)
-        headers, properties = told["headers"], told["properties"]
+        told = Message(letter.data)
+        headers = told.headers.told
         headers.update({"retries": 0, "eta": None, "expires": None})
         for name in ("redelivered", *TOLD):
             headers.pop(name, None)
-        priority = {name: value for name, value in properties["delivery_info"].items() if name == "priority"}
-        properties["delivery_info"] = {"exchange": "", "routing_key": self.queue, **priority}
-        return json.dumps(told)
+        priority = {name: value for name, value in told.delivery.told.items() if name == "priority"}
+        told.properties.told["delivery_info"] = {"exchange": "", "routing_key": self.queue, **priority}
+        return told.again()
 
     def replay(self, letters: Sequence[Letter]) -> int:
         """Send them to this queue, at the priority they had."""
@@ -226,7 +235,7 @@ def chosen(letters: Letters, task_name: str | None, identity: str | None) -> lis
     found: list[Letter] = []
     for letter in letters.read():
         if task_name in (None, letter.task_name) and identity in (None, letter.id):
-            if len(found) == MOST:
+            if len(found) == MOST or not letters.bears(len(letter.data)):
                 letters.is_cut = True
                 break
             found.append(letter)
@@ -250,7 +259,8 @@ def work(letters: Letters, task_name: str | None, identity: str | None, *, repla
         raise WorkfleetError(f"queue {letters.queue}: a key of its name in Redis is of another kind: {error}") from error
     at = now(letters.client)
     replayed = len(meant) if check and replay else sent
-    return {"changed": replayed > 0, "letters": [letter.entry(at) for letter in meant], "replayed": replayed, "cut": letters.is_cut}
+    return {"changed": replayed > 0, "letters": [letter.entry(at) for letter in meant], "replayed": replayed, "cut": letters.is_cut,
+            "problems": letters.unread.said()}
 
 
 def now(client: resp.Client) -> float:
@@ -261,15 +271,14 @@ def now(client: resp.Client) -> float:
 def moment(said: Any) -> float | None:
     """A time as seconds since 1970, where it is one."""
     try:
-        found = float(said) if isinstance(said, (int, float)) else datetime.fromisoformat(str(said)).timestamp()
-    except (ValueError, OverflowError, RecursionError):
+        return decode.moment(said)
+    except BadEntry:
         return None
-    return found if math.isfinite(found) else None
 
 
 def number(said: Any) -> int | None:
-    """A number, where it is one."""
+    """A count, where it is one."""
     try:
-        return int(said)
-    except (ValueError, TypeError, OverflowError):
+        return decode.count(decode.document(said, largest=20) if isinstance(said, (bytes, str)) else said)
+    except BadEntry:
         return None

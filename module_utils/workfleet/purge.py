@@ -16,21 +16,24 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from . import dump, resp
+from . import decode, dump, resp
+from .decode import BadEntry, Unread
+from .engines import queues as keys
 from .engines.arq_stash import ArqStash
 from .engines.celery_stash import CeleryStash
 from .engines.chicory_stash import ChicoryStash
-from .engines.results_stash import CeleryResults, ChicoryResults
-from .engines.stash import DONE, Choice, Stash, leftovers
+from .engines.results_stash import CeleryResults, ChicoryResults, ResultsStash
+from .engines.stash import DONE, LARGEST_NOTE, Choice, Leftover, Stash, identified, leftover, leftovers
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 STASHES: dict[str, type[Stash]] = {"celery": CeleryStash, "arq": ArqStash, "chicory": ChicoryStash}
 RESULTS: dict[str, type[Stash]] = {"celery": CeleryResults, "arq": ArqStash, "chicory": ChicoryResults}
 _LEASE = 600  # seconds that a run may be silent before another may begin
 _RENEWED = 5.0
+_MOST_SAID = 100
 
 # Only a purge that nobody has put back meanwhile may be deleted.
 _COMMIT = """
@@ -52,11 +55,15 @@ RECOVERY = "playbooks/restore.yml without a dump, or the next purge or restore o
 
 
 class Run:
-    """One purge or restore of an app's queue on its broker."""
+    """One purge or restore of an app's queue on its broker. ``queues`` are the app's own, by engine; only these are touched."""
 
-    def __init__(self, client: resp.Client, app: str, engine: str, options: Mapping[str, Any], holder: str) -> None:
-        self.client, self.app, self.engine, self.options, self.holder = client, app, engine, options, holder
+    def __init__(
+        self, client: resp.Client, app: str, engine: str, options: Mapping[str, Any], holder: str, queues: Mapping[str, Collection[str]]
+    ) -> None:
+        self.client, self.app, self.engine, self.options, self.holder, self.queues = client, app, engine, options, holder, queues
         self.renewed = 0.0
+        #: Sentences about what is in the broker or in a dump and was left alone.
+        self.problems: list[str] = []
 
     def stash(self, identity: str, choice: Choice) -> Stash:
         """What the engine says of a purge."""
@@ -105,16 +112,25 @@ class Run:
 
     def recover(self) -> list[str]:
         """End what a killed run began, and say so: what is in a dump is deleted, all else put back."""
+        left, self.problems = self._leftovers()
         said = []
-        for identity, (state, engine, choice) in leftovers(self.stash("", Choice(""))).items():
-            stash = self._stash(engine, identity, choice)
-            if state == "dumped":
+        for item in left:
+            stash = self._stash(item.engine, item.id, item.choice)
+            what = f"the purge {item.id} of queue {item.choice.queue} was not ended: its"
+            if isinstance(stash, ResultsStash):
+                stash.leave()
+                said.append(f"the purge {item.id} of results was not ended: those that are left stay")
+            elif item.state == "dumped":
                 stash.drop()
-                said.append(f"the purge {identity} of queue {choice.queue} was not ended: its tasks were dumped, and are deleted now")
+                said.append(f"{what} tasks were dumped, and are deleted now")
             else:
                 stash.put_back()
-                said.append(f"the purge {identity} of queue {choice.queue} was not ended: its tasks are back in the queue")
+                said.append(f"{what} tasks are back in the queue")
+            self.problems += stash.unread.said()
         return said
+
+    def _leftovers(self) -> tuple[list[Leftover], list[str]]:
+        return leftovers(self.stash("", Choice("")), self.queues)
 
     @property
     def _unless(self) -> str:
@@ -123,34 +139,39 @@ class Run:
 
     def unfinished_purges(self) -> list[str]:
         """Say what killed purges left, which ``recover`` ends."""
-        besides, said = self._unless, []
-        for identity, (state, engine, choice) in leftovers(self.stash("", Choice(""))).items():
-            count = self._stash(engine, identity, choice).away()
+        besides = self._unless
+        left, said = self._leftovers()
+        for item in left:
+            count, choice = self._stash(item.engine, item.id, item.choice).away(), item.choice
             what = "its tasks" if count is None else f"{count} tasks"
-            if state == "dumped":
-                said.append(f"queue {choice.queue}: the purge {identity[:8]} was not ended: {what} are out of the queue, and those in its "
+            if item.state == "dumped":
+                said.append(f"queue {choice.queue}: the purge {item.id[:8]} was not ended: {what} are out of the queue, and those in its "
                             f"dump are not deleted yet; {RECOVERY} does that{besides}")
             elif count is None or count:
-                said.append(f"queue {choice.queue}: the purge {identity[:8]} was not ended: {what} are out of the queue and in no dump; "
+                said.append(f"queue {choice.queue}: the purge {item.id[:8]} was not ended: {what} are out of the queue and in no dump; "
                             f"{RECOVERY} puts them back{besides}")
         return said
 
     def unfinished_restores(self) -> list[str]:
         """Say what killed restores left, which their dumps end."""
-        besides, said, key = self._unless, [], self.stash("", Choice("")).key
-        begun = self.client.call("HGETALL", key("restoring"))
-        for identity, note in zip(begun[::2], begun[1::2]):
-            if self.client.call("HGET", key("restored"), identity) != DONE:
-                told = json.loads(note)
-                said.append(f"queue {told['queue']}: a restore of {told['records']} tasks was not ended; "
-                            f"playbooks/restore.yml -e dump={told['dump']} goes on with it{besides}")
-        return said
+        besides, key, unread = self._unless, self.stash("", Choice("")).key, Unread()
+        said: list[str] = []
+        for page in keys.hash_entries(self.client, key("restoring"), unread, LARGEST_NOTE):
+            for identity, note in page:
+                with unread.entry(key("restoring"), identity):
+                    told = decode.fields(decode.document(note, LARGEST_NOTE))
+                    queue, records, path = told.text("queue"), told.count("records"), told.text("dump")
+                    if self.client.call("HGET", key("restored"), identity) != DONE and len(said) < _MOST_SAID:
+                        said.append(f"queue {queue}: a restore of {records} tasks was not ended; "
+                                    f"playbooks/restore.yml -e dump={path} goes on with it{besides}")
+        return said + unread.said()
 
     def write(self, identity: str, choice: Choice, path: str, header: Mapping[str, Any]) -> dump.Summary:
         """Take and write; where that fails all is put back."""
         stash = self.stash(identity, choice)
         try:
             stash.take()
+            self.problems += stash.unread.said()
             with private(path) as file:
                 writer = dump.Writer(file, {"id": identity, "app": self.app, "engine": self.engine, **asdict(choice), **header})
                 for place, records in stash.taken():
@@ -174,6 +195,7 @@ class Run:
             raise WorkfleetError(f"the purge {identity} was put back by another run meanwhile; nothing was deleted, "
                                  "and its dump is of no use")
         stash.drop()
+        self.problems += stash.unread.said()
 
     def put_back(self, identity: str, choice: Choice) -> None:
         """Undo the purge."""
@@ -185,28 +207,47 @@ class Run:
         ``known_as`` is where those who can type find it.
         """
         summary = dump.verify(path)
-        header = summary.header
-        if (header["app"], header["engine"]) != (self.app, self.engine):
-            raise WorkfleetError(f"{path}: is a dump of the app {header['app']} (engine {header['engine']}), "
-                                 f"not of {self.app} ({self.engine}); nothing was written")
-        choice = Choice.parse(header)
-        stash = self.stash(str(header["id"]), choice)
+        stash = self.restored_by(summary.header, path)
+        choice, identity = stash.choice, stash.id
         stash.check()
         done, added = stash.restored(), 0
         if done is None:
-            self.client.call("HDEL", stash.key("restoring"), str(header["id"]))
+            self.client.call("HDEL", stash.key("restoring"), identity)
             return summary, 0
-        identity = str(header["id"])
         note = {"queue": choice.queue, "records": summary.records, "dump": known_as or path}
         self.client.call("HSET", stash.key("restoring"), identity, json.dumps(note))
         for number, (place, records) in enumerate(dump.blocks(path), 1):
             if number > done:
-                stash.add(place, records, stash.progress(number))
-                added += len(records)
+                good = list(self._good(stash, place, records))
+                stash.add(place, good, stash.progress(number)) if good else self.client.call(*stash.progress(number))
+                added += len(good)
                 self.sign()
         stash.added(stash.progress(DONE))
         self.client.call("HDEL", stash.key("restoring"), identity)
+        self.problems += stash.unread.said()
         return summary, summary.records if self.engine == "celery" else added
+
+    def _good(self, stash: Stash, place: str, records: Collection[bytes]) -> Iterator[bytes]:
+        """Yield the records that may be put back: somebody else may have written the dump."""
+        for record in records:
+            try:
+                stash.examine(place, record)
+            except BadEntry as error:
+                stash.unread.add(f"of the dump, place {place}", "", error)
+            else:
+                yield record
+
+    def restored_by(self, header: Mapping[str, Any], path: str) -> Stash:
+        """What puts a dump back; raises where it is none of the app's queues."""
+        if (header["app"], header["engine"]) != (self.app, self.engine):
+            raise WorkfleetError(f"{path}: is a dump of the app {header['app']} (engine {header['engine']}), "
+                                 f"not of {self.app} ({self.engine}); nothing was written")
+        try:
+            identity, choice = identified(header["id"]), Choice.parse(header)
+            leftover(identity, json.dumps({"state": "dumped", "engine": self.engine, "choice": asdict(choice)}).encode(), self.queues)
+        except BadEntry as error:
+            raise WorkfleetError(f"{path}: the dump's header is no purge's: {error}; nothing was written") from error
+        return self.stash(identity, choice)
 
 
 @contextlib.contextmanager
@@ -232,13 +273,13 @@ def step(run: Run, given: Mapping[str, Any], choice: Choice, *, check: bool) -> 
         if given["step"] == "write":
             found["recovered"] = run.recover()
             summary = run.write(identity, choice, str(given["path"]), given["header"])
-            return {**found, "records": summary.records, "sha256": summary.sha256}
+            return {**found, "records": summary.records, "sha256": summary.sha256, "problems": run.problems}
         if given["step"] == "commit":
             run.commit(identity, choice)
         else:
             run.put_back(identity, choice)
         run.release()
-    return found
+    return {**found, "problems": run.problems}
 
 
 def restore(run: Run, path: str, known_as: str, *, force: bool) -> dict[str, Any]:
@@ -250,18 +291,20 @@ def restore(run: Run, path: str, known_as: str, *, force: bool) -> dict[str, Any
         summary, added = run.restore(path, known_as) if path else (None, 0)
         run.release()
     found = {"queue": None, "records": 0} if summary is None else {"queue": summary.header["queue"], "records": summary.records}
-    return {"changed": added > 0 or (summary is None and bool(recovered)), **found, "restored": added, "recovered": recovered}
+    return {"changed": added > 0 or (summary is None and bool(recovered)), **found, "restored": added, "recovered": recovered,
+            "problems": run.problems}
 
 
 def foresee(run: Run, header: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a restore would find: how many blocks of the dump are there already (``None``: all), and what it would recover."""
     done: int | None = 0
     if header is not None:
-        stash = run.stash(str(header["id"]), Choice.parse(header))
+        stash = run.restored_by(header, str(header["queue"]))
         stash.check()
         done = stash.restored()
-        state, *_ = leftovers(stash).get(stash.id, ("",))
-        done = None if state and state != "dumped" else done  # it is put back before anything is restored
+        left, _ = leftovers(stash, run.queues)
+        # it is put back before anything is restored
+        done = None if any(item.id == stash.id and item.state != "dumped" for item in left) else done
         if run.engine == "celery" and done is not None:
             done = 0  # what was gathered comes into the queue at the end
     return {"changed": False, "done": done, "recovered": run.unfinished_purges()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import engines, purge, resp
+from .decode import Unread
 from .engines.queues import Figures, Question
 from .errors import WorkfleetError
 
@@ -32,10 +33,20 @@ class Source:
         return Question(self.url, app, self.queues, self.options, all_of_it=True)
 
 
-def look(app: str, sources: Sequence[Source], sample_seconds: float = 0) -> dict[str, Any]:
+def own(sources: Sequence[Source]) -> dict[str, list[str]]:
+    """Return the queues of an app by engine, the one for its dead letters too."""
+    found: dict[str, list[str]] = {}
+    for source in sources:
+        dead = source.options.get("deadletter_queue") if source.engine == "celery" else None
+        found.setdefault(source.engine, []).extend([*source.queues, *([str(dead)] if dead else [])])
+    return found
+
+
+def look(app: str, sources: Sequence[Source], sample_seconds: float = 0, mine: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """Return ``queues`` and ``problems``; with ``sample_seconds`` also what comes and goes a second.
 
-    A broker that cannot be asked is a problem, and its declared queues are told without figures.
+    A broker that cannot be asked is a problem, and its declared queues are told without figures. ``mine`` are all queues of the app
+    by engine, where ``sources`` are only a part.
     """
     if not 0 <= sample_seconds <= LONGEST_SAMPLE:
         raise WorkfleetError(f"sample_seconds = {sample_seconds:g}: must be from 0 to {LONGEST_SAMPLE}")
@@ -44,7 +55,8 @@ def look(app: str, sources: Sequence[Source], sample_seconds: float = 0) -> dict
     first = [ask(source, question, problems) for source, question in asked]
     if sample_seconds:
         time.sleep(sample_seconds)
-        asked = [(source, replace(question, before=before, problems=[])) for (source, question), before in zip(asked, first)]
+        asked = [(source, replace(question, before=before, problems=[], unread=Unread()))
+                 for (source, question), before in zip(asked, first)]
         second = [ask(source, question, problems) for source, question in asked]
     else:
         second = first
@@ -54,7 +66,7 @@ def look(app: str, sources: Sequence[Source], sample_seconds: float = 0) -> dict
     problems += [figures.problem for after in second for figures in after if figures.problem]
     problems += [f"queue {entry['queue']}: {entry['waiting']} tasks wait and no node consumes it" for entry in found
                  if entry["waiting"] and entry["consumers"] == 0]
-    problems += unfinished(app, sources)
+    problems += unfinished(app, sources, own(sources) if mine is None else mine)
     return {"queues": sorted(found, key=lambda entry: (not entry["declared"], entry["engine"], entry["queue"])),
             "problems": list(dict.fromkeys(problems))}
 
@@ -68,12 +80,12 @@ def ask(source: Source, question: Question, problems: list[str]) -> list[Figures
         return unknown(source.queues)
 
 
-def unfinished(app: str, sources: Sequence[Source]) -> list[str]:
+def unfinished(app: str, sources: Sequence[Source], mine: Mapping[str, Sequence[str]]) -> list[str]:
     """Say what purges and restores were interrupted; of a broker that cannot be asked it was said already."""
     said = []
     for source in sources:
         with contextlib.suppress(WorkfleetError), resp.connect(source.url) as client:
-            run = purge.Run(client, app, source.engine, source.options, "")
+            run = purge.Run(client, app, source.engine, source.options, "", mine)
             said += run.unfinished_purges() + run.unfinished_restores()
     return said
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import engines, purge, resp
+from .decode import Unread
 from .engines import arq_queues, celery_held, celery_reap, chicory_queues, queues
 from .engines.celery_wire import Wire, inspect, report
 from .engines.chicory_wire import HEARTBEAT, STREAM, consumer_group
@@ -97,13 +98,14 @@ def traces(client: resp.Client, order: Order) -> list[Trace]:
 def _celery(client: resp.Client, order: Order) -> list[Trace]:
     """Bindings. One by an exchange of the app's own stays: what is sent through it before the workers are back would be lost."""
     wire = Wire.parse(order.source.options)
-    found = []
-    for exchange, member, _, queue in celery_held.bindings(client, wire):
-        if queue in order.source.queues and exchange in ("", queue):
-            keys = [wire.key(f"{start}{exchange}") for start in ("_kombu.binding.", _PERMANENT)]
-            found += [Trace(key, resp.text(member)) for key in keys if client.call("SISMEMBER", key, member)]
+    found, unread = [], Unread()
+    for binding in celery_held.all_bindings(client, wire, unread):
+        if binding.queue in order.source.queues and binding.exchange in ("", binding.queue):
+            keys = [wire.key(f"{start}{binding.exchange}") for start in ("_kombu.binding.", _PERMANENT)]
+            found += [Trace(key, resp.text(binding.member)) for key in keys if client.call("SISMEMBER", key, binding.member)]
     pidbox = wire.key(f"_kombu.binding.{wire.control_exchange}.pidbox")
-    return found + [Trace(pidbox, resp.text(member)) for _, member in sorted(celery_reap.stale(client, wire, order.app, ()).items())]
+    return found + [Trace(pidbox, resp.text(member))
+                    for _, member in sorted(celery_reap.stale(client, wire, order.app, (), unread).items())]
 
 
 def _arq(client: resp.Client, order: Order) -> list[Trace]:
@@ -131,7 +133,7 @@ def look(order: Order, *, check: bool) -> dict[str, Any]:
     """
     source = order.source
     with resp.connect(source.url) as client:
-        run = purge.Run(client, order.app, source.engine, source.options, order.holder)
+        run = purge.Run(client, order.app, source.engine, source.options, order.holder, {source.engine: source.queues})
         if not check:
             run.refuse_other(force=order.force)
         for queue in source.queues:
@@ -159,7 +161,7 @@ def foreign(client: resp.Client, order: Order) -> set[str]:
     """Return the queues that are only bound: they hold nothing at the moment."""
     if order.source.engine != "celery":
         return set()
-    bound = {queue for _, _, _, queue in celery_held.bindings(client, Wire.parse(order.source.options))}
+    bound = {binding.queue for binding in celery_held.all_bindings(client, Wire.parse(order.source.options), Unread())}
     return {queue for queue in bound - set(order.source.queues) if not any(word in queue for word in _NO_TASKS)}
 
 
@@ -170,7 +172,7 @@ def results(order: Order) -> int:
         raise WorkfleetError("include_results: app_result_url names no Redis, so no results are here; leave it out. Nothing was touched")
     with resp.connect(source.results) as client:
         if source.engine == "arq":  # they name their queue
-            return sum(told.get("q") in source.queues for _, told, _ in arq_queues.results(client))
+            return sum(told.told.get("q") in source.queues for _, told, _ in arq_queues.results(client, Unread()))
         asked = Question(source.results, order.app, source.queues, source.options, all_of_it=True)
         others = {item.queue for item in engines.named(source.engine).figures(asked)} - set(source.queues) | foreign(client, order)
         if others:

@@ -29,9 +29,10 @@ DEFAULT_TIMEOUT = 5.0
 DEFAULT_PORT = 6379
 _SCHEMES = ("redis", "rediss", "unix", "socket", "redis+socket")
 _CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-_LARGEST_BULK = 512 * 1024 * 1024  # Redis' own proto-max-bulk-len
 _LONGEST_LINE = 64 * 1024
 _DEEPEST = 32
+#: What the replies to one call may come to, in bytes and in values.
+MOST_BYTES, MOST_VALUES = 256 << 20, 1_000_000
 _NUMBER = re.compile(rb"-?[0-9]{1,20}")
 _BATCH = 1000
 _CHUNK = 64 * 1024
@@ -222,6 +223,7 @@ class Client:
         self._buffer = bytearray()
         self._deadline = 0.0
         self._allowed = timeout
+        self._bytes = self._values = 0
 
     def __enter__(self) -> Client:
         return self
@@ -262,8 +264,7 @@ class Client:
         command's place as a :class:`RespError`. ``timeout`` is for the whole pipeline.
         """
         todo = list(commands)
-        self._allowed = self._timeout if timeout is None else timeout
-        self._deadline = time.monotonic() + self._allowed
+        self._begin(self._timeout if timeout is None else timeout)
         replies: list[Reply] = []
         try:
             for start in range(0, len(todo), _BATCH):
@@ -299,14 +300,27 @@ class Client:
         until = time.monotonic() + seconds
         try:
             while self._is_readable(max(0.0, until - time.monotonic())):
-                self._allowed = self._timeout
-                self._deadline = time.monotonic() + self._allowed
+                self._begin(self._timeout)
                 reply = self._reply("PSUBSCRIBE")
                 if isinstance(reply, list) and len(reply) == 4 and reply[0] == b"pmessage":
                     return text(reply[2]), reply[3]
         except OSError as error:
             self._fail(_why(error, self._timeout))
         return None
+
+    def _begin(self, seconds: float) -> None:
+        """Settle what the replies of a call may take: time, bytes and values."""
+        self._allowed = seconds
+        self._deadline = time.monotonic() + seconds
+        self._bytes, self._values = MOST_BYTES, MOST_VALUES
+
+    def _take(self, size: int, values: int) -> None:
+        """Take a part of a reply from what they may come to."""
+        self._bytes -= size
+        self._values -= values
+        if self._bytes < 0 or self._values < 0:
+            self._fail(f"it answers with more than can be borne: {MOST_BYTES >> 20} MiB, or {MOST_VALUES} values, in one reply. "
+                       "Something in the database is far larger than a queue's messages are")
 
     def _is_readable(self, seconds: float) -> bool:
         if self._socket is None:
@@ -358,8 +372,9 @@ class Client:
     def _reply(self, command: str, depth: int = 0) -> Reply:
         line = self._line()
         kind = line[:1]
+        self._take(len(line), 1)
         if kind == b"$":
-            return self._bulk(self._number(line, _LARGEST_BULK))
+            return self._bulk(self._number(line, 2**40))
         if kind == b"+":
             return line[1:]
         if kind == b":":
@@ -369,11 +384,13 @@ class Client:
         if kind != b"*" or depth >= _DEEPEST:
             self._fail("what answers there does not speak Redis' protocol")
         size = self._number(line, 2**32)
+        self._take(0, max(0, size))  # at once: a list is not begun that cannot be ended
         return None if size < 0 else [self._reply(command, depth + 1) for _ in range(size)]
 
     def _bulk(self, size: int) -> bytes | None:
         if size < 0:
             return None
+        self._take(size, 0)
         while len(self._buffer) < size + 2:
             self._fill()
         if self._buffer[size:size + 2] != b"\r\n":

@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
         if verb == "drop" and result["letters"]:
             result["changed"] = True
             if not self._task.check_mode:
-                dropped = self.drop(task_vars or {}, app, source, queue, result["letters"])
+                dropped = self.drop(task_vars or {}, app, source, queue, result["letters"], queues.own(declared))
                 if dropped.get("failed"):
                     return dropped
                 result["dump"] = dropped["dump"]
@@ -46,17 +46,20 @@ class ActionModule(ActionBase):
         return result
 
     def drop(
-        self, task_vars: dict[str, Any], app: str, source: dict[str, Any], queue: str, letters: list[dict[str, Any]]
+        self, task_vars: dict[str, Any], app: str, source: dict[str, Any], queue: str, letters: list[dict[str, Any]],
+        own: dict[str, list[str]],
     ) -> dict[str, Any]:
         """Dump them and delete them. Celery's are in a queue of their own."""
         place = str(source["options"]["deadletter_queue"]) if source["engine"] == "celery" else queue
         choice = Choice(place, dead=source["engine"] != "celery", ids=tuple(letter["id"] for letter in letters))
-        purge = dumps.Purge(self, task_vars, app, source, choice, force=bool(self._task.args.get("force")))
+        purge = dumps.Purge(self, task_vars, app, source, choice, own, force=bool(self._task.args.get("force")))
         return purge.run(dumps.folder(self._task.args.get("dump_dir")))
 
     def show(self, queue: str, verb: str, result: dict[str, Any]) -> None:
         """Print a line a letter, and what was done."""
         letters = result["letters"]
+        for text in result["problems"]:
+            self._display.warning(logtext.line(text))
         for letter in letters[:SHOWN] if verb in ("list", "show") else []:
             age = "-" if letter["age_seconds"] is None else queues.span(letter["age_seconds"])
             reason = logtext.plain(str(letter["reason"] or "-"))

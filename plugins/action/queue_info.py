@@ -19,7 +19,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments = self._task.args
         declared = queues.declarations(arguments, task_vars or {}, self._templar)
-        request = {"app": declared[0].app.name, "sources": queues.sources(declared, actions.only(arguments)),
+        request = {"app": declared[0].app.name, "sources": queues.sources(declared, actions.only(arguments)), "own": queues.own(declared),
                    "sample_seconds": float(arguments.get("sample_seconds") or 0)}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.queue_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)

@@ -31,10 +31,10 @@ class ActionModule(ActionBase):
         if not self._task.check_mode:
             dumps.confirmed(f"purge {app} {queue}", values["confirm"])
         choice = Choice(queue, values["priority"], values["task_name"] or None, values["older_than"])
-        purge = dumps.Purge(self, task_vars or {}, app, source, choice, force=values["force"])
+        purge = dumps.Purge(self, task_vars or {}, app, source, choice, queues.own(declared), force=values["force"])
         result = purge.run("" if self._task.check_mode else dumps.folder(values["dump_dir"]))
-        for text in result.get("recovered", []):
-            self._display.warning(text)
+        for text in (*result.get("recovered", []), *result.get("problems", [])):
+            self._display.warning(logtext.line(text))
         if not result.get("failed"):
             count = result["records"]
             said = f"{count} tasks are dumped and gone: {result['dump']}" if result["dump"] else (

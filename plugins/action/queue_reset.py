@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail("worker_only: a reset is of the whole app; leave it out, or empty a queue with purge.yml")
         looked = actions.nodes_of(self.values["hosts"], self.values["register"], self.task_vars, "nothing was touched")
         declared = queues.declarations(self.values, self.task_vars, self._templar)
-        self.app = declared[0].app.name
+        self.app, self.own = declared[0].app.name, queues.own(declared)
         if not self._task.check_mode:
             dumps.confirmed(f"reset {self.app} {','.join(self.values['hosts'])}", self.values["confirm"])
             self.folder = dumps.folder(self.values["dump_dir"])
@@ -110,8 +110,9 @@ class ActionModule(ActionBase):
     def purge(self, source: Mapping[str, Any], choice: Choice, total: dict[str, Any]) -> None:
         """Empty one queue, or the results."""
         what = f"results of {choice.queue or source['engine']}" if choice.results else choice.queue
-        result = told(dumps.Purge(self, self.task_vars, self.app, source, choice, force=self.values["force"]).run(self.folder), what)
-        for text in result.get("recovered", []):
+        purge = dumps.Purge(self, self.task_vars, self.app, source, choice, self.own, force=self.values["force"])
+        result = told(purge.run(self.folder), what)
+        for text in (*result.get("recovered", []), *result.get("problems", [])):
             self._display.warning(text)
         if result["records"]:
             total["dumps"].append({"queue": choice.queue, "records": result["records"], "dump": result["dump"]})

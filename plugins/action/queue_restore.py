@@ -20,6 +20,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments, task_vars = self._task.args, task_vars or {}
         declared = queues.declarations(arguments, task_vars, self._templar)
+        self.own = queues.own(declared)
         app, sources = declared[0].app.name, queues.sources(declared, actions.only(arguments))
         if not arguments.get("dump"):
             return self.recover(app, sources, task_vars)
@@ -34,6 +35,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{path}: is a dump of the app {header['app']} (engine {header['engine']}), not of {app}; "
                                     "nothing was written")
         source = queues.source_of(sources, header["queue"])
+        self.own = queues.with_queue(self.own, header["engine"], header["queue"])
         if header.get("results") and source["engine"] != "arq" and declared[0].app.result_url:
             source = {**source, "url": declared[0].app.result_url}  # a database of their own
         if self._task.check_mode:
@@ -46,8 +48,8 @@ class ActionModule(ActionBase):
                 remote = os.path.join(directory, "tasks.dump")
                 self._connection.put_file(path, remote)
                 result = self.ask(app, source, task_vars, path=remote, dump=path)
-        for text in result.get("recovered", []):
-            self._display.warning(text)
+        for text in (*result.get("recovered", []), *result.get("problems", [])):
+            self._display.warning(logtext.line(text))
         if not result.get("failed"):
             done = "would be put back" if self._task.check_mode else "put back"
             what = "results" if header.get("results") else "tasks"
@@ -62,6 +64,7 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         """Have the host do it, or in check mode look."""
         request = {"app": app, "engine": source["engine"], "url": source["url"], "options": source["options"], "path": path, "dump": dump,
+                   "queues": self.own,
                    "header": header, "holder": dumps.holder(), "force": bool(self._task.args.get("force"))}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.queue_restore", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
@@ -70,14 +73,18 @@ class ActionModule(ActionBase):
     def recover(self, app: str, sources: list[dict[str, Any]], task_vars: dict[str, Any]) -> dict[str, Any]:
         """End what interrupted purges left; where they left nothing, a dump was forgotten."""
         recovered: list[str] = []
+        problems: list[str] = []
         for source in sources:
             result = self.ask(app, source, task_vars)
             if result.get("failed"):
                 return result
             recovered += [text for text in result["recovered"] if text not in recovered]
+            problems += [text for text in result["problems"] if text not in problems]
+        for text in problems:
+            self._display.warning(logtext.line(text))
         if not recovered:
             raise AnsibleActionFail("name the dump: -e dump=FILE. Without one what interrupted purges left is put back, "
                                     "and there is nothing of that kind")
         for text in recovered:
             self._display.display(f"  {logtext.line(text)}")
-        return {"changed": True, "queue": None, "records": 0, "restored": 0, "recovered": recovered}
+        return {"changed": True, "queue": None, "records": 0, "restored": 0, "recovered": recovered, "problems": problems}

@@ -17,6 +17,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.plugin_utils import queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,10 +50,13 @@ class Purge:
     """One purge, from its first step to the dump on the control node."""
 
     def __init__(
-        self, action: ActionBase, task_vars: dict[str, Any], app: str, source: Mapping[str, Any], choice: Choice, *, force: bool
+        self, action: ActionBase, task_vars: dict[str, Any], app: str, source: Mapping[str, Any], choice: Choice,
+        own: Mapping[str, list[str]], *, force: bool,
     ) -> None:
+        """``own`` are the app's queues by engine; what an interrupted purge of another queue left is left alone."""
         self.action, self.task_vars, self.app, self.choice, self.force = action, task_vars, app, choice, force
         self.source = source
+        self.queues = queues.with_queue(own, source["engine"], choice.queue)
         self.id = secrets.token_hex(16)
 
     def step(self, name: str, path: str = "") -> dict[str, Any]:
@@ -60,6 +64,7 @@ class Purge:
         request = {
             "app": self.app, "engine": self.source["engine"], "url": self.source["url"], "options": self.source["options"], "id": self.id,
             "holder": holder(), "choice": asdict(self.choice), "step": name, "path": path, "force": self.force,
+            "queues": self.queues,
             "header": {"made": datetime.now(timezone.utc).isoformat(timespec="seconds"), "by": holder()},
         }
         result: dict[str, Any] = self.action._execute_module(
@@ -93,7 +98,7 @@ class Purge:
                                         "queues.yml tells; the next purge or restore ends it") from error
         if deleted.get("failed"):
             return {**deleted, "dump": target}
-        return {**result, "dump": target}
+        return {**result, "dump": target, "problems": [*result.get("problems", []), *deleted.get("problems", [])]}
 
     def put_back(self) -> dict[str, Any]:
         """Undo it; where the host cannot be reached that is left to another run."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import Source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import own as own_queues
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory, logtext
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ def sources(declared: Sequence[spec.Declaration], only: Sequence[str] | None) ->
             names = () if group.command and not group.queues else engine.queues(group)
             source["queues"] += [name for name in names if name not in source["queues"]]
     return list(found.values())
+
+
+def own(declared: Sequence[spec.Declaration]) -> dict[str, list[str]]:
+    """Return all queues of the app by engine."""
+    return own_queues([Source(**source) for source in sources(declared, None)])
+
+
+def with_queue(own: Mapping[str, list[str]], engine: str, queue: str) -> dict[str, list[str]]:
+    """Return them with one that no group consumes, and that a person has named."""
+    return {**own, engine: [*own.get(engine, []), queue]}
 
 
 def source_of(found: Sequence[dict[str, Any]], queue: str) -> dict[str, Any]:

@@ -32,14 +32,14 @@ told = found["queues"][0]
 """
 PURGE = """
 with resp.connect(url) as client:
-    run = purge.Run(client, "shop", "celery", {}, "bench")
-    summary = run.write("1f", Choice("reports"), path, {})
-    run.commit("1f", Choice("reports"))
+    run = purge.Run(client, "shop", "celery", {}, "bench", {"celery": ["reports"]})
+    summary = run.write("1f" * 16, Choice("reports"), path, {})
+    run.commit("1f" * 16, Choice("reports"))
 told = {"records": summary.records, "bytes": summary.size}
 """
 RESTORE = """
 with resp.connect(url) as client:
-    summary, added = purge.Run(client, "shop", "celery", {}, "bench").restore(path)
+    summary, added = purge.Run(client, "shop", "celery", {}, "bench", {"celery": ["reports"]}).restore(path)
 told = {"records": added}
 """
 CHILD = """

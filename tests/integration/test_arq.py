@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import engines, resp
-from plugins.module_utils.workfleet.engines import arq_options, arq_probe, probe
+from plugins.module_utils.workfleet.engines import arq_options, pickled, probe
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.fakes.systemd import Systemd
 from tests.integration.arq_fleet import APP, ENVIRONMENT, ROOT, Fleet, Node, environment, fleet
@@ -290,7 +290,7 @@ def test_a_result_is_read_without_running_what_it_names(workers: Fleet, tmp_path
         def __reduce__(self) -> tuple[Any, ...]:
             return os.system, (f"touch {tmp_path}/ran",)
 
-    assert str(arq_probe.read(pickle.dumps({"r": Evil()}))["r"]) == f"system: touch {tmp_path}/ran"
+    assert str(pickled.read(pickle.dumps({"r": Evil()})).told["r"]) == f"system: touch {tmp_path}/ran"
     assert list(tmp_path.iterdir()) == []
 
 

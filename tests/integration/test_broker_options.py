@@ -12,6 +12,7 @@ from plugins.module_utils.workfleet import purge as steps
 from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from tests.integration import celery_fleet
+from tests.integration.owned import ANY
 from tests.patience import until
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def test_a_purge_its_restore_and_one_priority(fleet: celery_fleet.Fleet, tmp_pat
     fleet.python(SEND + "for p in [0, 2, 2, 5, 8]: tasks.fetch.apply_async((0,), queue='reports', priority=p)")
     before = lists(fleet)
     assert sorted(before) == ["{shop}:reports", "{shop}:reports~2", "{shop}:reports~5", "{shop}:reports~8"]
-    run = steps.Run(fleet.client, "shop", "celery", OPTIONS, "a test")
+    run = steps.Run(fleet.client, "shop", "celery", OPTIONS, "a test", ANY)
     for number, (priority, count) in enumerate([(None, 5), (2, 2)]):
         given = {"id": f"id{number}", "step": "write", "path": str(tmp_path / f"{number}"), "force": False, "header": {}}
         choice = Choice("reports", priority=priority)

@@ -19,6 +19,7 @@ from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.purge import Run
 from tests import warm
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
+from tests.integration.owned import ANY
 from tests.integration.supervised import ME, MY_GROUP
 from tests.patience import until
 
@@ -41,7 +42,7 @@ def do(client: resp.Client, engine: str, queue: str, *, replay: bool = False, na
 
 
 def drop_and_restore(client: resp.Client, engine: str, choice: Choice, folder: Path, **options: Any) -> None:
-    run, identity, path = Run(client, "shop", engine, options, "a test"), uuid.uuid4().hex, str(folder / f"{engine}.dump")
+    run, identity, path = Run(client, "shop", engine, options, "a test", ANY), uuid.uuid4().hex, str(folder / f"{engine}.dump")
     run.write(identity, choice, path, {})
     run.commit(identity, choice)
     queue = "q" if engine == "celery" else choice.queue

@@ -20,6 +20,7 @@ from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.purge import Run
+from tests.integration.owned import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def client(redis_server: RedisServer) -> Iterator[resp.Client]:
 
 
 def run(client: resp.Client, engine: str = "celery", app: str = "shop", **options: Any) -> Run:
-    return Run(client, app, engine, options, "a test")
+    return Run(client, app, engine, options, "a test", ANY)
 
 
 def purge(work: Run, folder: Path, choice: Choice) -> str:
@@ -272,7 +273,7 @@ def test_an_age_is_refused_where_no_message_tells_its_own(client: resp.Client, t
 def letters_of(client: resp.Client) -> None:
     for number in range(3):
         client.call("XADD", "chicory:dlq:q", f"{number + 1}-0", "data", "x")
-        client.call("SET", f"arq:result:{number}", "x")
+        client.call("SET", f"arq:result:{number}", pickle.dumps({"s": False, "q": "q", "f": "app.t", "r": None, "t": 1, "ft": 1}))
 
 
 CHOICES = {
@@ -542,7 +543,7 @@ def test_a_queue_of_another_kind_is_left_alone(client: resp.Client, tmp_path: Pa
 
 
 def test_two_runs_do_not_mix_and_a_dead_one_can_be_passed(client: resp.Client) -> None:
-    other = Run(client, "shop", "celery", {}, "somebody else")
+    other = Run(client, "shop", "celery", {}, "somebody else", ANY)
     with run(client).alone(force=False):
         with pytest.raises(WorkfleetError, match="another purge or restore of shop is at work"), other.alone(force=False):
             pass

@@ -14,6 +14,7 @@ from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from plugins.module_utils.workfleet.purge import Run
 from tests import warm
+from tests.integration.owned import ANY
 from tests.integration.supervised import ME, MY_GROUP
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def test_the_next_host_is_asked_and_a_purge_goes_and_comes_back(operator: Operat
 
 def test_what_a_killed_purge_left_is_told_and_put_back(operator: Operator, redis_server: RedisServer, tmp_path: Path) -> None:
     with resp.connect(redis_server.url()) as client:
-        run = Run(client, "shop", "celery", {}, "ann on laptop")
+        run = Run(client, "shop", "celery", {}, "ann on laptop", ANY)
         run.write("0123456789", Choice("q"), str(tmp_path / "x.dump"), {})
         run.release()
     assert "queue q: the purge 01234567 was not ended: 5 tasks are out of the queue" in operator.play("queues", sample_seconds=0)

@@ -24,6 +24,7 @@ from plugins.module_utils.workfleet.purge import Run
 from tests import warm
 from tests.integration import celery_fleet
 from tests.integration.drained import NAMES, Drained
+from tests.integration.owned import ANY
 from tests.integration.supervised import ME, MY_GROUP, Site, site
 from tests.integration.test_purge import Dying, KilledError, arq_job, everything
 from tests.patience import until
@@ -125,7 +126,7 @@ def work(told: reset.Order, folder: Path, client: resp.Client, results: bool = F
     if results:
         choices.append(Choice(told.source.queues[0] if told.source.engine == "arq" else "", results=True))
     for choice in choices:
-        run = Run(client, "shop", told.source.engine, told.source.options, "a test")
+        run = Run(client, "shop", told.source.engine, told.source.options, "a test", ANY)
         run.recover()
         identity, path = uuid.uuid4().hex, str(folder / f"{next(NUMBERS)}.dump")
         if run.write(identity, choice, path, {}).records:
@@ -179,7 +180,7 @@ def test_what_is_foretold_goes_nothing_else_does_and_all_tasks_come_back(
     assert reset.look(told, check=True)["traces"] == []
     for path in paths:
         for _ in range(2):
-            Run(client, "shop", engine, {}, "a test").restore(path)
+            Run(client, "shop", engine, {}, "a test", ANY).restore(path)
             assert ids(client, engine) == sorted(names)
     assert {key: value for key, value in everything(client).items() if key in foreign} == foreign
     assert work(told, tmp_path, client) != [], "what was restored can be reset again"
@@ -201,7 +202,7 @@ def test_what_celery_workers_held_is_restored_as_the_first_to_be_read_of_its_pri
     client.call("LPUSH", "reports", first)
     held, urgent = unacked(client, "reports", 1), unacked(client, "reports", 2, priority=7)
     path, = work(order(redis_server, "celery"), tmp_path, client)
-    Run(client, "shop", "celery", {}, "a test").restore(path)
+    Run(client, "shop", "celery", {}, "a test", ANY).restore(path)
     waiting = [json.loads(message) for message in client.call("LRANGE", "reports", 0, -1)]
     assert [message["headers"]["id"] for message in waiting] == [json.loads(first)["headers"]["id"], held]
     assert waiting[1]["headers"]["redelivered"] is True, "as when the worker itself had given it back"
@@ -245,7 +246,7 @@ def test_a_reset_killed_anywhere_loses_nothing_and_the_next_finishes(
         for path in sorted(folder.glob("*.dump"), key=lambda path: int(path.stem)):
             with contextlib.suppress(WorkfleetError):  # cut by the kill
                 dump.verify(str(path))
-                Run(client, "shop", engine, {}, "a test").restore(str(path))
+                Run(client, "shop", engine, {}, "a test", ANY).restore(str(path))
         assert ids(client, engine) == sorted(names), calls
         if ended:
             return
@@ -275,7 +276,7 @@ def test_results_go_only_by_wish_and_come_back(client: resp.Client, redis_server
     paths = work(told, tmp_path, client, results=True)
     assert contents(client) == {}
     for _ in range(2):
-        Run(client, "shop", engine, {}, "a test").restore(paths[-1])
+        Run(client, "shop", engine, {}, "a test", ANY).restore(paths[-1])
         assert contents(client) == before
         assert 0 < client.call("PTTL", result) <= 900_000
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.workfleet import engines, spec
-from plugins.module_utils.workfleet.engines import arq_options, arq_probe, arq_queues
+from plugins.module_utils.workfleet.decode import BadEntry
+from plugins.module_utils.workfleet.engines import arq_options, arq_queues, pickled
 from plugins.module_utils.workfleet.engines.base import Place, Report
 
 PLACE = Place(node="flow.flows.1.1@h", directory="/opt/flow/src", environment="/opt/flow/venv", runners="/opt/flow/workfleet")
@@ -100,11 +101,11 @@ def test_a_nodes_figures_are_read_and_those_of_arqs_own_worker_too() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x80\x04N", b"cos\nsystem\n(S'true'\n", b"." * 2_000_000])
 def test_bytes_that_are_no_pickle_are_said_to_be_none(data: bytes) -> None:
-    with pytest.raises(ValueError):
-        arq_probe.read(data)
+    with pytest.raises(BadEntry):
+        pickled.read(data)
 
 
 def test_plain_values_come_out_of_a_pickle_as_they_went_in() -> None:
     value = {"s": True, "r": [1, "two", None, (3.0,), {"k": b"v"}]}
     for protocol in range(3, pickle.HIGHEST_PROTOCOL + 1):
-        assert arq_probe.read(pickle.dumps(value, protocol)) == value
+        assert pickled.read(pickle.dumps(value, protocol)).told == value

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from plugins.module_utils.workfleet.decode import BadEntry
 from plugins.module_utils.workfleet.engines import celery_wire as wire
 from plugins.module_utils.workfleet.engines.base import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
@@ -61,12 +62,13 @@ def test_pickled_answers_are_never_loaded_but_told() -> None:
     reply = {"body": "gASVIg==", "content-type": "application/x-python-serialize", "headers": {"ticket": "ping"},
              "properties": {}}
     with pytest.raises(WorkfleetError, match="only JSON is read"):
-        list(wire._answers(json.dumps(reply).encode()))
+        wire._answers(json.dumps(reply).encode())
 
 
 @pytest.mark.parametrize("reply", [b"", b"{}", b"[]", b"nonsense", b'{"content-type": "application/json"}'])
-def test_an_answer_that_makes_no_sense_is_passed_over(reply: bytes) -> None:
-    assert list(wire._answers(reply)) == []
+def test_an_answer_that_makes_no_sense_is_a_bad_entry(reply: bytes) -> None:
+    with pytest.raises(BadEntry):
+        wire._answers(reply)
 
 
 def test_a_task_message_is_celery_s_protocol_2() -> None:

@@ -60,7 +60,7 @@ def purge(tmp_path: Path) -> Callable[[str], Any]:
     def run(ends: str) -> Any:
         action = Action(host, ends)
         try:
-            return action, dumps.Purge(action, {}, "shop", SOURCE, Choice("q"), force=False).run(str(here)), here
+            return action, dumps.Purge(action, {}, "shop", SOURCE, Choice("q"), {}, force=False).run(str(here)), here
         except AnsibleActionFail as error:
             return action, str(error), here
     return run

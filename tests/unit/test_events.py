@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.workfleet.core.plugins.plugin_utils import eventtext
 
 from plugins.module_utils.workfleet import load
+from plugins.module_utils.workfleet.decode import BadEntry, Fields
 from plugins.module_utils.workfleet.engines import celery_events, celery_load, chicory_load
 from plugins.module_utils.workfleet.engines.celery_wire import Wire
 from plugins.module_utils.workfleet.engines.events import Event, Wish
@@ -31,10 +32,12 @@ def event(kind: str, **keys: Any) -> Event:
 
 
 def test_a_message_holds_one_event_or_many_and_nothing_but_json_is_read() -> None:
-    assert list(celery_events.events_in(message({"type": "worker-online"}))) == [{"type": "worker-online"}]
-    assert len(list(celery_events.events_in(message([{"type": "task-started"}, {"type": "task-failed"}, "x", {}])))) == 2
-    for strange in (b"x", b"[]", b"{}", message(b"\xff"), message(pickle.dumps({"type": "task-sent"}), "application/x-python-serialize")):
-        assert list(celery_events.events_in(strange)) == []
+    assert [event.told for event in celery_events.events_in(message({"type": "worker-online"}))] == [{"type": "worker-online"}]
+    assert len(celery_events.events_in(message([{"type": "task-started"}, {"type": "task-failed"}]))) == 2
+    pickles = message(pickle.dumps({"type": "task-sent"}), "application/x-python-serialize")
+    for strange in (b"x", b"[]", b"{}", message(b"\xff"), message(["x"]), pickles):
+        with pytest.raises(BadEntry):
+            celery_events.events_in(strange)
 
 
 @pytest.mark.parametrize(("options", "channels"), [
@@ -47,12 +50,12 @@ def test_what_is_subscribed_to_has_the_app_s_own_names(options: dict[str, str], 
 
 def test_the_name_of_a_task_is_known_from_its_first_event_and_forgotten_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
     listener = celery_events.Listener("redis://x", {})
-    listener._event({"type": "task-received", "uuid": "1", "name": "a.b"})
-    assert listener._event({"type": "task-succeeded", "uuid": "1", "runtime": 2}).task == "a.b"
-    assert listener._event({"type": "task-started", "uuid": "unheard of"}).task is None
+    listener._event(Fields({"type": "task-received", "uuid": "1", "name": "a.b"}))
+    assert listener._event(Fields({"type": "task-succeeded", "uuid": "1", "runtime": 2})).task == "a.b"
+    assert listener._event(Fields({"type": "task-started", "uuid": "unheard of"})).task is None
     monkeypatch.setattr(celery_events, "_MOST_NAMES", 2)
     listener.know({"2": "c", "3": "d"})
-    assert listener._event({"type": "task-succeeded", "uuid": "1"}).task is None
+    assert listener._event(Fields({"type": "task-succeeded", "uuid": "1"})).task is None
 
 
 @pytest.mark.parametrize(("told", "text"), [
@@ -62,7 +65,7 @@ def test_the_name_of_a_task_is_known_from_its_first_event_and_forgotten_at_last(
     ({"type": "task-succeeded", "result": "secret"}, ""),
 ])
 def test_what_is_said_beside_the_task(told: dict[str, Any], text: str) -> None:
-    assert celery_events.text(told["type"], told) == text
+    assert celery_events.text(told["type"], Fields(told)) == text
 
 
 @pytest.mark.parametrize(("wish", "fitting"), [

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plugins.module_utils.workfleet.decode import BadEntry
 from plugins.module_utils.workfleet.engines.pickled import text_of, with_number
 
 
@@ -63,7 +64,7 @@ def test_a_message_is_the_same_but_for_its_retries(fields: dict[str, Any], proto
     """``kwargs={"retries": 9}`` was changed, and the message's own count stayed."""
     before = pickle.dumps(fields if plain else Message(**fields), protocol=protocol)
     if protocol < 2 and (protocol == 0 or fields["retries"] >= 2**31):  # numbers are written as texts there
-        with pytest.raises(ValueError, match="no number retries"):
+        with pytest.raises(BadEntry, match="no number retries"):
             with_number(before, "retries", 0)
         return
     told = load(with_number(before, "retries", 0))
@@ -87,7 +88,7 @@ SHARED: dict[str, Any] = {"retries": 7}
     {"retries": 7, 5: "not a text"}, 7, "retries", [{"retries": 7}], Custom(retries=7), Message(kwargs={"retries": 7}),
 ], ids=repr)
 def test_what_is_not_certain_is_refused(told: Any) -> None:
-    with pytest.raises(ValueError, match="it has no number retries of its own"):
+    with pytest.raises(BadEntry, match="it has no number retries of its own"):
         with_number(pickle.dumps(told), "retries", 0)
 
 
@@ -98,20 +99,20 @@ def test_a_number_that_stands_in_two_places_is_refused() -> None:
     assert load(again) == {"t": 8}
     shared = b"\x80\x02}q\x01(X\x01\x00\x00\x00tK\x07X\x01\x00\x00\x00ah\x01u."
     for data in (twice, again, shared):
-        with pytest.raises(ValueError, match="it has no number t of its own"):
+        with pytest.raises(BadEntry, match="it has no number t of its own"):
             with_number(data, "t", 0)
 
 
 @SLOW
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_pickle_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="it "):
+    with pytest.raises(BadEntry, match="it "):
         with_number(data, "t", 0)
     assert text_of(data, "t") is None or b"t" in data
 
 
 def test_there_has_to_be_room() -> None:
-    with pytest.raises(ValueError, match="no room for 300"):
+    with pytest.raises(BadEntry, match="no room for 300"):
         with_number(pickle.dumps({"t": 7}), "t", 300)
     assert load(with_number(pickle.dumps({"t": 7}), "t", 200)) == {"t": 200}
     assert load(with_number(pickle.dumps({"t": 2**40}), "t", 200)) == {"t": 200}

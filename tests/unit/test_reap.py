@@ -11,7 +11,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.plugin_utils import reaping as told_by_hosts
 
-from plugins.module_utils.workfleet.engines import celery_reap, local, reaping
+from plugins.module_utils.workfleet.engines import celery_held, local, reaping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,11 +52,11 @@ def test_the_app_stands_in_a_nodes_name(name: str, app: str | None) -> None:
     assert reaping.app_of(name) == app
 
 
-def tables(*bindings: tuple[str, str, str]) -> dict[str, list[celery_reap.Binding]]:
-    found: dict[str, list[celery_reap.Binding]] = {}
+def tables(*bindings: tuple[str, str, str]) -> celery_held.Tables:
+    found: dict[str, list[celery_held.Binding]] = {}
     for exchange, key, queue in bindings:
-        found.setdefault(exchange, []).append(celery_reap.Binding(exchange, key, queue, b"", "#" in key or "*" in key))
-    return found
+        found.setdefault(exchange, []).append(celery_held.Binding(exchange, key, queue, b"", "#" in key or "*" in key))
+    return dict(found)
 
 
 @pytest.mark.parametrize(("exchange", "key", "queues"), [
@@ -74,7 +74,7 @@ def tables(*bindings: tuple[str, str, str]) -> dict[str, list[celery_reap.Bindin
 def test_an_exchange_and_a_routing_key_lead_to_queues(exchange: str, key: str, queues: list[str]) -> None:
     bound = tables(("tasks", "r", "reports"), ("both", "r", "reports"), ("both", "r", "default"), ("news", "world.#", "reports"),
                    ("news", "sport.*", "default"))
-    assert celery_reap.origins(exchange, key, bound) == queues
+    assert celery_held.origins(exchange, key, bound) == queues
 
 
 def told(**more: Any) -> dict[str, Any]:

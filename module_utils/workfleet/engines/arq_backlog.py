@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import resp
+from ..decode import Unread
 from .arq_probe import IN_PROGRESS, JOB
 from .backlog import MOST, PAGE, Backlog
 from .pickled import text_of
+from .queues import strings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +26,11 @@ def read_queue(client: resp.Client, queue: str) -> Backlog:
     backlog = Backlog()
     for start in range(0, MOST, PAGE):
         jobs = client.call("ZRANGE", queue, str(start), str(start + PAGE - 1))
-        looks = client.pipeline([words for job in jobs for words in (("EXISTS", IN_PROGRESS.encode() + job), ("GET", JOB.encode() + job))])
-        backlog.take(text_of(data, "f") for runs, data in zip(looks[::2], looks[1::2]) if data is not None and not runs)
+        runs = client.pipeline([("EXISTS", IN_PROGRESS.encode() + job) for job in jobs])
+        waiting = [JOB.encode() + job for job, is_run in zip(jobs, runs) if not is_run]
+        unread = Unread()
+        backlog.take(text_of(data, "f") for _, data in strings(client, waiting, unread) if data is not None)
+        backlog.unreadable += unread.total
         if len(jobs) < PAGE:
             return backlog
     backlog.is_cut = client.call("ZCARD", queue) > MOST

@@ -7,8 +7,10 @@ import time
 import uuid
 
 from .. import resp
+from ..decode import BadEntry
 from ..errors import WorkfleetError
-from .arq_probe import CANARY, IN_PROGRESS, JOB, RESULT, RETRY, read
+from . import pickled
+from .arq_probe import CANARY, IN_PROGRESS, JOB, RESULT, RETRY
 from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete, is_redis
 
 _GRACE = 60.0
@@ -55,9 +57,9 @@ class ArqTraffic(Traffic):
 
     def _judge(self, job_id: str, stored: bytes) -> Outcome:
         try:
-            result = read(stored)
-            ok, value, run = bool(result["s"]), result["r"], max(0, int(result["ft"]) - int(result["st"])) / 1000
-        except (ValueError, KeyError, TypeError):
+            result = pickled.read(stored)
+            ok, value, run = result.flag("s"), result.told.get("r"), max(0, result.count("ft") - result.count("st")) / 1000
+        except BadEntry:
             return Outcome(job_id, None, reason="it came back, but its result is no pickle: does the app set job_serializer?")
         return Outcome(job_id, ok, run, "" if ok else str(value))
 

@@ -1,57 +1,23 @@
 """A canary job through each arq queue and back.
 
-Jobs and results are pickles. What comes back is read without running any code of it: classes become names.
+Jobs and results are pickles. What comes back is read without running any code of it.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
 import time
 import uuid
-from typing import Any
 
 from .. import resp
+from ..decode import BadEntry
+from . import pickled
 from .probe import Proof, Request, not_proved
 
 CANARY = "workfleet.probe"
 JOB, RESULT, IN_PROGRESS, RETRY = "arq:job:", "arq:result:", "arq:in-progress:", "arq:retry:"
 _GRACE = 60.0  # seconds that a canary outlives our patience, if we are killed before we take it back
 _PAUSE = 0.02
-_LARGEST_RESULT = 1024 * 1024
-
-
-class Named:
-    """Stands for an object of a class that is not loaded; says its class and its arguments."""
-
-    name = ""
-
-    def __init__(self, *args: Any) -> None:
-        self.args = args
-
-    def __setstate__(self, state: Any) -> None:
-        """What else it holds is of no interest."""
-
-    def __str__(self) -> str:
-        return f"{self.name}: {' '.join(map(str, self.args))}" if self.args else self.name
-
-
-class Reader(pickle.Unpickler):
-    """Reads plain values; anything else becomes :class:`Named`."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Never import what somebody else's bytes name."""
-        return type(name, (Named,), {"name": name})
-
-
-def read(data: bytes) -> Any:
-    """Return what a pickle holds; raises ``ValueError`` on what is none."""
-    if len(data) > _LARGEST_RESULT:
-        raise ValueError("too large")
-    try:
-        return Reader(io.BytesIO(data)).load()
-    except Exception as error:  # bytes that are no pickle raise nearly anything
-        raise ValueError(type(error).__name__) from error
 
 
 def probe(request: Request) -> list[Proof]:
@@ -120,9 +86,9 @@ class _Flight:
 
     def _judge(self, stored: bytes) -> tuple[bool | None, str | None]:
         try:
-            result = read(stored)
-            succeeded, value = bool(result["s"]), result["r"]
-        except (ValueError, KeyError, TypeError):
+            result = pickled.read(stored)
+            succeeded, value = result.flag("s"), result.told.get("r")
+        except BadEntry:
             return None, "a worker took it and ended it, but its result is no pickle: does the app set job_serializer?"
         if succeeded and (self.task != CANARY or value == self.args):
             return True, None

@@ -5,15 +5,15 @@ arq leaves a running job in its queue. It takes jobs from the front only, so tho
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import resp
+from ..decode import Fields, Unread
 from ..errors import WorkfleetError
-from . import queues
-from .arq_probe import JOB, RESULT, read
+from . import pickled, queues
+from .arq_probe import JOB, RESULT
 from .base import Report
 from .queues import Figures, Question
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: The runner writes a node's figures here; the node's name follows.
 HEALTH_CHECK_KEY = "arq:health-check:"
-_PAGE = 200
+#: Bytes of what a node tells.
+LARGEST_BEAT = 64 << 10
 _FIGURE = re.compile(r"(\w+)=(\d{1,18})\b")
 
 # [jobs, due, running, due at that is the oldest not running or '', retrying or -1]. Looks at the first pages until one
@@ -111,9 +112,8 @@ def flow(earlier: Figures, item: Figures) -> None:
 def others(client: resp.Client) -> tuple[list[str], bool]:
     """Queues that hold jobs, sorted sets whose first member has a job's key; and whether all keys were looked through."""
     names, complete = queues.keys(client, "*", "zset")
-    firsts = client.pipeline([("ZRANGE", name, "0", "0") for name in names], raise_errors=False)
-    members = [(name, first[0]) for name, first in zip(names, firsts)
-               if first and isinstance(first, list) and not name.startswith("workfleet:")]
+    firsts = queues.each(client, ("ZRANGE", "0", "0"), names)
+    members = [(name, first[0]) for name, first in firsts if first and not name.startswith("workfleet:")]
     known = client.pipeline([("EXISTS", JOB.encode() + member) for _, member in members])
     return [name for (name, _), is_job in zip(members, known) if is_job], complete
 
@@ -123,20 +123,19 @@ def nodes(client: resp.Client) -> dict[str, Report] | None:
     names, complete = queues.keys(client, f"{HEALTH_CHECK_KEY}*", "string")
     if not complete:
         return None
-    told = client.call("MGET", *names) if names else []
-    return {name[len(HEALTH_CHECK_KEY):]: report(resp.text(value)) for name, value in zip(names, told) if value is not None}
+    return {resp.text(name)[len(HEALTH_CHECK_KEY):]: report(resp.text(value))
+            for name, value in queues.strings(client, names, Unread(), LARGEST_BEAT) if value is not None}
 
 
-def results(client: resp.Client) -> Iterator[tuple[str, dict[str, Any], bytes]]:
+def results(client: resp.Client, unread: Unread) -> Iterator[tuple[str, Fields, bytes]]:
     """Yield the results of the database, by their jobs, with their bytes; none of an app that has a serializer of its own."""
     names = list(queues.every(client, f"{RESULT}*"))
-    for start in range(0, len(names), _PAGE):
-        page = names[start:start + _PAGE]
-        for name, data in zip(page, client.call("MGET", *page, timeout=30.0)):
-            with contextlib.suppress(ValueError, RecursionError, OverflowError):
-                told = read(data or b"")
-                if isinstance(told, dict):
-                    yield name[len(RESULT):], told, data
+    for name, data in queues.strings(client, names, unread):
+        told = None
+        with unread.entry(RESULT, resp.text(name)):
+            told = None if data is None else pickled.read(data)
+        if told is not None and data is not None:
+            yield resp.text(name)[len(RESULT):], told, data
 
 
 def refuse(queue: str, reply: resp.Reply) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import resp
+from .. import decode, resp
+from ..decode import BadEntry
 from ..dump import fields, unfields
-from . import queues
+from ..errors import WorkfleetError
+from . import pickled, queues
 from .arq_probe import IN_PROGRESS, JOB, RESULT, RETRY
 from .arq_queues import refuse, results
-from .pickled import text_of
-from .stash import DONE, MOST_BYTES, MOST_RECORDS, TAKE_KEY, Stash, chunks, refuse_priority
+from .stash import DONE, MOST_RECORDS, TAKE_KEY, Stash, chunks, refuse_priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 ABORT = "arq:abort"
 JOBS, FAILED = "jobs", "failed"
 _MOST_PASSES = 20
+#: Sorted sets of the database in which a job may be too.
+_MOST_QUEUES = 1000
 
 _TAKE = """
 local taken = 0
@@ -55,7 +58,7 @@ for i = 3, #ARGV, 5 do
     or (life <= 0 and redis.call('SET', 'arq:job:' .. job, data, 'NX'))
   if set then
     redis.call('ZADD', KEYS[1], 'NX', score, job)
-    if tries ~= '' then redis.call('SET', 'arq:retry:' .. job, tries, 'EX', 88400) end
+    if tries ~= '' then redis.call('SET', 'arq:retry:' .. job, tries, 'EX', 88400, 'NX') end
   end
 end
 """
@@ -125,8 +128,8 @@ class ArqStash(Stash):
         found = [job for job, due in jobs if self.choice.older_than is None or now - due / 1000 >= self.choice.older_than]
         if self.choice.task_name is None or not found:
             return found
-        payloads = self.client.call("MGET", *(JOB.encode() + job for job in found), timeout=60.0)
-        return [job for job, data in zip(found, payloads) if data is not None and text_of(data, "f") == self.choice.task_name]
+        payloads = queues.strings(self.client, [JOB.encode() + job for job in found], self.unread)
+        return [job for job, (_, data) in zip(found, payloads) if data is not None and pickled.text_of(data, "f") == self.choice.task_name]
 
     def _take_results(self) -> None:
         ids = self._all_results() if self.choice.results else self.choice.ids
@@ -134,7 +137,7 @@ class ArqStash(Stash):
             self.client.call("SADD", self.own(FAILED), *ids[start:start + MOST_RECORDS])
 
     def _all_results(self) -> list[str]:
-        return [job for job, told, _ in results(self.client) if told.get("q") == self.choice.queue]
+        return [job for job, told, _ in results(self.client, self.unread) if told.told.get("q") == self.choice.queue]
 
     def taken(self) -> Iterator[tuple[str, list[bytes]]]:
         """Read jobs in the order in which they are due."""
@@ -142,33 +145,76 @@ class ArqStash(Stash):
         yield from ((self.place, block) for block in chunks(records))
 
     def _jobs(self) -> Iterator[bytes]:
-        offset, step = 0, MOST_RECORDS // 10
-        while page := self.client.call("ZRANGE", self.own(JOBS), offset, offset + step - 1, "WITHSCORES"):
-            read, offset, size = list(zip(page[::2], page[1::2])), offset + len(page) // 2, 1
+        offset = 0
+        while page := self.client.call("ZRANGE", self.own(JOBS), offset, offset + MOST_RECORDS - 1, "WITHSCORES"):
+            read, offset = list(zip(page[::2], page[1::2])), offset + len(page) // 2
             told = self.client.pipeline([command for job, _ in read for command in (
-                ("GET", JOB.encode() + job), ("PTTL", JOB.encode() + job), ("GET", RETRY.encode() + job))], timeout=60.0)
-            for (job, score), data, life, tries in zip(read, told[::3], told[1::3], told[2::3]):
-                size += len(data or b"")
+                ("PTTL", JOB.encode() + job), ("GETRANGE", RETRY.encode() + job, 0, 20))], timeout=60.0)
+            payloads = queues.strings(self.client, [JOB.encode() + job for job, _ in read])
+            for (job, score), life, tries, (_, data) in zip(read, told[::2], told[1::2], payloads):
                 yield fields(job, score, b"%d" % life, tries or b"", data or b"")
-            step = max(1, min(MOST_RECORDS, MOST_BYTES * len(read) // size))
 
     def _results(self) -> Iterator[bytes]:
-        for job in sorted(self.client.call("SMEMBERS", self.own(FAILED))):
-            data, life = self.client.pipeline([("GET", RESULT.encode() + job), ("PTTL", RESULT.encode() + job)])
-            if data is not None:
-                yield fields(job, b"%d" % life, data)
+        for jobs in self._noted():
+            lives = self.client.pipeline([("PTTL", RESULT.encode() + job) for job in jobs])
+            for job, life, (_, data) in zip(jobs, lives, queues.strings(self.client, [RESULT.encode() + job for job in jobs])):
+                if data is not None:
+                    yield fields(job, b"%d" % life, data)
+
+    def _noted(self) -> Iterator[list[bytes]]:
+        yield from queues.members(self.client, self.own(FAILED))
 
     def drop(self) -> None:
         """Delete the jobs' keys, and then that they were taken."""
         if self._of_results:
-            jobs = self.client.call("SMEMBERS", self.own(FAILED))
-            self.together(*[("UNLINK", RESULT.encode() + job) for job in jobs], ("UNLINK", self.own(FAILED)), self.forget)
+            for noted in self._noted():
+                names = [RESULT.encode() + job for job in noted]
+                told = queues.strings(self.client, names, self.unread)
+                failed = [name for name, data in told if data is not None and self._is_ours(name, data)]
+                if failed:
+                    self.client.call("UNLINK", *failed)
+            self.together(("UNLINK", self.own(FAILED)), self.forget)
             return
         beside = (JOB, RETRY, IN_PROGRESS) if self.choice.whole else (JOB, RETRY)
+        others = self._other_queues()
         while jobs := self.client.call("ZRANGE", self.own(JOBS), 0, MOST_RECORDS - 1):
-            keys = [prefix.encode() + job for job in jobs for prefix in beside]
-            self.together(("UNLINK", *keys), *([("ZREM", ABORT, *jobs)] if self.choice.whole else []), ("ZREM", self.own(JOBS), *jobs))
+            mine = self._of_no_other(jobs, others)
+            gone: list[Sequence[resp.Argument]] = [("ZREM", self.own(JOBS), *jobs)]
+            if mine:
+                gone.append(("UNLINK", *(prefix.encode() + job for job in mine for prefix in beside)))
+                gone += [("ZREM", ABORT, *mine)] if self.choice.whole else []
+            self.together(*gone)
         self.client.call(*self.forget)
+
+    def _is_ours(self, name: str | bytes, data: bytes) -> bool:
+        """Whether a result is of a job of the queue; whoever may write to the broker may have noted another's."""
+        try:
+            self._result(data)
+        except BadEntry as error:
+            self.unread.add(self.own(FAILED), name, error)
+            return False
+        return True
+
+    def _result(self, data: bytes) -> None:
+        """Raise on what is no result of a job of this queue, or of one that has not failed where only those are meant."""
+        told = pickled.read(data)
+        if told.text("q") != self.choice.queue or (self.choice.dead and told.flag("s")):
+            raise BadEntry(f"it is no {'failed ' if self.choice.dead else ''}result of the queue {self.choice.queue}")
+
+    def _other_queues(self) -> list[str]:
+        found = [name for name in queues.every(self.client, "*", "zset") if name != ABORT and not name.startswith(self.key(""))]
+        if len(found) > _MOST_QUEUES:
+            raise WorkfleetError(f"the database has more than {_MOST_QUEUES} sorted sets: whether another queue has one of the jobs too "
+                                 "is not looked for in so many, and no job is deleted")
+        return found
+
+    def _of_no_other(self, jobs: Sequence[bytes], others: Sequence[str]) -> list[bytes]:
+        """The jobs that are in no other queue: a job is in one, unless somebody else has put its name among those that were taken."""
+        looks = self.client.pipeline([("ZMSCORE", name, *jobs) for name in others], raise_errors=False, timeout=60.0)
+        shared = {job for look in looks if isinstance(look, list) for job, place in zip(jobs, look) if place is not None}
+        for job in sorted(shared):
+            self.unread.add(self.own(JOBS), job, BadEntry("it is a job of another queue, or was sent anew"))
+        return [job for job in jobs if job not in shared]
 
     def put_back(self) -> None:
         """Return the jobs with the times they had."""
@@ -176,12 +222,23 @@ class ArqStash(Stash):
             pass
         self.together(("UNLINK", self.own(FAILED)), self.progress(DONE), self.forget)
 
+    def examine(self, place: str, record: bytes) -> None:
+        """Results tell their queue; jobs do not, and are not put over others."""
+        told = unfields(record)
+        if place != self.place or len(told) != (3 if place == FAILED else 5):
+            raise BadEntry(f"{place}, {len(told)}: it is no job or result of an arq queue")
+        if place == FAILED:
+            self._result(told[2])
+        else:
+            decode.number(decode.document(told[1], largest=40))
+        decode.integer(decode.document(told[1 if place == FAILED else 2], largest=20))
+
     def add(self, place: str, records: Sequence[bytes], note: Sequence[resp.Argument]) -> None:
         """A job's key lives as long as it had to live when it was dumped."""
         _, restored, identity, count = note
         told = [unfields(record) for record in records]
         if place == FAILED:
-            self.together(*(("SET", RESULT.encode() + job, data, *(("PX", life) if int(life) > 0 else ()))
+            self.together(*(("SET", RESULT.encode() + job, data, "NX", *(("PX", life) if int(life) > 0 else ()))
                             for job, life, data in told), note)
             return
         self.script(_ADD, [self.choice.queue, str(restored)], identity, count, *(value for record in told for value in record))

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 MOST = 2000
 #: Read in one go: messages can be large, and replies are held whole.
 PAGE = 200
-#: A message that is larger is counted as unreadable.
-LARGEST = 4 * 1024 * 1024
 
 
 @dataclass

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
-from .backlog import LARGEST, MOST, PAGE, Backlog
+from ..decode import BadEntry, Unread
+from . import celery_held
+from .backlog import MOST, PAGE, Backlog
+from .celery_message import Message
 from .celery_wire import Wire
+from .queues import page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,35 +24,27 @@ def read(url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[st
         for queue, backlog in found.items():
             for key in wire.lists(queue):
                 read_list(client, key, backlog)
-        read_unacked(client, wire.key(wire.unacked_key), found)
+        read_unacked(client, wire, found)
     return found
 
 
 def read_list(client: resp.Client, key: str, backlog: Backlog) -> None:
     """Count a list from its end, where workers take."""
-    for start in range(0, MOST, PAGE):
-        page = client.call("LRANGE", key, str(-start - PAGE), str(-start - 1))
-        backlog.take(task_name(message) for message in page)
-        if len(page) < PAGE:
-            return
-    backlog.is_cut = backlog.is_cut or client.call("LLEN", key) > MOST
+    looked = 0
+    while looked < MOST and (messages := page(client, "LRANGE", key, -looked - PAGE, -looked - 1, stride=-1)):
+        backlog.take(task_name(message) for message in messages)
+        looked += len(messages)
+    backlog.is_cut = backlog.is_cut or client.call("LLEN", key) > looked
 
 
-def read_unacked(client: resp.Client, key: str, found: Mapping[str, Backlog]) -> None:
+def read_unacked(client: resp.Client, wire: Wire, found: Mapping[str, Backlog]) -> None:
     """Count what workers hold. All apps of a database share one table, so that the routing key tells whose a message is."""
-    cursor, looked = b"0", 0
-    while True:
-        cursor, page = client.call("HSCAN", key, cursor, "COUNT", str(PAGE))
-        looked += len(page) // 2
-        for value in page[1::2]:
-            try:
-                message, _exchange, routing_key = json.loads(value)
-            except (ValueError, TypeError):
-                continue
-            if routing_key in found:
-                found[routing_key].add(task_name(json.dumps(message).encode() if isinstance(message, dict) else str(message).encode()))
-        if cursor == b"0":
-            return
+    looked, unread = 0, Unread()
+    for entries in celery_held.read(client, wire, unread):
+        looked += len(entries)
+        for held in entries:
+            if held.key in found:
+                found[held.key].add(name_of(held.message))
         if looked >= MOST:
             for backlog in found.values():
                 backlog.is_cut = True
@@ -58,16 +52,16 @@ def read_unacked(client: resp.Client, key: str, found: Mapping[str, Backlog]) ->
 
 
 def task_name(message: bytes) -> str | None:
-    """Return the name in a message: in its header, or in the body, as Celery's first protocol has it."""
-    if len(message) > LARGEST:
-        return None
+    """Return the name of a message's task; none of what cannot be read."""
     try:
-        told = json.loads(message)
-        name = told["headers"].get("task")
-        if name is None:
-            body = told["body"]
-            coded = told.get("properties", {}).get("body_encoding") == "base64"
-            name = json.loads(base64.b64decode(body) if coded else body)["task"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return name_of(Message(message))
+    except BadEntry:
         return None
-    return str(name)
+
+
+def name_of(message: Message) -> str | None:
+    """Return the name of its task."""
+    try:
+        return message.name
+    except BadEntry:
+        return None

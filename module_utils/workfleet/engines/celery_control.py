@@ -5,10 +5,12 @@ Answers were observed on celery 5.7: ``{"ok": text}`` or ``{"error": text}`` for
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import decode, resp
+from ..decode import BadEntry, Fields
 from . import celery_wire
 from .base import Held
 from .controls import Argument
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 #: What proves that a node is idle; one question each.
 HOLDING = ("active", "reserved", "scheduled", "active_queues")
+_LONGEST_ERROR = 1000
 _QUEUE = Argument("queue", "text", "queue", required=True)
 _TASK = Argument("task_name", "text", "task_name", required=True)
 _PROCESSES = Argument("processes", "count", "n")
@@ -54,14 +57,17 @@ def control(
 
 def error_in(answer: Any) -> str | None:
     """Return the error that an answer is."""
-    return str(answer["error"]) if isinstance(answer, dict) and "error" in answer else None
+    return str(answer["error"])[:_LONGEST_ERROR] if isinstance(answer, dict) and "error" in answer else None
 
 
 def held(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Held]:
     """Return what nodes hold and consume; those that did not answer everything are left out."""
     told = ask(url, nodes, {method: {} for method in HOLDING}, options, timeout)
-    return {node: Held(tasks_in(answers), queues_in(answers)) for node, answers in told.items()
-            if all(isinstance(answers.get(method), list) for method in HOLDING)}
+    found = {}
+    for node, answers in told.items():
+        with contextlib.suppress(BadEntry):
+            found[node] = Held(tasks_in(Fields(answers)), tuple(celery_wire.queues_in(Fields(answers))))
+    return found
 
 
 def ran(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Counter[str]]:
@@ -70,22 +76,23 @@ def ran(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: flo
     A node that did not answer everything is left out; one of the solo pool is silent while it works.
     """
     told = ask(url, nodes, {method: {} for method in ("stats", *HOLDING)}, options, timeout)
-    return {node: Counter(answers["stats"]["total"]) + Counter(task["task"] for task in tasks_in(answers) if task["since"] is None)
-            for node, answers in told.items()
-            if isinstance(answers.get("stats", {}).get("total"), dict) and all(isinstance(answers.get(method), list) for method in HOLDING)}
+    found = {}
+    for node, answers in told.items():
+        with contextlib.suppress(BadEntry):
+            begun = Fields(answers).fields("stats").fields("total").told
+            waiting = Counter(task["task"] for task in tasks_in(Fields(answers)) if task["since"] is None)
+            celery_wire.queues_in(Fields(answers))  # or it did not answer everything
+            found[node] = Counter({str(name): decode.count(count) for name, count in begun.items()}) + waiting
+    return found
 
 
-def queues_in(answers: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the queues that a node consumes."""
-    return tuple(queue["name"] for queue in answers["active_queues"])
-
-
-def tasks_in(answers: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Return all tasks that a node was given and has not finished, those that run first."""
-    begun = [(task, task.get("time_start")) for task in answers["active"]]
-    waiting = [(task, None) for task in (*answers["reserved"], *(entry["request"] for entry in answers["scheduled"]))]
-    return tuple({"id": task["id"], "task": task["name"], "since": since, "acked": bool(task.get("acknowledged"))}
-                 for task, since in (*begun, *waiting))
+def tasks_in(answers: Fields) -> tuple[dict[str, Any], ...]:
+    """Return all tasks that a node was given and has not finished, those that run first; raises where it does not tell."""
+    begun = [(task, task.number("time_start", None)) for task in map(decode.fields, answers.items("active"))]
+    waiting = [*map(decode.fields, answers.items("reserved")),
+               *(decode.fields(entry).fields("request") for entry in answers.items("scheduled"))]
+    return tuple({"id": task.text("id"), "task": task.text("name"), "since": since, "acked": bool(task.told.get("acknowledged"))}
+                 for task, since in (*begun, *((task, None) for task in waiting)))
 
 
 def each_queue(url: str, name: str, queues: Mapping[str, Sequence[str]], options: Mapping[str, Any], timeout: float) -> None:

@@ -7,22 +7,26 @@ worker tells of tasks only with ``-E`` or after the control ``enable_events``; h
 
 from __future__ import annotations
 
-import base64
-import json
+import contextlib
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import decode, resp
+from ..decode import BadEntry, Fields
 from . import celery_control, celery_wire, events
+from .celery_message import Message
 from .events import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 #: Tasks whose name is remembered until they end.
-_MOST_NAMES = 100_000
+_MOST_NAMES = 50_000
 _LONGEST_TEXT = 500
+_LONGEST_NAME = 250
+#: Bytes of one message of events.
+_LARGEST = 1 << 20
 _ENABLED = "task events enabled"  # what a node says that did not send any before
 _HOLDING: dict[str, dict[str, Any]] = {"active": {}, "reserved": {}, "scheduled": {}}
 
@@ -34,6 +38,7 @@ class Listener(events.Listener):
         self.url, self.wire = url, celery_wire.Wire.parse(options)
         self.names: OrderedDict[str, str] = OrderedDict()
         self.client: resp.Client | None = None
+        self.unread = decode.Unread()
 
     def open(self) -> None:
         """Subscribe; what is published from now on will be heard."""
@@ -60,7 +65,10 @@ class Listener(events.Listener):
         until = time.monotonic() + max(seconds, 0.25)  # what comes without a pause is handed on in parts
         message = self.client.message(seconds)
         while message is not None:
-            found += (self._event(told) for told in events_in(message[1]))
+            with self.unread.entry(message[0]):
+                for told in events_in(message[1]):
+                    with self.unread.entry(message[0]):
+                        found.append(self._event(told))
             message = self.client.message(0) if time.monotonic() < until else None
         return found
 
@@ -70,48 +78,41 @@ class Listener(events.Listener):
         while len(self.names) > _MOST_NAMES:
             self.names.popitem(last=False)
 
-    def _event(self, told: Mapping[str, Any]) -> Event:
-        kind, task_id = str(told["type"]), str(told.get("uuid") or "")
-        if task_id and told.get("name"):
-            self.know({task_id: str(told["name"])})
-        runtime = told.get("runtime")
+    def _event(self, told: Fields) -> Event:
+        kind, task_id, name = told.text("type"), told.text("uuid", ""), told.text("name", "")
+        if max(map(len, (kind, task_id, name))) > _LONGEST_NAME:
+            raise BadEntry(f"a name has more than {_LONGEST_NAME} characters")
+        if task_id and name:
+            self.know({task_id: name})
         return Event(
-            at=float(told.get("timestamp") or time.time()), event=kind.partition("-")[2], is_of_task=kind.startswith("task-"),
-            node=str(told.get("hostname") or ""), task=self.names.get(task_id), id=task_id or None,
-            seconds=float(runtime) if isinstance(runtime, (int, float)) else None, text=text(kind, told)[:_LONGEST_TEXT],
-            queue=str(told["queue"]) if told.get("queue") else None,
-            processed=int(told["processed"]) if isinstance(told.get("processed"), int) else None,
+            at=told.moment("timestamp", None) or time.time(), event=kind.partition("-")[2], is_of_task=kind.startswith("task-"),
+            node=told.text("hostname", ""), task=self.names.get(task_id), id=task_id or None,
+            seconds=told.number("runtime", None), text=text(kind, told)[:_LONGEST_TEXT],
+            queue=told.text("queue", None) or None, processed=told.count("processed", None),
         )
 
 
-def events_in(data: bytes) -> Iterator[dict[str, Any]]:
-    """Yield the events of a message. Nothing but JSON is ever decoded: unpickling would run code."""
-    try:
-        message = json.loads(data)
-        body = message["body"]
-        if message["content-type"] != "application/json":
-            return
-        if message["properties"].get("body_encoding") == "base64":
-            body = base64.b64decode(body)
-        told = json.loads(body)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return
-    yield from (event for event in (told if isinstance(told, list) else [told]) if isinstance(event, dict) and "type" in event)
+def events_in(data: bytes) -> list[Fields]:
+    """Return the events of a message. Nothing but JSON is ever decoded: unpickling would run code."""
+    if len(data) > _LARGEST:
+        raise BadEntry(f"it has {len(data)} bytes, more than {_LARGEST}")
+    told = Message(data).body()
+    return [decode.fields(event) for event in (told if isinstance(told, list) else [told])]
 
 
-def text(kind: str, told: Mapping[str, Any]) -> str:
+def text(kind: str, told: Fields) -> str:
     """Return what there is to say of an event beside its task; arguments and results are the app's own affair."""
     if kind in ("task-failed", "task-retried"):
-        return str(told.get("exception") or "")
+        return str(told.text("exception", ""))
     if kind == "task-revoked":
-        return "terminated" if told.get("terminated") else "expired" if told.get("expired") else "before it began"
+        return "terminated" if told.told.get("terminated") else "expired" if told.told.get("expired") else "before it began"
     if kind == "task-rejected":
-        return "back to its queue" if told.get("requeue") else ""
+        return "back to its queue" if told.told.get("requeue") else ""
     if kind == "task-sent":
-        return f"to {told['queue']}" if told.get("queue") else ""
+        return f"to {told.text('queue')}" if told.told.get("queue") else ""
     if kind == "task-received":
-        words = [f"retry {told['retries']}"] if told.get("retries") else []
-        return ", ".join(words + ([f"not before {told['eta']}"] if told.get("eta") else []))
+        words = [f"retry {told.count('retries')}"] if told.told.get("retries") else []
+        return ", ".join(words + ([f"not before {told.text('eta')}"] if told.told.get("eta") else []))
     return ""
 
 
@@ -130,8 +131,9 @@ class Switch(events.Switch):
             told = celery_wire.inspect(client, None, _HOLDING, timeout=1.0, wire=celery_wire.Wire.parse(self.options))
         names = {}
         for answers in told.values():
-            held = {method: answers[method] if isinstance(answers.get(method), list) else [] for method in _HOLDING}
-            names.update({task["id"]: task["task"] for task in celery_control.tasks_in(held)})
+            held = Fields({method: answers[method] if isinstance(answers.get(method), list) else [] for method in _HOLDING})
+            with contextlib.suppress(BadEntry):
+                names.update({task["id"]: task["task"] for task in celery_control.tasks_in(held)})
         return names, sorted(node for node in told if node.startswith(self.beginnings))
 
     def on(self, nodes: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
+from ..decode import BadEntry
 from ..errors import WorkfleetError
 from . import celery_events
-from .celery_probe import BUILT_IN_TASK, FINAL, GRACE, exception
+from .celery_probe import BUILT_IN_TASK, FINAL, GRACE, exception, outcome
 from .celery_wire import TaskMessage, Wire, task_message
 from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete, is_redis
 
@@ -123,9 +123,8 @@ class CeleryTraffic(Traffic):
 def judge(task_id: str, stored: bytes) -> list[Outcome]:
     """Return the outcome in a stored result; none in one that is not final."""
     try:
-        meta: dict[str, Any] = json.loads(stored)
-        state, value = meta["status"], meta["result"]
-    except (ValueError, KeyError, TypeError):
+        state, value = outcome(stored)
+    except BadEntry:
         return [Outcome(task_id, None, reason="it came back, but its result is not JSON")]
     if state not in FINAL:
         return []
@@ -137,5 +136,5 @@ def judge(task_id: str, stored: bytes) -> list[Outcome]:
 def shown(value: Any) -> str:
     """Return a stored exception as the event would have it, so that the same failure has one name."""
     if isinstance(value, dict) and isinstance(value.get("exc_message"), (list, tuple)):
-        return f"{value.get('exc_type')}({', '.join(map(repr, value['exc_message']))})"
+        return exception(f"{value.get('exc_type')}({', '.join(map(repr, value['exc_message']))})")
     return exception(value)

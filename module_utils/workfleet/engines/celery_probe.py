@@ -8,12 +8,12 @@ was taken too late is dropped by its worker, for it carries an expiry.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
-from .celery_wire import TaskMessage, Wire, inspect, queue_depths, task_message
+from .. import decode, resp
+from ..decode import BadEntry, Fields
+from .celery_wire import TaskMessage, Wire, inspect, queue_depths, queues_in, task_message
 from .probe import Proof, not_proved
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ BUILT_IN_TASK = "celery.accumulate"
 FINAL = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED")
 GRACE = 60.0  # seconds that the clocks of this host and a worker's may differ before a canary is dropped untried
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.005, 0.05
+_LONGEST_REASON = 1000
 
 
 def probe(request: Request) -> list[Proof]:
@@ -100,9 +101,8 @@ class _Flight:
     def _judge(self, canary: TaskMessage, stored: bytes) -> Proof | None:
         """The word on a stored result; ``None`` for one that is not final."""
         try:
-            meta = json.loads(stored)
-            state, value = meta["status"], meta["result"]
-        except (ValueError, KeyError, TypeError):
+            state, value = outcome(stored)
+        except BadEntry:
             return Proof(canary.queue, None, "not proved", self._seconds(), "it came back, but its result is not JSON")
         if state not in FINAL:
             return None
@@ -160,8 +160,9 @@ class _Flight:
         """The nodes that say that they consume a queue."""
         found: dict[str, list[str]] = {}
         for node, answers in inspect(self.broker, None, ["active_queues"], timeout=0.5, wire=self.wire).items():
-            for queue in answers["active_queues"] if isinstance(answers.get("active_queues"), list) else []:
-                found.setdefault(queue["name"], []).append(node)
+            with contextlib.suppress(BadEntry):
+                for queue in queues_in(Fields(answers)):
+                    found.setdefault(queue, []).append(node)
         return found
 
 
@@ -170,8 +171,15 @@ def _names(nodes: Sequence[str]) -> str:
     return f"{shown} and {len(nodes) - 3} more" if len(nodes) > 3 else shown
 
 
+def outcome(stored: bytes) -> tuple[str, Any]:
+    """Return the state and the value of a stored result; raises on what is none."""
+    meta = decode.fields(decode.document(stored))
+    return meta.text("status"), meta.told.get("result")
+
+
 def exception(value: Any) -> str:
+    """Say what a task failed with."""
     if isinstance(value, dict) and "exc_type" in value:
         message = value.get("exc_message")
-        return f"{value['exc_type']}: {' '.join(map(str, message)) if isinstance(message, list) else message}"
-    return str(value)
+        value = f"{value['exc_type']}: {' '.join(map(str, message)) if isinstance(message, list) else message}"
+    return str(value)[:_LONGEST_REASON]

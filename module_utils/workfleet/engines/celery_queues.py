@@ -6,17 +6,15 @@ known from below: the message that is next was next already when somebody looked
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import math
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import decode, resp
+from ..decode import BadEntry
 from ..errors import WorkfleetError
-from . import queues
+from . import celery_held, queues
+from .celery_message import Message, sent_at
 from .celery_wire import Wire, foreign, inspect_all, report
 from .queues import Figures, Question
 
@@ -25,13 +23,36 @@ if TYPE_CHECKING:
 
     from .base import Report
 
-#: Headers or properties by which an app may say when a message was sent, as seconds since 1970 or in ISO 8601.
-STAMPS = ("sent_at", "timestamp")
 _WAIT_FOR_NODES = 1.0
 _FARTHEST_MARK = 200_000
+#: Exchanges of held messages whose bindings are looked up.
+_MOST_EXCHANGES = 1000
 _REMEMBERED = 86400
+#: What is remembered of more lists is forgotten as a whole.
+_MOST_REMEMBERED = 10_000
+#: Bytes of a message by which it is found again.
+_LARGEST_MARK = 64 << 10
 _METHODS: dict[str, dict[str, Any]] = {"stats": {}, "active": {}, "active_queues": {}}
 
+# Of each list its length, its newest message if that is small, and of the next one a digest and, as long as it is not too
+# much, the message. ARGV: the largest newest, the largest next, and how much of these.
+_ENDS = """
+local found, left = {}, tonumber(ARGV[3])
+for i, key in ipairs(KEYS) do
+  local length = redis.pcall('LLEN', key)
+  if type(length) == 'table' then
+    found[i] = length
+  else
+    local newest, tail = redis.call('LINDEX', key, 0), redis.call('LINDEX', key, -1)
+    local digest = tail and redis.sha1hex(tail)
+    if newest and #newest > tonumber(ARGV[1]) then newest = false end
+    if tail and (#tail > tonumber(ARGV[2]) or #tail > left) then tail = '' end
+    if tail then left = left - #tail end
+    found[i] = {length, newest, tail, digest}
+  end
+end
+return found
+"""
 # Counts what is held by where it came from: [all, is complete, {tail of the entry, number, number retried, etas}…].
 # The tail of an entry is its exchange and routing key, as JSON. No payload leaves the server.
 _HELD = """
@@ -44,6 +65,7 @@ repeat
   for i = 2, #page[2], 2 do
     local entry = page[2][i]
     local tail = string.match(entry, '^.*}(.*)$') or ''
+    if #tail > 1000 then tail = '' end
     local told = found[tail]
     if not told then
       told = {tail, 0, 0}
@@ -53,7 +75,7 @@ repeat
     told[2] = told[2] + 1
     if string.find(entry, '"retries": [1-9]') then told[3] = told[3] + 1 end
     local eta = string.match(entry, '"eta": "([^"]*)"')
-    if eta then told[#told + 1] = eta end
+    if eta and #eta < 100 then told[#told + 1] = eta end
   end
 until cursor == '0'
 return {all, 1, unpack(order)}
@@ -104,6 +126,7 @@ class _Look:
             known = {figures.queue for figures in self.found}
             self.found += [Figures(queue, declared=False) for queue in self._others() if queue not in known]
         self._read()
+        self.question.problems.extend(self.question.unread.said())
         return self.found
 
     def _ask(self) -> None:
@@ -114,8 +137,8 @@ class _Look:
         self.heard_all = len(answered) >= listening
         if not self.heard_all:
             pidbox = f"{self.wire.control_exchange}.pidbox"
-            bound = self.client.call("SMEMBERS", self.wire.key(f"_kombu.binding.{pidbox}"))
-            silent = sorted({resp.text(member).rpartition(self.wire.sep)[2][:-len(pidbox) - 1] for member in bound} - answered)
+            bound = celery_held.table(self.client, self.wire, pidbox, self.question.unread)
+            silent = sorted({binding.queue[:-len(pidbox) - 1] for binding in bound} - answered)
             named = f" ({', '.join(silent)} did not)" if len(silent) == listening - len(answered) else ""
             self.question.problems.append(
                 f"{listening} Celery workers listen on the broker, and {len(answered)} answered within {_WAIT_FOR_NODES:g} s{named}: "
@@ -128,44 +151,50 @@ class _Look:
             self.question.problems.append(queues.CUT)
         prefix = len(self.wire.global_keyprefix)
         ends = {name[prefix:]: self.wire.key(name[prefix:]) for name in names}
-        tails = self.client.pipeline([("LINDEX", key, "-1") for key in ends.values()], raise_errors=False)
-        found = {name.partition(self.wire.sep)[0] for name, tail in zip(ends, tails)
-                 if not name.startswith("workfleet:") and _is_task(tail)}
+        tails = queues.each(self.client, ("LINDEX", "-1"), list(ends.values()))
+        found = {name.partition(self.wire.sep)[0] for name, (_, tail) in zip(ends, tails)
+                 if not name.startswith("workfleet:") and tail and _is_task(tail)}
         return sorted(found | {queue for report in self.reports.values() for queue in report.queues or ()})
 
     def _read(self) -> None:
         lists = {figures.queue: self.wire.lists(figures.queue) for figures in self.found}
         every = [key for keys in lists.values() for key in keys]
         marks = [(key, newest) for queue in lists for key, newest in self._newest(queue).items() if newest is not None]
-        now, held, seen, *rest = queues.transaction(self.client, [
+        now, held, remembered, seen, lists_told, *rest = queues.transaction(self.client, [
             ("TIME",), ("EVAL", _HELD, 1, self.wire.key(self.wire.unacked_key), queues.MOST_HELD),
-            ("HGETALL", self._memory),
-            *((word, key, *more) for key in every for word, *more in (("LLEN",), ("LINDEX", "0"), ("LINDEX", "-1"))),
+            ("HLEN", self._memory), ("HMGET", self._memory, "", *every),
+            ("EVAL", _ENDS, len(every), *every, _LARGEST_MARK, decode.LARGEST, queues.AT_ONCE),
             *(("LPOS", key, newest, "MAXLEN", _FARTHEST_MARK) for key, newest in marks),
         ])
-        ends = {key: rest[place * 3:place * 3 + 3] for place, key in enumerate(every)}
-        places = dict(zip((key for key, _ in marks), rest[3 * len(every):]))
+        for reply in (remembered, seen, lists_told):
+            if isinstance(reply, resp.RespError) and (reply is lists_told or reply.code != "WRONGTYPE"):
+                raise reply
+        ends = dict(zip(every, lists_told))
+        places = dict(zip((key for key, _ in marks), rest))
         at = queues.seconds(now)
         by_queue = self._held(held, at)
-        asked = None if self.question.all_of_it and self.complete else every
-        ages = _Ages(seen, at, asked)
+        ages = _Ages(dict(zip(every, seen[1:])) if isinstance(seen, list) else {}, at)
         for figures in self.found:
             figures.at = at
             self._fill(figures, {key: ends[key] for key in lists[figures.queue]}, by_queue, ages, places)
-        self._remember(ages)
+        is_full = isinstance(remembered, int) and remembered > _MOST_REMEMBERED
+        if self.question.all_of_it and self.complete and isinstance(remembered, int) and not is_full and remembered > ages.known:
+            known = {key.encode(errors="surrogateescape") for key in every}
+            ages.gone.update(key for key in self.client.call("HKEYS", self._memory) if key not in known)
+        self._remember(ages, is_full=is_full)
 
     def _newest(self, queue: str) -> dict[str, bytes | None]:
         earlier = self.question.earlier(queue)
         return earlier.mark.newest if earlier and earlier.mark else {}
 
     def _fill(
-        self, figures: Figures, ends: dict[str, list[resp.Reply]], held: dict[str, Held] | None, ages: _Ages, places: dict[str, resp.Reply],
+        self, figures: Figures, ends: dict[str, Any], held: dict[str, Held] | None, ages: _Ages, places: dict[str, resp.Reply],
     ) -> None:
-        wrong = next((key for key, (length, _, _) in ends.items() if isinstance(length, resp.RespError)), None)
+        wrong = next((key for key, told in ends.items() if isinstance(told, resp.RespError)), None)
         if wrong is not None:
-            figures.exists, figures.problem = True, foreign(figures.queue, wrong, ends[wrong][0])
+            figures.exists, figures.problem = True, foreign(figures.queue, wrong, ends[wrong])
             return
-        lengths = {key: int(length) for key, (length, _, _) in ends.items()}
+        lengths = {key: int(length) for key, (length, *_) in ends.items()}
         figures.waiting = sum(lengths.values())
         figures.priorities = {str(step): length for step, length in zip(self.wire.priority_steps, lengths.values())}
         if held is not None:
@@ -175,9 +204,11 @@ class _Look:
         figures.exists = bool(figures.waiting or figures.unacknowledged or figures.consumers) or (False if self.heard_all else None)
         if figures.queue == self.wire.deadletter_queue:
             figures.dead, figures.waiting = figures.waiting, 0
-        figures.oldest_age_seconds, figures.oldest_age_is = ages.oldest([(key, tail) for key, (_, _, tail) in ends.items() if tail])
+        figures.oldest_age_seconds, figures.oldest_age_is = ages.oldest(
+            [(key, tail, digest) for key, (_, _, tail, digest) in ends.items() if digest])
         begun = queues.finished(self.reports, figures.queue) if self.heard_all else None
-        figures.mark = Mark({key: head for key, (_, head, _) in ends.items()}, lengths, begun)
+        ages.gone.update(key for key, (length, *_) in ends.items() if not length and ages.seen.get(key))
+        figures.mark = Mark({key: head for key, (_, head, *_) in ends.items()}, lengths, begun)
         earlier = self.question.earlier(figures.queue)
         if earlier is not None and earlier.mark is not None:
             figures.came, figures.went = _flow(earlier.mark, figures.mark, places)
@@ -188,7 +219,12 @@ class _Look:
         _, complete, *told = reply
         if not complete:
             return None
-        places = [(_origin(tail), count, retrying, etas) for tail, count, retrying, *etas in told]
+        unacked, places = self.wire.key(self.wire.unacked_key), []
+        for tail, count, retrying, *etas in told:
+            try:
+                places.append((_origin(tail), count, retrying, etas))
+            except BadEntry as error:
+                self.question.unread.add(unacked, tail, error)
         bindings = self._bindings({exchange for (exchange, _), *_ in places if exchange})
         found: dict[str, Held] = {}
         for (exchange, key), count, retrying, etas in places:
@@ -196,28 +232,26 @@ class _Look:
                 mine = found.setdefault(queue, Held())
                 mine.count += count
                 mine.retrying += retrying
-                mine.scheduled += sum(_time(resp.text(eta), 0.0) > at for eta in etas)
+                mine.scheduled += sum(_is_later(eta, at) for eta in etas)
         return found
 
     def _bindings(self, exchanges: set[str]) -> dict[tuple[str, str], list[str]]:
         """Which queues an exchange and a routing key lead to, where they are not simply the queue's name."""
-        names = sorted(exchanges)
-        members = self.client.pipeline([("SMEMBERS", self.wire.key(f"_kombu.binding.{name}")) for name in names], raise_errors=False)
         found: dict[tuple[str, str], list[str]] = {}
-        for name, bindings in zip(names, members):
-            for binding in bindings if isinstance(bindings, list) else ():
-                key, *rest = resp.text(binding).split(self.wire.sep)
-                if len(rest) >= 2:  # with another sep it is another app's
-                    found.setdefault((name, key), []).append(rest[1])
+        for exchange in sorted(exchanges)[:_MOST_EXCHANGES]:
+            for binding in celery_held.table(self.client, self.wire, exchange, self.question.unread):
+                found.setdefault((exchange, binding.key), []).append(binding.queue)
         return found
 
     @property
     def _memory(self) -> str:
         return self.wire.key(f"workfleet:{self.question.app}:oldest")
 
-    def _remember(self, ages: _Ages) -> None:
+    def _remember(self, ages: _Ages, *, is_full: bool) -> None:
         """Who may not write sees no ages; the figures are told all the same."""
-        commands: list[Sequence[resp.Argument]] = [("HDEL", self._memory, *ages.gone)] if ages.gone else []
+        commands: list[Sequence[resp.Argument]] = [("UNLINK", self._memory)] if is_full else []
+        if ages.gone:
+            commands.append(("HDEL", self._memory, *ages.gone))
         if ages.new:
             commands += [("HSET", self._memory, *(word for pair in ages.new.items() for word in pair)),
                          ("EXPIRE", self._memory, _REMEMBERED)]
@@ -227,33 +261,33 @@ class _Look:
 class _Ages:
     """How old the next message of each list is, and since when it has been seen there."""
 
-    def __init__(self, seen: resp.Reply, at: float, asked: Sequence[str] | None) -> None:
-        """``asked`` are the lists that this look is about; what is remembered of others stays. None for all that there are."""
-        self.seen = dict(zip(seen[::2], seen[1::2])) if isinstance(seen, list) else {}
-        self.at = at
-        self.new: dict[bytes, bytes] = {}
-        self.gone: set[bytes] = set(self.seen)
-        if asked is not None:
-            self.gone &= {key.encode(errors="surrogateescape") for key in asked}
+    def __init__(self, seen: dict[str, bytes | None], at: float) -> None:
+        """``seen`` is what is remembered of the lists that this look is about."""
+        self.seen, self.at = seen, at
+        self.new: dict[str, bytes] = {}
+        #: Lists of which nothing is to be remembered any more.
+        self.gone: set[str | bytes] = set()
 
-    def oldest(self, tails: Sequence[tuple[str, bytes]]) -> tuple[float | None, str]:
-        """The age of the oldest of some lists, and how far that holds."""
-        told = [self._age(key.encode(errors="surrogateescape"), tail) for key, tail in tails]
+    @property
+    def known(self) -> int:
+        """Of how many lists something is remembered."""
+        return sum(told is not None for told in self.seen.values())
+
+    def oldest(self, tails: Sequence[tuple[str, bytes, bytes]]) -> tuple[float | None, str]:
+        """The age of the oldest of some lists, and how far that holds. Each with its next message and that one's digest."""
+        told = [self._age(key, tail, digest[:16]) for key, tail, digest in tails]
         known = [age for age, _ in told if age is not None]
         if not known:
             return None, "unknown"
         return max(known), "exact" if all(exact for _, exact in told) else "at_least"
 
-    def _age(self, key: bytes, tail: bytes) -> tuple[float | None, bool]:
-        self.gone.discard(key)
+    def _age(self, key: str, tail: bytes, identity: bytes) -> tuple[float | None, bool]:
         sent = sent_at(tail)
         if sent is not None:
             return self.at - sent, True
-        identity = hashlib.sha256(tail).hexdigest()[:16].encode()
-        known, _, since = self.seen.get(key, b"").partition(b" ")
-        if known == identity:
-            with contextlib.suppress(ValueError):
-                return max(0.0, self.at - float(since)), False
+        known, _, since = (self.seen.get(key) or b"").partition(b" ")
+        if known == identity and (then := _seconds(since)) is not None:
+            return max(0.0, self.at - then), False
         self.new[key] = identity + b" %.3f" % self.at
         return None, False
 
@@ -269,50 +303,31 @@ def _flow(before: Mark, after: Mark, places: dict[str, resp.Reply]) -> tuple[int
     return (None, None) if begun is None else (max(0, begun + change), begun)
 
 
-def _origin(tail: bytes) -> tuple[str, str]:
-    """The exchange and the routing key of what is held; empty where they cannot be read."""
+def _seconds(said: bytes) -> float | None:
+    """The time since when a message has been seen, as it is remembered; ``None`` where somebody else wrote there."""
     try:
-        exchange, key = json.loads("[" + resp.text(tail).lstrip(", "))
-        return (exchange, key) if isinstance(exchange, str) and isinstance(key, str) else ("", "")
-    except (ValueError, TypeError, RecursionError):
-        return "", ""
+        found = float(said[:40])
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and found >= 0 else None
 
 
-def _is_task(message: resp.Reply) -> bool:
-    """Whether a list's element is a task of Celery's; pidbox and result messages are none."""
+def _is_later(eta: bytes, at: float) -> bool:
     try:
-        return "task" in json.loads(message)["headers"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return decode.moment(resp.text(eta)) > at
+    except BadEntry:
         return False
 
 
-def sent_at(message: bytes) -> float | None:
-    """When a message was sent, where the app says so."""
+def _origin(tail: bytes) -> tuple[str, str]:
+    """The exchange and the routing key of what is held."""
+    exchange, key = decode.parts(decode.document(b"[" + tail.lstrip(b", ")), 2)
+    return decode.text(exchange), decode.text(key)
+
+
+def _is_task(message: bytes) -> bool:
+    """Whether a list's element is a task of Celery's; pidbox and result messages are none."""
     try:
-        told = json.loads(message)
-        stamps = [told[where].get(name) for name in STAMPS for where in ("headers", "properties")]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    times = [_time(stamp, None) for stamp in stamps if stamp is not None]
-    return next((time for time in times if time is not None), None)
-
-
-def _time(stamp: Any, otherwise: Any) -> Any:
-    try:
-        if isinstance(stamp, (int, float)) and not isinstance(stamp, bool):
-            found = float(stamp)
-        else:
-            moment = datetime.fromisoformat(str(stamp).replace("Z", "+00:00"))
-            found = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-    except (ValueError, OverflowError, RecursionError):
-        return otherwise
-    return found if math.isfinite(found) else otherwise
-
-
-def task_of(message: bytes) -> tuple[str | None, str | None]:
-    """The name and the id of a message's task; ``None`` where it is none of Celery's."""
-    try:
-        headers = json.loads(message)["headers"]
-        return headers.get("task"), headers.get("id")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None, None
+        return Message(message).is_task
+    except BadEntry:
+        return False

@@ -14,28 +14,26 @@ end of its list that is read next, so two runs, or Celery's own restore meanwhil
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import decode, resp
+from ..decode import Fields, Unread
 from ..errors import WorkfleetError
 from . import celery_held, reaping
-from .celery_wire import Wire, inspect_all
-from .queues import MOST_HELD, keys
+from .celery_wire import Wire, inspect_all, queues_in
+from .queues import MOST_HELD
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
-    from .celery_held import Entry
+    from .celery_held import Binding, Entry, Tables
     from .reaping import Found, Reaping
 
 _QUESTIONS: dict[str, dict[str, Any]] = {
     "active": {}, "reserved": {}, "scheduled": {}, "active_queues": {},
     "registered": {"taskinfoitems": ["rate_limit"], "builtins": True}}
-_PAGE = 200
 _BINDING, _PERMANENT = "_kombu.binding.", "_kombu.binding_permanent."
 #: Exchanges that every Celery app has, unless told otherwise: of what is bound there nobody can tell whose it is.
 _COMMON = ("celery", "celeryev")
@@ -45,24 +43,6 @@ for i = 3, #KEYS do if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end end
 redis.call('SREM', KEYS[2], ARGV[1])
 return redis.call('SREM', KEYS[1], ARGV[1])
 """
-
-
-@dataclass(frozen=True)
-class Binding:
-    """A queue behind an exchange: the member as it stands in the exchange's table."""
-
-    exchange: str
-    key: str
-    queue: str
-    member: bytes
-    is_pattern: bool
-
-    def leads(self, key: str) -> bool:
-        """Whether a message with this routing key goes there."""
-        if not self.is_pattern:
-            return key == self.key
-        words = (".*?" if word == "#" else r".*?[^.]" if word == "*" else re.escape(word) for word in self.key.split("."))
-        return re.match(r"\.".join(words) + r"\Z", key) is not None
 
 
 @dataclass
@@ -77,6 +57,7 @@ class Seen:
     lost: dict[bytes, tuple[str, str, str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     ids: set[str] = field(default_factory=set)
+    unread: Unread = field(default_factory=Unread)
     limited: set[str] = field(default_factory=set)
     nodes: set[str] = field(default_factory=set)
     unused: list[Binding] = field(default_factory=list)
@@ -101,10 +82,24 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
         if second.strange:
             found.left.append(f"{', '.join(sorted(second.strange))}: queues that are bound to an exchange, and that nobody consumes, fills "
                               "or declares here; whose they are cannot be told")
-        gone = stale(client, wire, order.app, {*second.nodes, *order.running})
+        found.left += second.unread.said()
+        gone = stale(client, wire, order.app, {*second.nodes, *order.running}, Unread())
         if not check:
             forget(client, wire, gone)
         found.forgotten += gone
+
+
+class Answers:
+    """What a worker answers to all questions, by its types; raises on what is not whole."""
+
+    def __init__(self, told: Fields) -> None:
+        tasks = [decode.fields(item) for name in ("active", "reserved", "scheduled") for item in told.items(name)]
+        #: The ids of the tasks that it has.
+        self.ids = {str(identity) for task in tasks if (identity := task.fields("request", task).text("id", None))}
+        #: The names of tasks whose rate it limits.
+        self.limited = {line.split(" [rate_limit=")[0] for line in told.texts("registered") if " [rate_limit=" in line}
+        #: The queues that it consumes.
+        self.queues = set(queues_in(told))
 
 
 class _Look:
@@ -116,10 +111,13 @@ class _Look:
     def seen(self) -> Seen:
         """Read what is held, then ask all workers: what one has taken since then is not among what is held."""
         seen = Seen()
-        raw = self.raw()
+        raw = self.raw(seen.unread)
         order = self.order
         told, expected = inspect_all(self.client, _QUESTIONS, order.timeout, self.wire)
-        complete = {node: answers for node, answers in told.items() if all(isinstance(answers.get(name), list) for name in _QUESTIONS)}
+        complete = {}
+        for node, answers in told.items():
+            with seen.unread.entry("answers of nodes", node):
+                complete[node] = Answers(Fields(answers))
         if len(complete) < expected:
             raise WorkfleetError(f"{expected} workers listen on the broker, and {len(complete)} have answered within {order.timeout:g} s: "
                                  "one that is silent may hold any task, as a busy solo pool does. Nothing was returned")
@@ -128,49 +126,35 @@ class _Look:
             raise WorkfleetError(f"{', '.join(silent)}: runs on its host, and has not answered over the broker: it may hold any task, as a "
                                  "node that stops does, or one that lost its connection. Nothing was returned; wait for it, or stop it")
         seen.nodes = set(complete)
-        seen.ids = {identity for answers in complete.values() for name in ("active", "reserved", "scheduled")
-                    for item in answers[name] for identity in [(item.get("request") or item).get("id")] if identity}
-        seen.limited = {line.split(" [rate_limit=")[0] for answers in complete.values() for line in answers["registered"]
-                        if " [rate_limit=" in line}
-        consumed = {node: {queue["name"] for queue in answers["active_queues"]} for node, answers in complete.items()}
+        seen.ids = set().union(*(answers.ids for answers in complete.values()))
+        seen.limited = set().union(*(answers.limited for answers in complete.values()))
+        consumed = {node: answers.queues for node, answers in complete.items()}
         # A command of one's own need not declare its queues; those of its living nodes are known.
         own = set(order.queues).union(*(consumed[order.names.get(node, node)] for node in order.running))
-        tables = bindings(self.client, self.wire)
-        for tag, entry in raw.items():
-            self.sort(seen, tag, entry, own, tables)
+        tables = celery_held.tables(self.client, self.wire, seen.unread)
+        for held in raw:
+            with seen.unread.entry(self.wire.key(self.wire.unacked_key), held.tag):
+                self.sort(seen, held, own, tables)
         self.unused(seen, own, set().union(*consumed.values()), tables)
         return seen
 
-    def raw(self) -> dict[bytes, bytes]:
-        """What is held of all apps, by tag."""
+    def raw(self, unread: Unread) -> list[celery_held.Held]:
+        """What is held of all apps."""
         key = self.wire.key(self.wire.unacked_key)
         if int(self.client.call("HLEN", key)) > MOST_HELD:
             raise WorkfleetError(f"{key}: more than {MOST_HELD} tasks are held; that many are not looked through")
-        found: dict[bytes, bytes] = {}
-        cursor = b"0"
-        while True:
-            cursor, page = self.client.call("HSCAN", key, cursor, "COUNT", _PAGE)
-            found.update(zip(page[::2], page[1::2]))
-            if cursor == b"0":
-                return found
+        return [held for page in celery_held.read(self.client, self.wire, unread) for held in page]
 
-    def sort(self, seen: Seen, tag: bytes, entry: bytes, own: set[str], tables: Mapping[str, list[Binding]]) -> None:
+    def sort(self, seen: Seen, held: celery_held.Held, own: set[str], tables: Tables) -> None:
         """Note a held task where it came from one of our queues. Another app's in the same database are left out."""
-        try:
-            message, exchange, key = json.loads(entry)
-            identity = str(message["headers"]["id"])
-        except (ValueError, KeyError, TypeError):
-            return
-        queues = origins(str(exchange), str(key), tables)
+        queues = celery_held.origins(held.exchange, held.key, tables)
         seen.used.update(queues)
         if len(queues) == 1 and queues[0] in own:
-            orphan = celery_held.parsed(tag, entry, self.wire, {(exchange, key): queues})
-            if orphan is not None:
-                seen.held[tag] = orphan
+            seen.held[held.tag] = held.entry(self.wire, queues[0])
         elif not queues or own.intersection(queues):
-            seen.lost[tag] = (identity, str(exchange), str(key))
+            seen.lost[held.tag] = (str(held.message.id), held.exchange, held.key)
 
-    def unused(self, seen: Seen, own: set[str], consumed: set[str], tables: Mapping[str, list[Binding]]) -> None:
+    def unused(self, seen: Seen, own: set[str], consumed: set[str], tables: Tables) -> None:
         """Note queues that nobody declares, consumes, fills or holds something of.
 
         They are this app's where they share an exchange with a queue that it declares, and everything else that is
@@ -178,7 +162,7 @@ class _Look:
         """
         control = (f"{self.wire.control_exchange}.pidbox", "celeryev", f"reply.{self.wire.control_exchange}.pidbox")
         for exchange, table in tables.items():
-            if exchange in control or exchange.endswith(".pidbox"):
+            if table is None or exchange in control or exchange.endswith(".pidbox"):
                 continue
             others = [binding for binding in table if binding.queue not in own and binding.queue != self.wire.deadletter_queue]
             idle = [binding for binding in others if binding.queue not in consumed | seen.used and not self.waits(binding.queue)]
@@ -190,29 +174,6 @@ class _Look:
     def waits(self, queue: str) -> bool:
         """Whether a queue has anything in it."""
         return bool(self.client.call("EXISTS", *self.wire.lists(queue)))
-
-
-def bindings(client: resp.Client, wire: Wire) -> dict[str, list[Binding]]:
-    """Return what is bound to each exchange."""
-    start = wire.key(_BINDING)
-    names, complete = keys(client, f"{start}*", "set")
-    if not complete:
-        raise WorkfleetError("the database has too many keys to find all exchanges; nothing was returned")
-    found: dict[str, list[Binding]] = {}
-    for name, members in zip(names, client.pipeline([("SMEMBERS", name) for name in names])):
-        for member in sorted(members):
-            words = resp.text(member).split(wire.sep)
-            if len(words) == 3:
-                found.setdefault(name[len(start):], []).append(Binding(name[len(start):], words[0], words[2], member, bool(words[1])))
-    return found
-
-
-def origins(exchange: str, key: str, tables: Mapping[str, list[Binding]]) -> list[str]:
-    """Return the queues that an exchange and a routing key lead to; without an exchange the key is the queue."""
-    if not exchange:
-        return [key]
-    found = sorted({binding.queue for binding in tables.get(exchange, ()) if binding.leads(key)})
-    return found or ([key] if exchange == key else [])
 
 
 def judge(first: Seen, second: Seen, found: Found) -> list[Entry]:
@@ -247,14 +208,14 @@ def unbind(client: resp.Client, wire: Wire, binding: Binding) -> bool:
     return bool(client.call("EVAL", _UNBIND, 2 + len(lists), *tables, *lists, binding.member))
 
 
-def stale(client: resp.Client, wire: Wire, app: str, alive: Container[str]) -> dict[str, bytes]:
+def stale(client: resp.Client, wire: Wire, app: str, alive: Container[str], unread: Unread) -> dict[str, bytes]:
     """Return this app's nodes that are bound for questions and are not there any more, with their binding."""
     pidbox = f"{wire.control_exchange}.pidbox"
     found = {}
-    for member in client.call("SMEMBERS", wire.key(_BINDING + pidbox)):
-        node = resp.text(member).rpartition(wire.sep)[2][:-len(pidbox) - 1]
+    for binding in celery_held.table(client, wire, pidbox, unread):
+        node = binding.queue[:-len(pidbox) - 1]
         if reaping.app_of(node) == app and node not in alive:
-            found[node] = member
+            found[node] = binding.member
     return found
 
 

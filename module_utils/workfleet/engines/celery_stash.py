@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import resp
+from ..decode import BadEntry
 from ..errors import WorkfleetError
 from . import celery_held, queues
-from .celery_queues import STAMPS, sent_at, task_of
+from .celery_message import STAMPS, Message
 from .celery_wire import Wire
-from .stash import DONE, MOST_BYTES, MOST_RECORDS, Choice, Stash
+from .stash import DONE, MOST_RECORDS, Choice, Stash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,13 +71,17 @@ class _Meant:
     def __call__(self, message: bytes) -> bool:
         """Look at its headers, where that is needed."""
         self.seen += 1
-        if self.choice.task_name is not None or self.ids:
-            name, identity = task_of(message)
-            if self.choice.task_name not in (None, name) or (self.ids and identity not in self.ids):
+        if self.choice.task_name is None and not self.ids and self.before is None:
+            return True
+        try:
+            told = Message(message)
+            if self.choice.task_name not in (None, told.task) or (self.ids and told.id not in self.ids):
                 return False
+        except BadEntry:
+            return False  # what cannot be read is no task that was named
         if self.before is None:
             return True
-        sent = sent_at(message)
+        sent = told.sent_at
         self.dated += sent is not None
         return sent is not None and sent <= self.before
 
@@ -130,13 +135,19 @@ class CeleryStash(Stash):
 
     def _take_held(self) -> None:
         wire = self.wire
-        for page in celery_held.read(self.client, wire, celery_held.exchanges(self.client, wire)):
-            mine = [(entry, self.own(str(entry.step))) for entry in page if entry.queue == self.choice.queue]
+        tables = celery_held.tables(self.client, wire, self.unread)
+        for page in celery_held.read(self.client, wire, self.unread):
+            mine = []
+            for held in page:
+                with self.unread.entry(wire.key(wire.unacked_key), held.tag):
+                    if celery_held.origins(held.exchange, held.key, tables) == [self.choice.queue]:
+                        entry = held.entry(wire, self.choice.queue)
+                        mine.append((entry, self.own(str(entry.step))))
             celery_held.give_back(self.client, wire, self.options, mine)
 
     def taken(self) -> Iterator[tuple[str, list[bytes]]]:
         """Read from the right."""
-        meant = self._meant(float(self.client.call("GET", self.own(_SINCE)) or 0))
+        meant = self._meant(self._since())
         for place in self.lists:
             for block in self._read(self.own(place)):
                 yield place, [message for message in block if meant(message)]
@@ -158,15 +169,20 @@ class CeleryStash(Stash):
     def _now(self) -> float:
         return queues.seconds(self.client.call("TIME"))
 
+    def _since(self) -> float:
+        """When it was taken: what is older than asked for goes. Where somebody else wrote there nothing is old enough."""
+        said = self.client.call("GETRANGE", self.own(_SINCE), 0, 40)
+        try:
+            found = float(said or 0)
+        except ValueError:
+            found = 0.0
+        return found if 0 <= found <= self._now() else 0.0
+
     def _read(self, key: str) -> Iterator[list[bytes]]:
-        done, step = 0, MOST_RECORDS // 10
-        while True:
-            block = self.client.call("LRANGE", key, -done - step, -done - 1, timeout=60.0)
-            if not block:
-                return
-            yield block[::-1]
+        done = 0
+        while block := queues.page(self.client, "LRANGE", key, -done - MOST_RECORDS, -done - 1, stride=-1):
+            yield block
             done += len(block)
-            step = max(1, min(MOST_RECORDS, MOST_BYTES * len(block) // (sum(map(len, block)) + 1)))
 
     def _meant(self, now: float) -> _Meant:
         return _Meant(self.choice, None if self.choice.older_than is None else now - self.choice.older_than)
@@ -179,7 +195,7 @@ class CeleryStash(Stash):
         """Delete what was taken; where that was more than was meant, the rest comes back."""
         rest = []
         if self._is_part:
-            meant = self._meant(float(self.client.call("GET", self.own(_SINCE)) or 0))
+            meant = self._meant(self._since())
             for place, queue in self.lists.items():
                 kept = self.own(f"{place}:kept")
                 self.client.call("UNLINK", kept)
@@ -199,6 +215,11 @@ class CeleryStash(Stash):
         wrong = self.script(_JOIN, [self.key("purges"), self.key("restored"), *pairs], forget, mark, DONE, *unlink)
         if wrong:
             self._refuse(resp.text(wrong))
+
+    def examine(self, place: str, record: bytes) -> None:
+        """A message may be anything; it is of one of the queue's lists."""
+        if place not in self.lists:
+            raise BadEntry(f"the queue has no list {place}")
 
     def add(self, place: str, records: Sequence[bytes], note: Sequence[resp.Argument]) -> None:
         """Gather them beside the queue, or workers would begin with the wrong end."""

@@ -17,13 +17,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import decode, resp
+from ..decode import BadEntry, Fields, Unread
 from ..errors import WorkfleetError
 from . import local
 from .base import Report
+from .celery_message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 #: What the figures of a :class:`Report` are made of; one question each.
 METHODS = ("stats", "active", "reserved", "active_queues")
@@ -40,6 +42,9 @@ _OTHER_OPTIONS = ("visibility_timeout", "queue_order_strategy", "unacked_index_k
 # live, so that a killed inspection leaves nothing for good. One fixed name, for a worker remembers each that it meets.
 _REPLY_EXCHANGE = "reply.workfleet.pidbox"
 _REPLIES_LIVE = 30  # seconds
+#: Replies that are read in one go, and of one round of questions; more would be nobody's answers.
+_REPLIES_A_LOOK, _MOST_REPLIES = 20, 20_000
+_ANSWERS = "answers of nodes"
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.02  # seconds between looks at the replies
 # A node that never bound its pidbox queue does not listen: it is starting, or dead. It gets this long beyond the last
 # of the others, and not nothing, for kombu may sweep away a table that workers of an older one are still bound in.
@@ -134,17 +139,17 @@ def strangers(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeou
         return {}
     with resp.connect(url) as client:
         heard = _Inspection(client, None, ("stats",), timeout, wire).hear()
-        stats = [(name, answer) for name, _, answer in heard if isinstance(answer, dict) and answer.get("pid") in before]
-        after = local.of_nodes(nodes, [answer["pid"] for _, answer in stats])
-        mine = [(before[answer["pid"]].node, name, answer) for name, answer in stats
-                if local.is_same(before[answer["pid"]], answer.get("rusage") or {}, after.get(answer["pid"]))]
-        names = [name for name, _, _ in heard]
-        told = inspect(client, [name for _, name, _ in mine if names.count(name) == 1], timeout=timeout, wire=wire)
+        stats = [(name, pid, answer) for name, _, answer in heard for pid in _process(answer) if pid in before]
+        after = local.of_nodes(nodes, {pid for _, pid, _ in stats})
+        mine = [(name, pid, answer) for name, pid, answer in stats if local.is_same(before[pid], usage_in(answer), after.get(pid))]
+        names = Counter(name for name, _, _ in heard)
+        told = inspect(client, [name for name, _, _ in mine if names[name] == 1], timeout=timeout, wire=wire)
     found = {}
-    for node, name, answer in mine:
+    for name, pid, answer in mine:
+        node = before[pid].node
         found[node] = replace(report(told.get(name) or {"stats": answer}), name=name)
-        if names.count(name) > 1:
-            found[node] = Report(pid=answer["pid"], doubt=f"the broker knows another worker by the name {name}, and neither can be asked "
+        if names[name] > 1:
+            found[node] = Report(pid=pid, doubt=f"the broker knows another worker by the name {name}, and neither can be asked "
                                                           "alone: have the command give each worker a name of its own")
     return found
 
@@ -197,6 +202,7 @@ class _Inspection:
         self.heard: list[tuple[str, str, Any]] = []
         self.told: dict[str, dict[str, Any]] = {node: {} for node in nodes or ()}
         self.listening = 0
+        self.unread = Unread()
 
     def answers(self) -> dict[str, dict[str, Any]]:
         """Return what was heard, by node."""
@@ -209,6 +215,8 @@ class _Inspection:
         try:
             bound, listening = self._ask()
             complete = self._collect(bound, listening)
+            if not self.heard and self.unread.found:
+                raise WorkfleetError("; ".join(self.unread.said()))
             return self.heard
         finally:
             # Unbound first: what comes later has no address and is dropped by the worker that sends it. Where an answer
@@ -221,16 +229,16 @@ class _Inspection:
         """Publish the questions; return which nodes have a bound pidbox queue, and how many subscribers listen."""
         pidbox = f"{self.wire.control_exchange}.pidbox"
         channel = self.wire.channel(self.client.address.db)
-        queues, *listening = self.client.pipeline([
+        members = {node: self.wire.sep.join(["", "", f"{node}.{pidbox}"]) for node in self.told}
+        bound, *listening = self.client.pipeline([
             # The first element stays: a list that is never empty keeps its time to live, however we end.
             ("LPUSH", self.replies, ""), ("EXPIRE", self.replies, str(_REPLIES_LIVE)),
             ("SADD", self.bindings, self.member), ("EXPIRE", self.bindings, str(_REPLIES_LIVE)),
-            ("SMEMBERS", self.wire.key(f"_kombu.binding.{pidbox}")),
+            ("SMISMEMBER", self.wire.key(f"_kombu.binding.{pidbox}"), "", *members.values()),
             *(("PUBLISH", channel, self._question(method)) for method in self.methods),
         ])[4:]
         self.listening = max(listening, default=0)
-        bound = {resp.text(member).rpartition(self.wire.sep)[2] for member in queues}
-        return {node for node in self.told if f"{node}.{pidbox}" in bound}, min(listening, default=0)
+        return {node for node, is_bound in zip(members, bound[1:]) if is_bound}, min(listening, default=0)
 
     def _question(self, method: str) -> str:
         body = {
@@ -254,14 +262,21 @@ class _Inspection:
                 return False
             time.sleep(min(pause, left))
             # Replies are pushed in front, so positions from the end stay what they are; the last element is our own.
-            found = self.client.call("LRANGE", self.replies, "0", str(-2 - seen))
+            found = self.client.call("LRANGE", self.replies, str(-1 - seen - _REPLIES_A_LOOK), str(-2 - seen))
             pause = _SHORTEST_WAIT if found else min(pause * 1.5, _LONGEST_WAIT)
             seen += len(found)
-            for node, method, answer in (triple for reply in found for triple in _answers(reply)):
-                if self.nodes is None or node in self.told:
-                    self.heard.append((node, method, answer))
-                    self.told.setdefault(node, {})[method] = answer
+            if seen > _MOST_REPLIES:
+                raise WorkfleetError(f"more than {_MOST_REPLIES} replies came to a question to the nodes: somebody else writes there")
+            for reply in reversed(found):
+                with self.unread.entry(_ANSWERS):
+                    self._take(_answers(reply))
         return True
+
+    def _take(self, answers: Sequence[tuple[str, str, Any]]) -> None:
+        for node, method, answer in answers:
+            if method in self.methods and (self.nodes is None or node in self.told):
+                self.heard.append((node, method, answer))
+                self.told.setdefault(node, {})[method] = answer
 
     def _is_complete(self, expected: int) -> bool:
         if self.nodes is None:
@@ -284,35 +299,66 @@ def _envelope(body: Any, headers: Mapping[str, Any], routing_key: str = "", **pr
     })
 
 
-def _answers(reply: bytes) -> Iterator[tuple[str, str, Any]]:
-    """``(node, method, answer)`` of one reply. Nothing but JSON is ever decoded: unpickling would run code."""
+def _answers(reply: bytes) -> list[tuple[str, str, Any]]:
+    """``(node, method, answer)`` of one reply; raises on what is none."""
+    message = Message(reply)
+    kind = message.fields.text("content-type")
+    if kind != "application/json":
+        raise BadEntry(f"the nodes answer in {kind}, only JSON is read: their app sets task_serializer")
+    method = message.headers.text("ticket")
+    return [(decode.text(node), method, answer) for node, answer in decode.fields(message.body()).told.items()]
+
+
+def _process(answer: Any) -> list[int]:
+    """The process that answers; none where it does not say."""
     try:
-        message = json.loads(reply)
-        kind, method, body = message["content-type"], message["headers"]["ticket"], message["body"]
-        if kind == "application/json":
-            encoded = message["properties"].get("body_encoding") == "base64"
-            told = json.loads(base64.b64decode(body) if encoded else body)
-            yield from ((node, method, answer) for node, answer in told.items())
-            return
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return
-    raise WorkfleetError(f"the nodes answer in {kind}, only JSON is read: their app sets task_serializer")
+        return [decode.fields(answer).count("pid")]
+    except BadEntry:
+        return []
+
+
+def usage_in(answer: Any) -> dict[str, float]:
+    """Return a process's counters as it tells them; nothing where it does not."""
+    try:
+        usage = decode.fields(answer).fields("rusage")
+        return {name: usage.number(name) for name in ("minflt", "utime")}
+    except BadEntry:
+        return {}
 
 
 def report(answers: Mapping[str, Any]) -> Report:
     """The figures in a node's answers. Celery counts no failures, so ``failed`` stays ``None``."""
-    stats = answers.get("stats")
-    stats = stats if isinstance(stats, dict) and "error" not in stats else {}
-    queues = answers.get("active_queues")
+    try:
+        return _report(Fields(dict(answers)))
+    except BadEntry as error:
+        return Report(doubt=f"what it answers cannot be read: {error}")
+
+
+def _report(told: Fields) -> Report:
+    stats = _unless_error(told, "stats")
+    pool = stats.told.get("pool")
+    total = stats.fields("total", None)
+    active = told.told.get("active")
     return Report(
-        pid=stats.get("pid"),
-        concurrency=stats.get("pool", {}).get("max-concurrency"),
-        running=_count(answers.get("active")),
-        reserved=_count(answers.get("reserved")),
-        processed=sum(stats["total"].values()) if isinstance(stats.get("total"), dict) else None,
-        queues=tuple(queue["name"] for queue in queues) if isinstance(queues, list) else None,
-        busy=_busy(answers.get("active")),
+        pid=stats.count("pid", None),
+        concurrency=Fields(pool).count("max-concurrency", None) if isinstance(pool, dict) else None,
+        running=_count(active),
+        reserved=_count(told.told.get("reserved")),
+        processed=None if total is None else sum(map(decode.count, total.told.values())),
+        queues=tuple(queues_in(told)) if isinstance(told.told.get("active_queues"), list) else None,
+        busy=_busy(active),
     )
+
+
+def _unless_error(told: Fields, method: str) -> Fields:
+    """What a method answers; nothing where it is an error, or nothing."""
+    answer: Fields = told.fields(method, Fields({}))
+    return Fields({}) if "error" in answer.told else answer
+
+
+def queues_in(answers: Fields) -> list[str]:
+    """Return the queues that a node consumes."""
+    return [str(decode.fields(queue).text("name")) for queue in answers.items("active_queues")]
 
 
 def _busy(active: Any) -> dict[str, int] | None:
@@ -320,8 +366,8 @@ def _busy(active: Any) -> dict[str, int] | None:
     if not isinstance(active, list):
         return None
     try:
-        return dict(Counter(task["delivery_info"]["routing_key"] for task in active))
-    except (KeyError, TypeError):
+        return dict(Counter(str(decode.fields(task).fields("delivery_info").text("routing_key")) for task in active))
+    except BadEntry:
         return None
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
 from .. import resp
+from ..decode import BadEntry
 from ..errors import WorkfleetError
 from . import chicory_wire as wire
-from .chicory_probe import CANARY, message, place
+from .chicory_probe import CANARY, message, outcome, place
 from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete, is_redis
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ class ChicoryTraffic(Traffic):
 def judge(task_id: str, stored: bytes) -> Outcome:
     """Return the outcome in a stored result; there is none before the end."""
     try:
-        told = json.loads(stored)
-        state, error = told["state"], told["error"]
-    except (ValueError, KeyError, TypeError):
+        state, _, error = outcome(stored)
+    except BadEntry:
         return Outcome(task_id, None, reason="it came back, but its result is not Chicory's")
     return Outcome(task_id, state == "SUCCESS", None, "" if state == "SUCCESS" else f"{state}: {error}")

@@ -6,13 +6,13 @@ that comes back is unpickled: results are JSON.
 
 from __future__ import annotations
 
-import json
 import pickle
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import decode, resp
+from ..decode import BadEntry
 from ..errors import WorkfleetError
 from . import chicory_wire as wire
 from .probe import Proof, Request, not_proved
@@ -24,6 +24,7 @@ CANARY = "workfleet.probe"
 _REDIS = ("redis", "rediss", "unix")
 _PAUSE = 0.02
 _DEAD_LOOKED_AT = 100
+_LONGEST_REASON = 1000
 
 
 def message(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, bytes]:
@@ -104,9 +105,8 @@ class _Flight:
 
     def _judge(self, stored: bytes) -> tuple[bool | None, str | None]:
         try:
-            told = json.loads(stored)
-            state, value, error = told["state"], told["result"], told["error"]
-        except (ValueError, KeyError, TypeError):
+            state, value, error = outcome(stored)
+        except BadEntry:
             return None, "it came back, but its result is not Chicory's"
         if state == "SUCCESS" and (self.task != CANARY or value == (self.args or [None])[0]):
             return True, None
@@ -150,6 +150,12 @@ class _Flight:
         for tag, fields in self.broker.call("XREVRANGE", wire.DEAD + queue, "+", "-", "COUNT", _DEAD_LOOKED_AT):
             if task_id.encode() in fields:
                 self.broker.call("XDEL", wire.DEAD + queue, tag)
+
+
+def outcome(stored: bytes) -> tuple[str, Any, str]:
+    """Return the state, the value and the error of a stored result; raises on what is none."""
+    told = decode.fields(decode.document(stored))
+    return told.text("state"), told.told.get("result"), str(told.told.get("error"))[:_LONGEST_REASON]
 
 
 def place(tag: str) -> tuple[int, int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import resp
+from ..decode import Unread
 from . import queues
-from .chicory_wire import DEAD, DELAYED, HEARTBEAT, MOST_COUNTED, STREAM, consumer_group, parsed
+from .chicory_wire import DEAD, DELAYED, HEARTBEAT, LARGEST_BEAT, MOST_COUNTED, STREAM, consumer_group, parsed
 from .queues import Figures, Question
 
 if TYPE_CHECKING:
@@ -107,5 +108,5 @@ def nodes(client: resp.Client) -> dict[str, Report] | None:
     names, complete = queues.keys(client, f"{HEARTBEAT}*")
     if not complete:
         return None
-    beats = client.call("MGET", *names) if names else []
-    return {name: report for name, beat in zip(names, beats) for report in parsed(beat)}
+    beats = queues.strings(client, names, Unread(), LARGEST_BEAT)
+    return {resp.text(name): report for name, beat in beats for report in parsed(beat)}

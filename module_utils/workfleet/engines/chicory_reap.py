@@ -6,17 +6,17 @@ the messages of others by themselves; here is what nobody claims, because no nod
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import decode, resp
+from ..decode import Unread
 from ..errors import WorkfleetError
 from . import reaping
 from .arq_reap import is_gone, values
-from .chicory_wire import DEAD, HEARTBEAT, STREAM, consumer_group, parsed
+from .chicory_wire import DEAD, HEARTBEAT, LARGEST_BEAT, STREAM, consumer_group, parsed
 from .pickled import text_of
-from .queues import MOST_HELD, keys
+from .queues import MOST_HELD, hash_entries, keys, strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Chicory's own list of workers, in the result store.
 WORKERS = "chicory:workers"
+_MOST_WORKERS = 10_000
 # The message is taken from its consumer, who may not have been given it once more since, and put where it goes, in one step.
 # KEYS: its stream, the stream that it goes to. ARGV: group, id, consumer, how often it was delivered, then more fields.
 _MOVE = """
@@ -83,11 +84,13 @@ def consumers(client: resp.Client, stream: str, group: str) -> Iterator[tuple[st
 def reap(order: Reaping, found: Found, *, check: bool) -> None:
     """Give back what dead nodes hold, and forget these."""
     with resp.connect(order.url) as client:
-        once = values_of(client, at_most_once(order.app))
+        unread = Unread()
+        once = at_most_once_of(client, at_most_once(order.app), unread)
         gone = set()
+        found.left += unread.said()
         holders = [node for told in order.seen["held"].values() for node, held in told.items()
                    if held and reaping.app_of(node) == order.app]
-        beats = reaping.watched(client, order, HEARTBEAT, holders, pid_of)
+        beats = reaping.watched(order, holders, lambda node: beat_of(client, node), pid_of)
         for stream, told in order.seen["held"].items():
             queue = _Queue(client, order, stream[len(STREAM):], found, beats)
             for node, held in told.items():
@@ -116,9 +119,9 @@ class _Queue:
         self.client, self.order, self.name, self.found, self.beats = client, order, name, found, beats
         self.stream, self.group = STREAM + name, consumer_group(order.options)
 
-    def give_back(self, node: str, held: Sequence[Sequence[Any]], once: bytes | None, *, check: bool) -> bool:
+    def give_back(self, node: str, held: Sequence[Sequence[Any]], once: Sequence[str] | None, *, check: bool) -> bool:
         """Move what a node holds where it is proved dead; whether its name is gone from the consumers then."""
-        before, now = self.beats.get(node), resp.text(self.client.call("GET", HEARTBEAT + node)) or None
+        before, now = self.beats.get(node), beat_of(self.client, node)
         is_there = self.order.doubt(node, beats=now is not None)
         doubt = is_there or reaping.renewed(before, now, same=before is None or pid_of(before) == pid_of(now or ""))
         if doubt is not None:
@@ -128,9 +131,8 @@ class _Queue:
         if held and once is None:
             self.found.left.append(f"{self.name}: {node} has {len(held)} messages, and never told which of its tasks must not run twice")
             return False
-        never_twice = json.loads(once or b"[]")
         for identity, times in held:
-            self.move(node, str(identity), int(times), never_twice, check=check)
+            self.move(node, str(identity), int(times), once or (), check=check)
         return check or bool(self.client.call("EVAL", _FORGET, 1, self.stream, self.group, node))
 
     def move(self, node: str, identity: str, times: int, never_twice: Sequence[str], *, check: bool) -> None:
@@ -157,10 +159,20 @@ class _Queue:
                 self.found.left.append(f"{self.name}: {identity}: {node} died with it, and the stream has been cut since: it is lost")
 
 
-def values_of(client: resp.Client, key: str) -> dict[str, bytes]:
-    """Return a hash."""
-    words = client.call("HGETALL", key)
-    return {resp.text(name): value for name, value in zip(words[::2], words[1::2])}
+def at_most_once_of(client: resp.Client, key: str, unread: Unread) -> dict[str, list[str]]:
+    """Return by node the names of the tasks that must not run twice. What a node that cannot be read holds is left alone."""
+    found = {}
+    for page in hash_entries(client, key, unread, LARGEST_BEAT):
+        for name, value in page:
+            with unread.entry(key, name):
+                found[resp.text(name)] = [decode.text(task) for task in decode.items(decode.document(value, LARGEST_BEAT))]
+    return found
+
+
+def beat_of(client: resp.Client, node: str) -> str | None:
+    """Return a node's heartbeat."""
+    (_, beat), = strings(client, [HEARTBEAT + node], Unread(), LARGEST_BEAT)
+    return resp.text(beat) or None
 
 
 def pid_of(beat: str) -> int | None:
@@ -170,6 +182,9 @@ def pid_of(beat: str) -> int | None:
 
 def forget_workers(client: resp.Client, order: Reaping, found: Found, *, check: bool) -> None:
     """Take dead nodes off the list that Chicory itself keeps beside the results."""
+    if int(client.call("SCARD", WORKERS)) > _MOST_WORKERS:
+        found.left.append(f"key {WORKERS}: more than {_MOST_WORKERS} names, which are not looked through")
+        return
     names = [resp.text(name) for name in client.call("SMEMBERS", WORKERS)]
     beats = client.pipeline([("EXISTS", HEARTBEAT + name) for name in names])
     dead = [name for name, beat in zip(names, beats) if reaping.app_of(name) == order.app and order.doubt(name, beats=bool(beat)) is None]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import resp
+from .. import decode, resp
+from ..decode import BadEntry
 from ..dump import fields, unfields
 from ..errors import WorkfleetError
 from . import queues
 from .chicory_wire import DEAD, DELAYED, STREAM, consumer_group
 from .pickled import text_of
-from .stash import DONE, MOST_BYTES, MOST_RECORDS, TAKE_KEY, Stash, chunks, refuse_priority
+from .stash import DONE, MOST_RECORDS, TAKE_KEY, Stash, chunks, refuse_priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -181,7 +182,7 @@ class ChicoryStash(Stash):
     def _waiting(self) -> Iterator[list[bytes]]:
         """Yield what is meant of each page of what no worker has been given."""
         last, now = self._delivered(), queues.seconds(self.client.call("TIME"))
-        while page := self.client.call("XRANGE", self.source(WAITING), f"({last}", "+", "COUNT", _PAGE, timeout=60.0):
+        while page := queues.page(self.client, "XRANGE", self.source(WAITING), f"({last}", "+", "COUNT", _PAGE):
             last = resp.text(page[-1][0])
             yield [tag for tag, told in page if self._is_meant(told) and self._is_old(tag, now)]
 
@@ -205,7 +206,7 @@ class ChicoryStash(Stash):
     def _later(self, *, stays: bool) -> Iterator[list[bytes]]:
         """Yield what is meant of each page of delayed tasks; what is taken from one moves the next, unless it ``stays``."""
         offset = 0
-        while page := self.client.call("ZRANGE", self.source(LATER), offset, offset + _PAGE - 1, timeout=60.0):
+        while page := queues.page(self.client, "ZRANGE", self.source(LATER), offset, offset + _PAGE - 1):
             meant = [data for data in page if self.choice.task_name is None or text_of(data, "name") == self.choice.task_name]
             yield meant
             offset += len(page) - (0 if stays else len(meant))
@@ -225,19 +226,16 @@ class ChicoryStash(Stash):
             yield from ((place, block) for block in chunks(records))
 
     def _entries(self, place: str) -> Iterator[bytes]:
-        last, step = "-", MOST_RECORDS // 10
-        while page := self.client.call("XRANGE", self.own(place), last, "+", "COUNT", step, timeout=60.0):
-            last, size = f"({resp.text(page[-1][0])}", 1
-            for tag, told in page:
-                size += sum(map(len, told))
-                yield fields(tag, *told)
-            step = max(1, min(MOST_RECORDS, MOST_BYTES * len(page) // size))
+        last = "-"
+        while page := queues.page(self.client, "XRANGE", self.own(place), last, "+", "COUNT", MOST_RECORDS):
+            last = f"({resp.text(page[-1][0])}"
+            yield from (fields(tag, *told) for tag, told in page)
 
     def _delayed(self) -> Iterator[bytes]:
         offset = 0
-        while page := self.client.call("ZRANGE", self.own(LATER), offset, offset + 99, "WITHSCORES", timeout=60.0):
+        while page := queues.page(self.client, "ZRANGE", self.own(LATER), offset, offset + MOST_RECORDS - 1, "WITHSCORES", stride=2):
             yield from (fields(due, data) for data, due in zip(page[::2], page[1::2]))
-            offset += 100
+            offset += len(page) // 2
 
     def drop(self) -> None:
         """Delete what was taken."""
@@ -249,6 +247,15 @@ class ChicoryStash(Stash):
             while self.script(text, [self.own(place), self.source(place)]):
                 pass
         self.together(("UNLINK", *map(self.own, (WAITING, LATER, LETTERS))), self.progress(DONE), self.forget)
+
+    def examine(self, place: str, record: bytes) -> None:
+        """A message is a number and pairs of words, a delayed task its time and its words."""
+        told = unfields(record)
+        is_right = len(told) == 2 if place == LATER else len(told) > 2 and len(told) % 2 == 1
+        if place not in (WAITING, LATER, LETTERS) or not is_right:
+            raise BadEntry(f"{place}, {len(told)}: it is no message of a Chicory queue")
+        if place == LATER:
+            decode.number(decode.document(told[0], largest=40))
 
     def add(self, place: str, records: Sequence[bytes], note: Sequence[resp.Argument]) -> None:
         """Messages get new numbers, in their order."""

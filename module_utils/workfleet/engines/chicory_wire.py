@@ -5,13 +5,14 @@ Observed on Chicory 0.1.0 with Redis 7.0. ``XLEN`` is no depth: an acknowledged 
 
 from __future__ import annotations
 
-import json
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import decode, resp
+from ..decode import BadEntry, Unread
 from ..errors import WorkfleetError
+from . import queues
 from .base import Report
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ CONSUMER_GROUP = "chicory-workers"
 #: Without the server's own count, no more than this are counted.
 MOST_COUNTED = 10_000
 _PAGE = 1000
+#: Bytes of what a node tells.
+LARGEST_BEAT = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ def waiting(client: resp.Client, queue: str, place: ConsumerGroup) -> int | None
 
 def reports(client: resp.Client, nodes: Sequence[str]) -> dict[str, Report]:
     """Return what nodes tell that have their node's name, as the toolkit's runner gives it to them."""
-    beats = client.call("MGET", *(HEARTBEAT + node for node in nodes)) if nodes else []
-    return {node: report for node, beat in zip(nodes, beats) for report in parsed(beat)}
+    beats = queues.strings(client, [HEARTBEAT + node for node in nodes], Unread(), LARGEST_BEAT)
+    return {node: report for node, (_, beat) in zip(nodes, beats) for report in parsed(beat)}
 
 
 def pending(client: resp.Client, nodes: Sequence[str], group: str) -> dict[str, list[str]]:
@@ -93,25 +96,21 @@ def pending(client: resp.Client, nodes: Sequence[str], group: str) -> dict[str, 
 
 def strangers(client: resp.Client) -> Iterator[Report]:
     """Yield the workers of this host that tell of themselves under Chicory's own names."""
-    cursor = b"0"
-    while True:
-        cursor, keys = client.call("SCAN", cursor, "MATCH", f"{HEARTBEAT}{socket.gethostname()}-*", "COUNT", _PAGE)
-        for beat in client.call("MGET", *keys) if keys else []:
-            yield from parsed(beat)
-        if cursor == b"0":
-            return
+    names = list(queues.every(client, f"{HEARTBEAT}{queues.literal(socket.gethostname())}-*"))
+    for _, beat in queues.strings(client, names, Unread(), LARGEST_BEAT):
+        yield from parsed(beat)
 
 
 def parsed(beat: bytes | None) -> list[Report]:
     """Return the report in a heartbeat; none in that of a worker that has ended, and in what is no heartbeat."""
     try:
-        told = json.loads(beat or b"{}")
-        if not told.get("is_running"):
+        told = decode.fields(decode.document(beat or b"{}", LARGEST_BEAT))
+        if not told.told.get("is_running"):
             return []
-        places, active, failed = int(told["concurrency"]), int(told["active_tasks"]), int(told["tasks_failed"])
+        places, active, failed = told.count("concurrency"), told.count("active_tasks"), told.count("tasks_failed")
         return [Report(
-            pid=int(told["pid"]), concurrency=places, running=min(active, places), reserved=max(0, active - places),
-            processed=int(told["tasks_processed"]) + failed, failed=failed, queues=[str(told["queue"])],
+            pid=told.count("pid"), concurrency=places, running=min(active, places), reserved=max(0, active - places),
+            processed=told.count("tasks_processed") + failed, failed=failed, queues=[told.text("queue")],
         )]
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+    except BadEntry:
         return []

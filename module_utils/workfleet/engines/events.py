@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..decode import Unread
+
 #: How grave an event is, as a level of logs; what is not here is told by ``info``.
 LEVELS = {"heartbeat": "debug", "retried": "warning", "revoked": "warning", "rejected": "warning", "offline": "warning", "failed": "error"}
 ORDER = ("debug", "info", "warning", "error")
@@ -39,7 +41,9 @@ class Event:
 
 
 class Listener:
-    """A subscription to the events of all nodes on a broker."""
+    """A subscription to the events of all nodes on a broker. ``unread`` is what came and was no event."""
+
+    unread: Unread
 
     def open(self) -> None:
         """Subscribe, again where it was before; what is published from now on will be heard."""

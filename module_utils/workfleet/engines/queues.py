@@ -5,13 +5,16 @@ A figure that cannot be told is ``None``, never 0; one that would need the paylo
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import resp
+from ..decode import LARGEST, BadEntry, Unread
+from ..errors import WorkfleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .base import Report
 
@@ -19,7 +22,49 @@ if TYPE_CHECKING:
 MOST_KEYS = 200_000
 #: Messages that workers hold whose queue is looked up one by one.
 MOST_HELD = 10_000
+#: Names that are held at once where all have to be known.
+MOST_NAMES = 1_000_000
+#: Bytes of payloads that are read in one go, if a single one is not larger.
+AT_ONCE = 8 << 20
 _KEYS_A_LOOK = 2000
+_PAGE = 200
+# What a command answers, as far as it is not too large; the first of it in any case. ARGV: how much that is, how many values
+# belong together (negative: the last are the first), the command and its words without the key.
+_BOUNDED = """
+local page = redis.call(ARGV[3], KEYS[1], unpack(ARGV, 4))
+local most, stride, found, size = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, 0
+local first, last, step = 1, #page, 1
+if stride < 0 then first, last, step, stride = #page, 1, -1, -stride end
+for i = first, last, step do
+  local value = page[i]
+  local words = type(value) == 'table' and value[2] or {value}
+  for _, word in ipairs(words) do size = size + #word end
+  if size > most and #found > 0 and #found % stride == 0 then break end
+  found[#found + 1] = value
+end
+return found
+"""
+# What a command answers of each key, of as many keys as is not too much at once. ARGV: how much that is, and of one key; the command.
+_EACH = """
+local found, size = {}, 0
+for i, key in ipairs(KEYS) do
+  local reply = redis.pcall(ARGV[3], key, unpack(ARGV, 4))
+  if type(reply) == 'table' and reply.err then reply = '' end
+  local here = 0
+  for _, word in ipairs(type(reply) == 'table' and reply or {reply or ''}) do here = here + #word end
+  if here > tonumber(ARGV[2]) then reply, here = '', 0 end
+  size = size + here
+  if size > tonumber(ARGV[1]) and i > 1 then break end
+  found[i] = reply
+end
+return found
+"""
+# A page of a hash, with the sizes of its values in place of them.
+_SIZES = """
+local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+for i = 2, #page[2], 2 do page[2][i] = #page[2][i] end
+return page
+"""
 CUT = f"the database has more than {MOST_KEYS} keys, and not all were looked through: queues that nobody declared may be missing"
 
 
@@ -40,6 +85,8 @@ class Question:
     all_of_it: bool = False
     before: Sequence[Figures] = ()
     problems: list[str] = field(default_factory=list)
+    #: What could not be read as what it has to be.
+    unread: Unread = field(default_factory=Unread)
 
     def earlier(self, queue: str) -> Figures | None:
         """The earlier figures of a queue, if they can be compared with."""
@@ -153,9 +200,98 @@ def every(client: resp.Client, pattern: str, kind: str = "") -> Iterator[str]:
         cursor, names = client.call("SCAN", cursor, *words)
         fresh = {resp.text(name) for name in names} - found
         found |= fresh
+        if len(found) > MOST_NAMES:
+            raise WorkfleetError(f"the database has more than {MOST_NAMES} keys {pattern}: too many to look at each; nothing was touched")
         yield from sorted(fresh)
         if cursor == b"0":
             return
+
+
+def literal(name: str) -> str:
+    """Return a name as a pattern that nothing else fits."""
+    return re.sub(r"([\\*?\[\]])", r"\\\1", name)
+
+
+def page(client: resp.Client, command: str, key: str, *words: resp.Argument, stride: int = 1) -> list[Any]:
+    """Return what a command answers, and less of it where that would be too much at once; nothing only where there is nothing.
+
+    ``stride`` values belong together, and where it is negative the last come first.
+    """
+    return list(client.call("EVAL", _BOUNDED, 1, key, AT_ONCE, stride, command, *words, timeout=60.0))
+
+
+def each(client: resp.Client, command: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield what a command answers of each key, so many at once as can be borne; nothing of what is too large, or of another kind."""
+    start = 0
+    while start < len(names):
+        replies = client.call("EVAL", _EACH, len(names[start:start + _PAGE]), *names[start:start + _PAGE], AT_ONCE, LARGEST, *command,
+                              timeout=60.0)
+        yield from zip(names[start:start + len(replies)], replies)
+        start += len(replies)
+
+
+def strings(
+    client: resp.Client, names: Sequence[str | bytes], unread: Unread | None = None, largest: int = LARGEST
+) -> Iterator[tuple[str | bytes, bytes | None]]:
+    """Yield what stands under keys, so many at once as can be borne; of what is larger or of another kind ``None``, as a bad entry.
+
+    Without ``unread`` all is wanted, however large.
+    """
+    for start in range(0, len(names), _PAGE):
+        some = names[start:start + _PAGE]
+        sizes = client.pipeline([("STRLEN", name) for name in some], raise_errors=unread is None)
+        good: list[tuple[str | bytes, int]] = []
+        for name, size in zip(some, sizes):
+            if unread is not None and (isinstance(size, resp.RespError) or size > largest):
+                why = "it is of another kind" if isinstance(size, resp.RespError) else f"it has {size} bytes, more than {largest}"
+                unread.add(resp.text(name).rpartition(":")[0] or resp.text(name), resp.text(name), BadEntry(why))
+                yield name, None
+            else:
+                good.append((name, size))
+        for part in _parts(good):
+            yield from zip(part, client.call("MGET", *part, timeout=60.0))
+
+
+def hash_entries(client: resp.Client, key: str, unread: Unread, largest: int = LARGEST) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Yield the fields of a hash with their values, so many at once as can be borne; one that is larger is a bad entry."""
+    cursor = b"0"
+    while True:
+        cursor, found = client.call("EVAL", _SIZES, 1, key, cursor, _PAGE, timeout=60.0)
+        good = []
+        for name, size in zip(found[::2], found[1::2]):
+            if size > largest:
+                unread.add(key, name, BadEntry(f"it has {size} bytes, more than {largest}"))
+            else:
+                good.append((name, size))
+        for part in _parts(good):
+            values = client.call("HMGET", key, *part, timeout=60.0)
+            yield [(name, value) for name, value in zip(part, values) if value is not None]
+        if cursor == b"0":
+            return
+
+
+def members(client: resp.Client, key: str) -> Iterator[list[bytes]]:
+    """Yield the members of a set page by page."""
+    cursor = b"0"
+    while True:
+        cursor, found = client.call("SSCAN", key, cursor, "COUNT", _PAGE)
+        yield list(dict.fromkeys(found))
+        if cursor == b"0":
+            return
+
+
+def _parts(sized: Iterable[tuple[Any, int]]) -> Iterator[list[Any]]:
+    """Yield names in parts whose values can be borne at once."""
+    part: list[Any] = []
+    total = 0
+    for name, size in sized:
+        if part and total + size > AT_ONCE:
+            yield part
+            part, total = [], 0
+        part.append(name)
+        total += size
+    if part:
+        yield part
 
 
 def transaction(client: resp.Client, commands: Sequence[Sequence[resp.Argument]]) -> list[resp.Reply]:

@@ -10,7 +10,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
-from .. import resp
 from ..managers.base import Name
 
 if TYPE_CHECKING:
@@ -88,22 +87,20 @@ def task(queue: str, identity: str, name: str | None) -> dict[str, Any]:
 
 
 def watched(
-    client: resp.Client, order: Reaping, start: str, holders: Iterable[str], pid_of: Callable[[str], int | None]
+    order: Reaping, holders: Iterable[str], heard: Callable[[str], str | None], pid_of: Callable[[str], int | None]
 ) -> dict[str, str]:
-    """Return by node the heartbeat after which any other is a sign of life, whose keys begin with ``start``.
+    """Return by node the heartbeat after which any other is a sign of life; ``heard`` returns the one that is there now.
 
     That is the one that was noted. Where it has been renewed since, that may have been before the hosts were looked at, by a
     process that died before they were. So the new one is watched until it has run out, or is renewed once more.
     """
-    def heard(node: str) -> str:
-        return resp.text(client.call("GET", start + node) or b"")
-
     before: dict[str, str] = dict(order.seen["beats"])
     found = {}
     for node in set(holders):
         now = heard(node)
-        is_same = now != "" and pid_of(before.get(node, now)) == pid_of(now)
-        if is_same and now != before.get(node) and order.doubt(node, beats=True) is None:
+        if now is None or now == before.get(node) or pid_of(before.get(node, now)) != pid_of(now):
+            continue
+        if order.doubt(node, beats=True) is None:
             found[node] = now
     same, until = dict(found), time.monotonic() + WATCH_SECONDS
     while same and time.monotonic() < until:

@@ -11,20 +11,27 @@ first was killed and does nothing when that was done.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import decode, resp
+from ..decode import BadEntry, Fields, Unread
 from ..errors import WorkfleetError
+from .queues import hash_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 #: No more records, nor bytes if that can be helped, are held at once.
 MOST_RECORDS, MOST_BYTES = 1000, 4 << 20
 DONE = b"done"
 #: Steps that move a whole queue may take a second or two of the server.
 PATIENCE = 120.0
+_IDENTITY = re.compile(r"[0-9A-Za-z-]{1,64}")
+#: Bytes of the note on a purge: it may name the dead letters that are meant.
+LARGEST_NOTE = 1 << 20
+_MOST_LEFTOVERS = 100
 #: A script that takes all that is behind a key in one step.
 TAKE_KEY = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end"
 
@@ -48,9 +55,10 @@ class Choice:
 
     @classmethod
     def parse(cls, told: Mapping[str, Any]) -> Choice:
-        """Return the choice in JSON's values, beside which others may stand."""
-        given = {name: told[name] for name in asdict(cls("")) if name in told}
-        return cls(**{**given, "ids": tuple(given.get("ids", ()))})
+        """Return the choice in JSON's values, beside which others may stand; raises where it is none."""
+        given = Fields(dict(told))
+        return cls(given.text("queue"), given.integer("priority", None), given.text("task_name", None), given.number("older_than", None),
+                   given.flag("dead", False), tuple(given.texts("ids", ())), given.flag("whole", False), given.flag("results", False))
 
 
 class Stash:
@@ -60,6 +68,7 @@ class Stash:
 
     def __init__(self, client: resp.Client, app: str, options: Mapping[str, Any], identity: str, choice: Choice) -> None:
         self.client, self.app, self.options, self.id, self.choice = client, app, options, identity, choice
+        self.unread = Unread()
 
     # -- what an engine says
 
@@ -75,12 +84,18 @@ class Stash:
         raise NotImplementedError
 
     def drop(self) -> None:
-        """Delete what was taken; may be called again after it was killed."""
+        """Delete what was taken; may be called again after it was killed.
+
+        What lies among it and is no task or result of the queue somebody else has put there: it is left alone (``unread``).
+        """
         raise NotImplementedError
 
     def put_back(self) -> None:
         """Undo :meth:`take`; may be called again after it was killed."""
         raise NotImplementedError
+
+    def examine(self, place: str, record: bytes) -> None:
+        """Raise :class:`BadEntry` on a record of a dump that was not taken from this queue."""
 
     def add(self, place: str, records: Sequence[bytes], note: Sequence[resp.Argument]) -> None:
         """Put records where they came from, in one step with the command ``note``."""
@@ -125,7 +140,13 @@ class Stash:
     def restored(self) -> int | None:
         """How many blocks of the dump were restored; ``None`` for all."""
         told = self.client.call("HGET", self.key("restored"), self.id)
-        return None if told == DONE else int(told or 0)
+        if told == DONE:
+            return None
+        try:
+            return decode.count(decode.document(told or b"0", largest=20))
+        except BadEntry as error:
+            raise WorkfleetError(f"{self.key('restored')}: {self.id}: it is not known how far the dump was restored: {error}. Somebody "
+                                 "else wrote there; nothing was touched") from error
 
     def together(self, *commands: Sequence[resp.Argument]) -> list[resp.Reply]:
         """Run commands as one step."""
@@ -140,14 +161,48 @@ class Stash:
         return self.client.call("EVAL", text, len(keys), *keys, *arguments, timeout=PATIENCE)
 
 
-def leftovers(stash: Stash) -> dict[str, tuple[str, str, Choice]]:
-    """The purges of the app that were not ended, by id: their state, engine and what they took."""
-    told = stash.client.call("HGETALL", stash.key("purges"))
-    found = {}
-    for name, value in zip(told[::2], told[1::2]):
-        said = json.loads(value)
-        found[resp.text(name)] = (str(said["state"]), str(said["engine"]), Choice.parse(said["choice"]))
+@dataclass(frozen=True)
+class Leftover:
+    """A purge that was not ended: how far it was, whose and of what."""
+
+    id: str
+    state: str
+    engine: str
+    choice: Choice
+
+
+def leftovers(stash: Stash, queues: Mapping[str, Collection[str]]) -> tuple[list[Leftover], list[str]]:
+    """Return the purges of the app that were not ended, and sentences about what is none.
+
+    Whoever may write to the broker may have written them. So only what is about one of the app's own ``queues`` (by engine) is
+    believed; what is deleted for it is looked at again then, key by key.
+    """
+    unread, found, key = Unread(), [], stash.key("purges")
+    for page in hash_entries(stash.client, key, unread, LARGEST_NOTE):
+        for name, value in page:
+            with unread.entry(key, name):
+                found.append(leftover(resp.text(name), value, queues))
+            if len(found) > _MOST_LEFTOVERS:
+                return found, [*unread.said(), f"key {key}: more than {_MOST_LEFTOVERS} purges were not ended; the others are left alone"]
+    return sorted(found, key=lambda item: item.id), unread.said()
+
+
+def leftover(identity: str, value: bytes, queues: Mapping[str, Collection[str]]) -> Leftover:
+    """Read one; raises on what is none of the app's."""
+    said = decode.fields(decode.document(value, LARGEST_NOTE))
+    found = Leftover(identified(identity), said.text("state"), said.text("engine"), Choice.parse(said.fields("choice").told))
+    if found.state not in ("taken", "dumped") or found.engine not in queues:
+        raise BadEntry(f"it is no purge of the app: state {found.state}, engine {found.engine}")
+    if found.choice.queue not in queues[found.engine] and not (found.choice.results and not found.choice.queue):
+        raise BadEntry(f"the app declares no queue {found.choice.queue}; a purge of that name ends it")
     return found
+
+
+def identified(identity: str) -> str:
+    """Return a purge's name, which is a part of keys; raises on what is none."""
+    if not _IDENTITY.fullmatch(identity):
+        raise BadEntry("it has no purge's name, which is letters and digits")
+    return identity
 
 
 def refuse_priority(choice: Choice, engine: str) -> None:
