@@ -129,17 +129,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import logs, managers, payload
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
-    "rollout": {"type": "dict"}, "log": {"type": "dict"}, "only": {"type": "str"}, "lines": {"type": "int"}, "level": {"type": "str"},
-    "since": {"type": "str"}, "follow": {"type": "bool"}, "payload": {"type": "str", "no_log": True},
-    "scheduler": {"type": "dict"}, "dashboard": {"type": "dict"}, "parts": {"type": "list", "elements": "str"},
-}
-
 
 def main() -> None:
     """Read, put together, choose, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_logs")
         manager = managers.named(given["manager"], given["app"], given["root"], given["run_directory"])

@@ -6,24 +6,21 @@ import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, logtext, queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``queue_restore``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return how many tasks were put back, and say it."""
-        super().run(tmp, task_vars)
-        arguments, task_vars = self._task.args, task_vars or {}
-        declared = queues.declarations(arguments, task_vars, self._templar)
-        app, sources = declared[0].app.name, queues.sources(declared, actions.only(arguments))
-        if not arguments.get("dump"):
+        declared = queues.declarations(values, task_vars, self._templar)
+        app, sources = declared[0].app.name, queues.sources(declared, actions.only(values))
+        if not values["dump"]:
             return self.recover(app, sources, task_vars)
-        path = os.path.abspath(os.path.expanduser(str(arguments["dump"])))
+        path = os.path.abspath(os.path.expanduser(values["dump"]))
         try:
             summary = dump.verify(path)
         except WorkfleetError as error:
@@ -51,7 +48,7 @@ class ActionModule(ActionBase):
         if not result.get("failed"):
             done = "would be put back" if self._task.check_mode else "put back"
             what = "results" if header.get("results") else "tasks"
-            name = logtext.line(header["queue"] or header["engine"])
+            name = shown.line(header["queue"] or header["engine"])
             self._display.display(f"  {name}: {result['restored']} of {summary.records} {what} {done}"
                                   + ("" if result["restored"] else "; they were already"))
         return result
@@ -62,7 +59,7 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         """Have the host do it, or in check mode look."""
         request = {"app": app, "engine": source["engine"], "url": source["url"], "options": source["options"], "path": path, "dump": dump,
-                   "header": header, "holder": dumps.holder(), "force": bool(self._task.args.get("force"))}
+                   "header": header, "holder": dumps.holder(), "force": self.values["force"]}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.queue_restore", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         return result
@@ -79,5 +76,5 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail("name the dump: -e dump=FILE. Without one what interrupted purges left is put back, "
                                     "and there is nothing of that kind")
         for text in recovered:
-            self._display.display(f"  {logtext.line(text)}")
+            self._display.display(f"  {shown.line(text)}")
         return {"changed": True, "queue": None, "records": 0, "restored": 0, "recovered": recovered}
