@@ -77,11 +77,13 @@ def test_a_secret_in_the_arguments_is_not_shown_however_much_is_asked_for(tmp_pa
     app = {"name": "shop", "user": "shop", "group": "shop", "root": "/opt/shop", "broker_url": url, "secrets": {"TOKEN": SECRET}}
     group = {"name": "reports", "app": "shop", "queues": ["reports"], "secrets": {"OTHER": SECRET}}
     given = {"app": app, "groups": [group]}
-    tasks: list[dict[str, Any]] = [{f"workfleet.core.{name}": {**given, **more}, "ignore_errors": True} for name, more in {
+    calls: dict[str, dict[str, Any]] = {
         "queue_info": {}, "queue_purge": {"queue": "reports", "confirm": "purge shop reports"}, "task_probe": {"timeout": 1},
         "task_load": {"count": 1, "sample_seconds": 1}, "worker_info": {"parts": ["workers"]}, "task_events": {"sample_seconds": 1},
         "worker_nodes": {"parts": ["workers"], "olny": 1}, "worker_drain": {"lock_seconds": "x"},
-    }.items()]
+    }
+    tasks: list[dict[str, Any]] = [
+        {f"workfleet.core.{name}": {**given, **more}, "ignore_errors": True} for name, more in calls.items()]
     tasks += [{"workfleet.core.redis_server_info": {"url": url, "timeout": 1}, "ignore_errors": True},
               {"workfleet.core.app_release": {**app, "releases_kept": 0}, "ignore_errors": True},
               {"workfleet.core.redis_server": {"app": "shop", "password": SECRET, "port": 0}, "ignore_errors": True}]

@@ -68,11 +68,10 @@ def test_a_hostile_text_does_not_reach_any_display(text: str, tmp_path: Path, mo
     event = {"at": 1.0, "is_of_task": True, "seconds": None, **dict.fromkeys(("node", "event", "task", "id", "text", "level"), text)}
     entry = {"text": f"{text}\n{text}", "unit": "workfleet.shop.reports.1.1", "level": None, "at": 1.0}
     figures = Figures(text, waiting=1).entry(text)
-    report = {"reason": text, "tasks": 1}
     displayed = [
         *queues.table([figures], [f"{text}\nforged"], unpainted), eventtext.line("shop", event)[0],
         *status.table(status.combine(text, {text: fleet(text), "down": {"unreachable": True, "msg": text}}), 160, unpainted),
-        shown.line(report["reason"]), str(WorkfleetError(f"cannot read {text}")),
+        str(WorkfleetError(f"cannot read {text}")),
     ]
     assert all(not acts(line) and "\n" not in line and "\t" not in line for line in displayed), displayed
     assert all(not acts(line) for line in (shown.text(line) for line, _ in logtext.lines("web1", entry)))
