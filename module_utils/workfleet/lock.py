@@ -12,6 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from . import ownership
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Lock:
         self.is_kept = False
 
     def __enter__(self) -> Lock:
+        ownership.require(self.request.root, self.request.app)
         try:
             self.file = open(self.path, "a+", encoding="utf-8")
         except OSError as error:
