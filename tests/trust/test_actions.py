@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import yaml
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "plugins/action").glob("*.py"))
@@ -46,6 +51,25 @@ def test_there_is_a_module_with_documented_options_for_every_action() -> None:
         for key, option in actions.arguments(name).items():
             assert option["type"] in VALUES, f"{name}: {key}"
             assert ("elements" in option) == (option["type"] == "list"), f"{name}: {key}"
+
+
+def test_no_log_is_for_what_holds_nothing_but_secrets_and_for_no_list_of_entries() -> None:
+    def walk(options: dict[str, Any], label: str) -> Iterator[str]:
+        for name, option in options.items():
+            if option.get("no_log") and option["type"] not in ("str", "raw") and not name.endswith("secrets"):
+                yield f"{label}{name}"
+            yield from walk(option.get("options", {}), f"{label}{name}.")
+
+    for path in ROOT.glob("roles/*/meta/argument_specs.yml"):
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            assert list(walk(entry["options"], f"{path.parts[-3]}: ")) == []
+    assert not any("no_log" in option for name in NAMES for option in actions.arguments(name).values())
+
+
+def test_the_newest_ansible_that_is_said_to_do_is_the_newest_that_is_tested() -> None:
+    said = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["requires_ansible"]
+    tested = re.findall(r"^ansible-core>=[\d.]+,<([\d.]+);", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert tested == [said.partition("<")[2].removesuffix(".0")]
 
 
 def test_no_action_takes_an_option_that_it_does_not_have(tmp_path: Path) -> None:
