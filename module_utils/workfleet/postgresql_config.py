@@ -122,6 +122,8 @@ def _user(entry: Mapping[str, Any]) -> Iterator[str]:
     for key in ("networks", "databases"):
         if not _texts(entry.get(key, [])):
             yield f"{key}: must be a list of texts"
+    if _texts(entry.get("databases", [])) and not all(map(NAME.match, entry.get("databases", []))):
+        yield "databases: must be names of postgresql_databases"
     for network in entry.get("networks", []) if _texts(entry.get("networks", [])) else ():
         try:
             ipaddress.ip_network(network)
@@ -155,8 +157,8 @@ def _setting(name: Any, value: Any) -> list[str]:
         return [f"{label}: is no name of a setting"]
     if name.lower() in _RESERVED:
         return [f"{label}: is refused: {_RESERVED[name.lower()]}"]
-    if not isinstance(value, (str, int, float)) or shown.line(str(value)) != str(value) or len(str(value)) > forms.LONGEST \
-            or str(value) in ("inf", "-inf", "nan"):
+    bounded = not isinstance(value, (int, float)) or -(2**63) <= value < 2**63  # which no number without an end is
+    if not isinstance(value, (str, int, float)) or not bounded or shown.line(str(value)) != str(value) or len(str(value)) > forms.LONGEST:
         return [f"{label}: must be a text of one line, a finite number or a boolean"]
     return []
 

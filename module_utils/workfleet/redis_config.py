@@ -215,7 +215,7 @@ def _between(least: int, most: int) -> tuple[Callable[[Any], bool], str]:
 
 
 def _is_address(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.fullmatch(r"-?[A-Za-z0-9.:*%_][A-Za-z0-9.:*%_-]*", value))
+    return isinstance(value, str) and bool(re.fullmatch(r"-?[A-Za-z0-9.:*%_][A-Za-z0-9.:*%_-]{0,252}", value))
 
 
 def _is_save(value: Any) -> bool:
@@ -247,8 +247,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, list) and all(map(_is_save, value)),
         "a list of strings '<seconds> <changes>', empty for no snapshots",
     ),
-    "redis_tcp_keepalive": _between(0, 2**31 - 1),
-    "redis_timeout": _between(0, 2**31 - 1),
+    "redis_tcp_keepalive": _between(0, forms.MOST_SECONDS),
+    "redis_timeout": _between(0, forms.MOST_SECONDS),
     "redis_directory": (
         lambda value: isinstance(value, str) and show.line(value) == value, "absolute paths"
     ),

@@ -124,7 +124,7 @@ HOSTILE: list[Any] = [
 ]
 #: Where several lines, or whatever else fits into a variable of the environment, mean something.
 FREE = re.compile(
-    r"(env|secrets|secret_key|known_hosts|vault_password|pip_environment|release_commands|command|password|basic_auth|settings|format)\b")
+    r"(env|secrets|secret_key|known_hosts|vault_password|pip_environment|release_commands|command|password|basic_auth|settings|format|sep)\b")
 PATHS = re.compile(r"(_root|_directory|writable_paths)\b")
 
 
