@@ -47,9 +47,9 @@ options:
     type: str
     default: ""
   level:
-    description: Only events that are as grave. Heartbeats are V(debug), tries and workers that go V(warning), failures V(error).
+    description: Only events that are as grave, V(debug), V(info), V(warning) or V(error). Heartbeats are V(debug), tries and workers that
+      go V(warning), failures V(error).
     type: str
-    choices: [debug, info, warning, error]
     default: info
   sample_seconds:
     description: How long. 0 is without an end, with O(follow) alone.

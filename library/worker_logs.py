@@ -65,9 +65,9 @@ options:
     type: int
     default: 100
   level:
-    description: Only entries of this level and above. Lines that do not say their level are left out then; tracebacks count as errors.
+    description: Only entries of this level and above, one of C(debug), C(info), C(warning), C(error), C(critical). Lines that do not say
+      their level are left out then; tracebacks count as errors.
     type: str
-    choices: ["", debug, info, warning, error, critical]
     default: ""
   since:
     description: Only entries since then. An age such as C(90s), C(10m), C(2h), C(1d), a time of today such as C(12:30), or a date and

@@ -223,10 +223,10 @@ class Checker:
             self.wrong(key, wrong, given=path)
         return path
 
-    def account(self, key: str, default: str) -> str:
-        """Return the name of a user or group that can be an app's. Whether root may be it is told elsewhere."""
+    def account(self, key: str, default: str, *, root: bool = False) -> str:
+        """Return the name of a user or group that can be an app's; with ``root`` that is left to others to judge."""
         name = self.text(key, default, pattern=ACCOUNT, allowed="the name of an account: letters, digits and . _ - $")
-        wrong = forms.not_ones_account(name) if name != "root" and key not in self.refused else ""
+        wrong = "" if key in self.refused or (root and name == "root") else forms.not_ones_account(name)
         if wrong:
             self.wrong(key, wrong, given=name)
         return name
@@ -492,7 +492,7 @@ def parse_app(raw: Mapping[str, Any], problems: list[str]) -> App:
         problems.append("app_name: is required: it names everything that belongs to the app on a host")
     name = check.text("name", "", pattern=NAME, allowed="a lower-case name: a letter, then up to 30 of a-z 0-9 _ -")
     return App(
-        name=name, user=check.account("user", name), group=check.account("group", name),
+        name=name, user=check.account("user", name, root=True), group=check.account("group", name, root=True),
         root=check.directory("root", f"/opt/{name}"),
         env=check.environment("env"), secrets=check.environment("secrets"),
         broker_url=url(check, "broker_url"), result_url=url(check, "result_url"),
