@@ -270,54 +270,16 @@ steps:
 """
 
 from dataclasses import asdict
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.workfleet import payload, release, steps
 from ..module_utils.workfleet.errors import WorkfleetError
 
-SOURCE: dict[str, Any] = {
-    "type": {"type": "str", "required": True, "choices": ["directory", "archive", "git", "pypi"]},
-    "location": {"type": "str", "required": True},
-    "version": {"type": "str"},
-    "exclude": {"type": "list", "elements": "str"},
-}
-ARGUMENTS: dict[str, Any] = {
-    "name": {"type": "str"},
-    "user": {"type": "str"},
-    "group": {"type": "str"},
-    "root": {"type": "str"},
-    "source": {"type": "dict", "options": SOURCE},
-    "python": {"type": "str", "default": "python3"},
-    "requirements": {"type": "list", "elements": "str", "default": []},
-    "env": {"type": "dict", "default": {}},
-    "secrets": {"type": "dict", "default": {}, "no_log": True},
-    "release_commands": {"type": "list", "elements": "list", "default": []},
-    "run_commands": {"type": "bool", "default": True},
-    "commands_done": {"type": "list", "elements": "str", "default": []},
-    "releases_kept": {"type": "int", "default": 5},
-    "pip_environment": {"type": "dict", "default": {}, "no_log": True},
-    "broker_url": {"type": "str", "no_log": True},
-    "result_url": {"type": "str", "no_log": True},
-    "broker_env": {"type": "list", "elements": "str"},
-    "result_env": {"type": "list", "elements": "str"},
-    "broker_options": {"type": "dict"},
-    "release": {"type": "str", "default": ""},
-    "until": {"type": "str", "default": "current", "choices": ["built", "ready", "current"]},
-    "hold": {"type": "str", "default": "obey", "choices": ["obey", "drop", "stay", "back"]},
-    "foretold": {"type": "str", "default": "", "choices": ["", "built", "ready", "current"]},
-    "lock_seconds": {"type": "int", "default": 30},
-    "others": {"type": "bool", "default": False},
-    "holds": {"type": "list", "elements": "dict", "default": []},
-    "payload": {"type": "str", "no_log": True},
-    "archive": {"type": "path"},
-}
-
 
 def main() -> None:
     """Observe, plan, apply, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={**payload.ARGUMENTS, "archive": {"type": "path"}}, supports_check_mode=True)
     archive = module.params["archive"]
     try:
         declared = release.Declared.of(payload.unpack(module.params["payload"], "app_release"))

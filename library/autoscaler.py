@@ -95,17 +95,10 @@ from ..module_utils.workfleet import autoscaler, payload, system
 from ..module_utils.workfleet.errors import WorkfleetError
 from ..module_utils.workfleet.steps import Step, report
 
-ARGUMENTS = {
-    "app": {"type": "str"}, "name": {"type": "str"}, "user": {"type": "str"}, "root": {"type": "str"}, "state": {"type": "str"},
-    "interval_seconds": {"type": "int"}, "dry_run": {"type": "bool"}, "inventory": {"type": "path"},
-    "secret_key": {"type": "str", "no_log": True}, "known_hosts": {"type": "str"}, "vault_password": {"type": "str", "no_log": True},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, observe, plan, apply, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     done: list[Step] = []
     try:
         request = autoscaler.Request.parse(payload.unpack(module.params["payload"], "autoscaler"))

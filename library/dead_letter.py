@@ -119,17 +119,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import letters, payload, resp
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
-    "hosts": {"type": "list", "elements": "str"}, "only": {"type": "str"}, "queue": {"type": "str"}, "letters": {"type": "str"},
-    "task_name": {"type": "str"}, "confirm": {"type": "str"}, "dump_dir": {"type": "str"}, "force": {"type": "bool"},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """List, and send again where that is asked for."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "dead_letter")
         with resp.connect(given["url"]) as client:

@@ -109,17 +109,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import managers, payload, preflight, reconcile
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "scheduler": {"type": "dict"}, "dashboard": {"type": "dict"},
-    "parts": {"type": "list", "elements": "str"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
-    "rollout": {"type": "dict"}, "log": {"type": "dict"}, "only": {"type": "str"}, "release": {"type": "str"},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, look, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         request = reconcile.Request.parse(payload.unpack(module.params["payload"], "deploy_check"))
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)

@@ -44,12 +44,10 @@ RETURN = r"""#"""
 
 from ansible.module_utils.basic import AnsibleModule
 
-ARGUMENTS = {"hosts": {"type": "list", "elements": "str"}, "register": {"type": "str"}, "dump_dir": {"type": "str"}}
-
 
 def main() -> None:
     """Refuse to run on a host."""
-    AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True).fail_json(
+    AnsibleModule(argument_spec={}, supports_check_mode=True).fail_json(
         msg="logs works through its action plugin, on the control node: call it as workfleet.core.logs")
 
 

@@ -116,23 +116,16 @@ version:
   sample: "15.14"
 """
 
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.workfleet import payload, postgresql_server, steps
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS: dict[str, Any] = {
-    "app": {"type": "str"}, "databases": {"type": "list", "elements": "dict"},
-    "users": {"type": "list", "elements": "dict", "no_log": True}, "listen": {"type": "list", "elements": "str"},
-    "settings": {"type": "dict"}, "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, observe, plan, apply, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "postgresql_server")
         plan, server = postgresql_server.run(given["variables"], given["app"], module.check_mode)

@@ -93,16 +93,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import payload, queues
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
-    "hosts": {"type": "list", "elements": "str"}, "only": {"type": "str"}, "queue": {"type": "str"}, "sample_seconds": {"type": "float"},
-    "json": {"type": "str"}, "show": {"type": "bool"}, "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, look, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "queue_info")
         sources = [queues.Source(**source) for source in given["sources"]]

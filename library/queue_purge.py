@@ -122,17 +122,10 @@ from ..module_utils.workfleet import payload, purge, resp
 from ..module_utils.workfleet.engines.stash import Choice
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
-    "hosts": {"type": "list", "elements": "str"}, "only": {"type": "str"}, "queue": {"type": "str"}, "confirm": {"type": "str"},
-    "priority": {"type": "int"}, "task_name": {"type": "str"}, "older_than": {"type": "float"}, "dump_dir": {"type": "str"},
-    "force": {"type": "bool"}, "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Do one step of a purge; the action plugin does them in their order."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "queue_purge")
         choice = Choice.parse(given["choice"])

@@ -126,17 +126,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import payload, reset
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
-    "hosts": {"type": "list", "elements": "str"}, "register": {"type": "str"}, "step": {"type": "str"}, "only": {"type": "str"},
-    "confirm": {"type": "str"}, "dump_dir": {"type": "str"}, "include_results": {"type": "bool"}, "force": {"type": "bool"},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Do one step of a reset; the action plugin does them in their order, with the purges between."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "queue_reset")
         found = reset.step(given["step"], reset.Order.parse(given), check=module.check_mode)

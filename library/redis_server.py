@@ -162,28 +162,16 @@ version:
   sample: 7.0.15
 """
 
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.workfleet import payload, redis_converge, steps
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS: dict[str, Any] = {
-    "app": {"type": "str"}, "state": {"type": "str"}, "flavor": {"type": "str"},
-    "bind": {"type": "list", "elements": "str"}, "port": {"type": "int"}, "databases": {"type": "int"},
-    "password": {"type": "str", "no_log": True}, "maxmemory": {"type": "raw"}, "maxmemory_policy": {"type": "str"},
-    "allow_eviction": {"type": "bool"}, "allow_data_loss": {"type": "bool"}, "appendonly": {"type": "bool"},
-    "save": {"type": "list", "elements": "str"}, "tcp_keepalive": {"type": "int"}, "timeout": {"type": "int"},
-    "settings": {"type": "dict", "no_log": True}, "directory": {"type": "str"},
-    "pip_environment": {"type": "dict", "no_log": True}, "wait_seconds": {"type": "float"},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, observe, plan, apply, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "redis_server")
         plan, server = redis_converge.run(

@@ -108,14 +108,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import payload, redis_info
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "url": {"type": "str", "no_log": True}, "timeout": {"type": "float"}, "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, observe, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "redis_server_info")
         found = redis_info.look(given["url"], given["timeout"])

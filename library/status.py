@@ -59,13 +59,10 @@ status:
 
 from ansible.module_utils.basic import AnsibleModule
 
-ARGUMENTS = {"app": {"type": "str"}, "hosts": {"type": "list", "elements": "str"}, "register": {"type": "str"}, "json": {"type": "str"},
-             "strict": {"type": "bool"}}
-
 
 def main() -> None:
     """Refuse to run on a host."""
-    AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True).fail_json(
+    AnsibleModule(argument_spec={}, supports_check_mode=True).fail_json(
         msg="status works through its action plugin, on the control node: call it as workfleet.core.status")
 
 

@@ -47,9 +47,9 @@ options:
     type: str
     default: ""
   level:
-    description: Only events that are as grave. Heartbeats are V(debug), tries and workers that go V(warning), failures V(error).
+    description: Only events that are as grave, V(debug), V(info), V(warning) or V(error). Heartbeats are V(debug), tries and workers that
+      go V(warning), failures V(error).
     type: str
-    choices: [debug, info, warning, error]
     default: info
   sample_seconds:
     description: How long. 0 is without an end, with O(follow) alone.
@@ -96,17 +96,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import background, events, payload
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
-    "hosts": {"type": "list", "elements": "str"}, "only": {"type": "str"}, "queue": {"type": "str"}, "task_name": {"type": "str"},
-    "level": {"type": "str"}, "sample_seconds": {"type": "float"}, "follow": {"type": "bool"},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Start to listen, or take what was heard since; report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "task_events")
         if "order" in given:

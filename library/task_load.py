@@ -132,18 +132,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import background, load, payload
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
-    "hosts": {"type": "list", "elements": "str"}, "only": {"type": "str"}, "queue": {"type": "str"}, "task_name": {"type": "str"},
-    "group": {"type": "str"}, "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict"}, "count": {"type": "int"},
-    "rate": {"type": "float"}, "sample_seconds": {"type": "float"},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Start to send, or take what was told since; report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "task_load")
         if "order" in given:

@@ -140,19 +140,10 @@ from ..module_utils.workfleet import engines, payload
 from ..module_utils.workfleet.engines import probe
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "engine": {"type": "str"}, "broker_url": {"type": "str", "no_log": True}, "result_url": {"type": "str", "no_log": True},
-    "queues": {"type": "list", "elements": "str"}, "timeout": {"type": "float"}, "broker_options": {"type": "dict"},
-    "task": {"type": "str"}, "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict"},
-    "must_return": {"type": "bool"}, "must_begin": {"type": "bool"}, "app": {"type": "dict"},
-    "groups": {"type": "list", "elements": "dict"},
-    "manager": {"type": "str"}, "only": {"type": "str"}, "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, probe, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         values = payload.unpack(module.params["payload"], "task_probe")
         must_return = values.pop("must_return", True)

@@ -107,16 +107,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import live, managers, payload, reconcile
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "group": {"type": "str"}, "control": {"type": "str"}, "arguments": {"type": "dict"}, "timeout": {"type": "float"},
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
-    "placement": {"type": "dict"}, "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, observe, tell, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_control")
         order = live.Order(**given.pop("order"))

@@ -124,16 +124,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import drain, managers, payload, reconcile
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "state": {"type": "str"}, "wait": {"type": "bool"}, "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"},
-    "parts": {"type": "list", "elements": "str"}, "manager": {"type": "str"}, "run_directory": {"type": "str"}, "rollout": {"type": "dict"},
-    "only": {"type": "str"}, "lock_seconds": {"type": "int"}, "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, observe, tell, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_drain")
         order = drain.Order(**given.pop("order"))

@@ -126,16 +126,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import info, managers, payload, reconcile
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
-    "rollout": {"type": "dict"}, "log": {"type": "dict"}, "only": {"type": "str"}, "timeout": {"type": "float"},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, observe, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_info")
         timeout = given.pop("timeout")

@@ -65,9 +65,9 @@ options:
     type: int
     default: 100
   level:
-    description: Only entries of this level and above. Lines that do not say their level are left out then; tracebacks count as errors.
+    description: Only entries of this level and above, one of C(debug), C(info), C(warning), C(error), C(critical). Lines that do not say
+      their level are left out then; tracebacks count as errors.
     type: str
-    choices: ["", debug, info, warning, error, critical]
     default: ""
   since:
     description: Only entries since then. An age such as C(90s), C(10m), C(2h), C(1d), a time of today such as C(12:30), or a date and
@@ -129,17 +129,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import logs, managers, payload
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
-    "rollout": {"type": "dict"}, "log": {"type": "dict"}, "only": {"type": "str"}, "lines": {"type": "int"}, "level": {"type": "str"},
-    "since": {"type": "str"}, "follow": {"type": "bool"}, "payload": {"type": "str", "no_log": True},
-    "scheduler": {"type": "dict"}, "dashboard": {"type": "dict"}, "parts": {"type": "list", "elements": "str"},
-}
-
 
 def main() -> None:
     """Read, put together, choose, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_logs")
         manager = managers.named(given["manager"], given["app"], given["root"], given["run_directory"])

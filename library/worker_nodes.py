@@ -236,19 +236,10 @@ from ..module_utils.workfleet import managers, payload, reconcile
 from ..module_utils.workfleet.errors import WorkfleetError
 from ..module_utils.workfleet.steps import report
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"}, "run_directory": {"type": "str"},
-    "rollout": {"type": "dict"}, "log": {"type": "dict"}, "templates": {"type": "str"}, "release": {"type": "str"}, "only": {"type": "str"},
-    "state": {"type": "str"}, "restart": {"type": "bool"}, "rollout_now": {"type": "bool"}, "lock_seconds": {"type": "int"},
-    "scale": {"type": "dict"}, "nodes": {"type": "str"}, "kill": {"type": "bool"}, "after_stop": {"type": "bool"},
-    "canary": {"type": "str"}, "singles": {"type": "str"}, "undoable": {"type": "bool"}, "undo": {"type": "bool"}, "phase": {"type": "str"},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, observe, plan, apply, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     reconciler = None
     try:
         request = reconcile.Request.parse(payload.unpack(module.params["payload"], "worker_nodes"))

@@ -138,17 +138,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import payload, reap
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
-    "hosts": {"type": "list", "elements": "str"}, "register": {"type": "str"}, "only": {"type": "str"}, "sample_seconds": {"type": "float"},
-    "seen": {"type": "str"}, "force": {"type": "bool"},
-    "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, look, return, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_reap")
         engine, order = given["engine"], reap.Reaping(**given["order"])

@@ -110,16 +110,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import fleet_scale, payload
 from ..module_utils.workfleet.errors import WorkfleetError
 
-ARGUMENTS = {
-    "app": {"type": "dict"}, "groups": {"type": "list", "elements": "dict"}, "manager": {"type": "str"},
-    "parts": {"type": "list", "elements": "str"}, "only": {"type": "str"}, "placement": {"type": "dict"}, "set": {"type": "bool"},
-    "group": {"type": "str"}, "nodes": {"type": "str"}, "control": {"type": "str"}, "payload": {"type": "str", "no_log": True},
-}
-
 
 def main() -> None:
     """Parse, look, decide, store, report."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         request = fleet_scale.Request.parse(payload.unpack(module.params["payload"], "worker_scale"))
         found = fleet_scale.work(request, check=module.check_mode)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import shown
 from .errors import WorkfleetError
 from .files import LARGEST_RECORD as LARGEST_RECORD
 from .files import Unreadable as Unreadable
@@ -81,5 +82,5 @@ def journal(pid: int | None, text: str) -> None:
     """Write a warning to systemd's journal, of root's as one about the unit of process ``pid``; without a journal to nobody."""
     about = f"OBJECT_PID={pid}\n" if pid else ""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-        line = " ".join(text.splitlines())  # names of tasks are anybody's, and a line end begins another field
+        line = shown.line(text)  # names of tasks are anybody's, and a line end begins another field
         client.sendto(f"MESSAGE={line}\nPRIORITY=4\nSYSLOG_IDENTIFIER=workfleet\n{about}".encode(errors="replace"), JOURNAL)

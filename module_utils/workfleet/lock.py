@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from . import host
+from . import host, ownership
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Lock:
         self.is_kept = False
 
     def __enter__(self) -> Lock:
+        ownership.require(self.request.root, self.request.app)
         try:
             self.file = host.lock_file(self.path)
         except WorkfleetError as error:

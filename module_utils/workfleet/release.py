@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, build, changes, envfile, foreign, host, in_use, lock, release_choice, system
+from . import accounts, build, changes, envfile, foreign, host, in_use, lock, ownership, release_choice, system
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
@@ -161,6 +161,7 @@ def foundation(declared: Declared) -> Iterator[Change]:
     if os.geteuid() == 0 and declared.user != "root":
         system.require_supported()
     layout = declared.layout
+    ownership.require(layout.root, declared.name)
     yield from accounts.changes(declared.user, declared.group, layout.root)
     owner, group = ("root", "root") if os.geteuid() == 0 else (declared.user, declared.group)
     app = (declared.user, declared.group)
@@ -175,6 +176,7 @@ def foundation(declared: Declared) -> Iterator[Change]:
         (layout.cache, Rights(0o700, *app)),
     ):
         yield from changes.directory(path, rights)
+    yield from changes.file(ownership.path(layout.root), ownership.text(declared.name), Rights(0o644, owner, group))
     for name, text in declared.runners.items():
         mode = 0o755 if text.startswith("#!") else 0o644
         yield from changes.file(

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import release_choice, source
+from . import forms, release_choice, source
 from .spec import App, Checker, SpecError, parse_app, plain
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ SOURCE_KEYS = ("type", "location", "version", "exclude")
 #: The names in ``env/app.env`` where ``app_broker_env`` and ``app_result_env`` are not set.
 BROKER_ENV = ("CELERY_BROKER_URL", "CHICORY_BROKER_REDIS_URL")
 RESULT_ENV = ("CELERY_RESULT_BACKEND", "CHICORY_BACKEND_REDIS_URL")
-ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 PYPI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?\Z")
+#: Each is a virtualenv of its own.
+MOST_RELEASES = 1000
 WANTED = re.compile(rf"(?:[0-9a-f]{{12}}|{'|'.join(release_choice.WORDS)})?\Z")
 PYPI_VERSION = re.compile(r"[A-Za-z0-9.!+_-]+\Z")
 
@@ -60,7 +61,7 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
     app = parse_app({key: value for key, value in raw.items() if value not in (None, "")}, problems)
     check_root(check, app.root)
     for key, name in (("user", app.user), ("group", app.group)):
-        if name and not ACCOUNT.match(name):
+        if name and not forms.ACCOUNT.match(name) and key not in check.refused:
             check.wrong(
                 key, "must be the name of an account: a small letter or _, then up to 31 of a-z 0-9 _ -", given=name
             )
@@ -73,8 +74,8 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "user": app.user,
         "group": app.group,
         "root": app.root,
-        "python": check.text("python", "python3") or "python3",
-        "requirements": list(check.texts("requirements", "a list of pip requirements")),
+        "python": python(check),
+        "requirements": requirements(check),
         "broker_env": list(BROKER_ENV if app.broker_env is None else app.broker_env),
         "broker_options": dict(app.broker_options),
         "environment": environment,
@@ -82,7 +83,7 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "commands": commands,
         "commands_done": list(check.texts("commands_done")),
         "run_commands": bool(raw.get("run_commands", True)),
-        "kept": check.whole("releases_kept", 5, 1),
+        "kept": check.whole("releases_kept", 5, 1, MOST_RELEASES),
         "pip_environment": check.environment("pip_environment"),
         "release": check.text(
             "release", "", pattern=WANTED, allowed=f"the id of a release, 12 of 0-9 a-f, or one of {', '.join(release_choice.WORDS)}"
@@ -102,14 +103,32 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
     return payload, declared
 
 
-def check_root(check: Checker, root: str) -> None:
-    """Refuse a root that is no directory of the app's own."""
-    if os.path.normpath(root) != root or root.count("/") < 2 or re.search(r"\s", root):
+def python(check: Checker) -> str:
+    """Return the Python of a virtualenv."""
+    if check.raw.get("python") in (None, ""):
+        return "python3"
+    return str(check.value("python", "python3", forms.program, "the name of a program, or its absolute path"))
+
+
+def requirements(check: Checker) -> list[str]:
+    """Return what pip installs. Its words stand in the list of processes, and in what it says."""
+    found = list(check.texts("requirements", "a list of pip requirements, each a text of one line"))
+    if any(forms.has_credentials(entry) for entry in found):
         check.wrong(
-            "root",
-            "must be an absolute path without spaces, '..' or '//', at least two directories deep, as /opt/shop is",
-            given=root,
+            "requirements",
+            "holds a URL with a password or a token, which the list of processes and the logs of pip show; give pip the URL of an "
+            f"index by {check.entry}pip_environment: {{PIP_EXTRA_INDEX_URL: ...}}, and a repository by app_source or a key of the "
+            "account's own",
+            secret=True,
         )
+        return []
+    return found
+
+
+def check_root(check: Checker, root: str) -> None:
+    """Refuse a root that programs cannot be run from: a line of #! ends at a blank."""
+    if re.search(r"\s", root):
+        check.wrong("root", "must be an absolute path without spaces, as /opt/shop is", given=root)
 
 
 def whole_environment(app: App) -> tuple[dict[str, str], list[str]]:
@@ -137,6 +156,13 @@ def release_commands(check: Checker) -> list[list[str]]:
             if not isinstance(argv, (list, tuple)) or not argv:
                 raise TypeError
             found.append([plain(word) for word in argv])
+            if any(map(forms.has_credentials, argv)):
+                check.wrong(
+                    f"release_commands[{number}]",
+                    "holds a URL with a password or a token, and every user of the host can read a command line; put it into app_secrets, "
+                    "and have the program read it from its environment",
+                    secret=True,
+                )
         except (TypeError, ValueError):
             check.wrong(
                 f"release_commands[{number}]",
@@ -159,7 +185,7 @@ def parse_source(raw: Any, problems: list[str]) -> dict[str, Any] | None:
         check.wrong("type", f"is required: one of {', '.join(source.TYPES)}", secret=True)
     kind = check.choice("type", "directory", source.TYPES)
     location = check.text("location", "")
-    version = check.value("version", None, plain, "a text; put quotes around it (YAML turns a bare 1.10 into 1.1)")
+    version = check.value("version", None, version_text, "a text of one line; put quotes around it (YAML turns a bare 1.10 into 1.1)")
     exclude = None if raw.get("exclude") is None else check.texts("exclude")
     if not location or location.startswith("-"):
         check.wrong(
@@ -179,6 +205,11 @@ def parse_source(raw: Any, problems: list[str]) -> dict[str, Any] | None:
     if kind in ("directory", "archive") and version is not None:
         check.wrong("version", f"has no meaning with type {kind}: what the files are decides", given=version)
     return {"kind": kind, "location": location, "version": version, "exclude": exclude}
+
+
+def version_text(value: Any) -> str:
+    """Return a version; YAML makes a number of one such as 2."""
+    return forms.line(plain(value))
 
 
 def located(declared: Mapping[str, Any], base: str) -> dict[str, Any]:

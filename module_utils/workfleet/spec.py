@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from . import engines
+from . import engines, forms, shown
+from .engines import celery_wire
 from .errors import WorkfleetError
 from .scaling import Policy
 
@@ -24,11 +25,17 @@ ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?\Z")
 #: Neither unit files nor ini files hold a line end or a blank at a value's end.
 ABSOLUTE = re.compile(r"/(?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f/])\Z")
 PATH = "an absolute path, without control characters and with neither / nor a blank at its end"
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s]+\Z")
 BELOW_RUN = re.compile(r"/run(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+\Z")
 ADDRESS = re.compile(r"[A-Za-z0-9_.:-]+\Z")
 URL_PREFIX = re.compile(r"/?[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?\Z")
 USER_PASSWORD = re.compile(r"[^:,\x00-\x1f]+:[^,\x00-\x1f]+\Z")
-SIZE = re.compile(r"[1-9][0-9]*[KMGT]?\Z")
+SIZE = re.compile(r"[1-9][0-9]{0,17}[KMGT]?\Z")
+LEAST_MEMORY, MOST_MEMORY = 1 << 20, 1 << 50
+#: What the kernel has numbers for.
+MOST_TASKS, MOST_FILES = 1 << 22, 1 << 30
+#: What the kernel takes as one word of an environment or a command.
+LONGEST_VALUE = 100_000
 #: Names that the toolkit itself gives to every node; see the closed list in docs/environment.md.
 RESERVED_ENVIRONMENT = ("NOTIFY_SOCKET", "SPT_NOENV", "WORKFLEET_GENERATION", "WORKFLEET_RECORD")
 MANAGERS = ("systemd", "supervisor")
@@ -36,16 +43,21 @@ MANAGERS = ("systemd", "supervisor")
 SCHEDULER, DASHBOARD = SINGLES = ("scheduler", "dashboard")
 #: What a host may be there for; in the playbooks' words, its inventory groups.
 PARTS = ("workers", SCHEDULER, DASHBOARD)
+#: Below it each app has its run directory.
+RUN_DIRECTORIES = "/run/workfleet/"
 #: Neither has long tasks to wait for.
 SINGLE_DRAIN_SECONDS = 10
 #: ``drain_seconds`` bounds the drain; the manager's own timeout leaves the worker time to close its connections.
 STOP_MARGIN_SECONDS = 15
+#: Nodes of a group over all hosts; bytes of one log file.
+MOST_OF_FLEET, MOST_LOG_BYTES = 100_000, 1 << 40
 
 
 class SpecError(WorkfleetError):
     """A declaration that cannot be used. ``problems`` holds one sentence for each mistake."""
 
     def __init__(self, problems: list[str]) -> None:
+        problems = [shown.line(text) for text in problems]
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         super().__init__(f"the declaration has {count}:\n" + "\n".join(f"- {text}" for text in problems))
         self.problems = problems
@@ -167,10 +179,10 @@ class Checker:
     def wrong(self, key: str, allowed: str, *, given: Any = None, secret: bool = False) -> None:
         """Note a mistake: which entry, which key, what was given (unless it may be secret), what is allowed."""
         self.refused.add(key.partition(".")[0])
-        shown = "" if secret else f" = {given!r}"
+        said = "" if secret else f" = {forms.quoted(given)}"
         # An entry that ends in _ is the prefix of variables: app_ and env make app_env.
         where = f"{self.entry}{key}" if self.entry.endswith("_") else f"{self.entry}: {key}"
-        self.problems.append(f"{where}{shown}: {allowed}")
+        self.problems.append(f"{where}{said}: {allowed}")
 
     def unknown(self, known: Iterable[str]) -> None:
         """Refuse keys that nobody reads, the nearest known one first."""
@@ -179,7 +191,7 @@ class Checker:
             if key not in names:
                 near = difflib.get_close_matches(str(key), names, 1)
                 hint = f"did you mean {near[0]}? " if near else ""
-                self.problems.append(f"{self.entry}: {key}: unknown key; {hint}known are {', '.join(names)}")
+                self.problems.append(f"{self.entry}: {shown_name(key)}: unknown key; {hint}known are {', '.join(names)}")
 
     def value(
         self, key: str, default: Any, sound: Callable[[Any], Any], allowed: str, *, secret: bool = False
@@ -193,19 +205,40 @@ class Checker:
             self.wrong(key, f"must be {allowed}", given=self.raw[key], secret=secret)
             return default
 
-    def text(self, key: str, default: str, *, pattern: re.Pattern[str] | None = None, allowed: str = "a text") -> str:
-        """Return a text; with ``pattern`` one that matches it whole."""
+    def text(self, key: str, default: str, *, pattern: re.Pattern[str] | None = None, allowed: str = "a text of one line") -> str:
+        """Return a text of one line; with ``pattern`` one that matches it whole."""
 
         def sound(value: Any) -> str:
-            if not isinstance(value, str) or (pattern is not None and not pattern.match(value)):
+            if pattern is not None and not pattern.match(forms.line(value)):
                 raise ValueError
-            return str(value)
+            return forms.line(value)
 
         return str(self.value(key, default, sound, allowed))
 
-    def whole(self, key: str, default: int | None, least: int = 0) -> Any:
-        """Return a whole number of at least ``least``."""
-        return self.value(key, default, lambda value: whole(value, least), f"a whole number, {least} or more")
+    def directory(self, key: str, default: str) -> str:
+        """Return a directory that is the app's own; a default is one, if its name is."""
+        path = self.text(key, default, pattern=ABSOLUTE, allowed=PATH)
+        wrong = forms.not_ones_own(path) if key not in self.refused and self.raw.get(key) is not None else ""
+        if wrong:
+            self.wrong(key, wrong, given=path)
+        return path
+
+    def account(self, key: str, default: str, *, root: bool = False) -> str:
+        """Return the name of a user or group that can be an app's; with ``root`` that is left to others to judge."""
+        name = self.text(key, default, pattern=ACCOUNT, allowed="the name of an account: letters, digits and . _ - $")
+        wrong = "" if key in self.refused or (root and name == "root") else forms.not_ones_account(name)
+        if wrong:
+            self.wrong(key, wrong, given=name)
+        return name
+
+    def whole(self, key: str, default: int | None, least: int = 0, most: int = forms.MOST) -> Any:
+        """Return a whole number from ``least`` to ``most``."""
+        return self.value(key, default, lambda value: whole(value, least, most), f"a whole number, {least} or more and at most {most}")
+
+    def seconds(self, key: str, default: float | None, *, zero: bool = True) -> Any:
+        """Return a number of seconds, of 30 days at most."""
+        least = ", 0 or more" if zero else " above 0"
+        return self.value(key, default, seconds if zero else age, f"a number of seconds{least} and at most {forms.MOST_SECONDS}")
 
     def choice(self, key: str, default: str, choices: Iterable[str]) -> str:
         """Return one of ``choices``."""
@@ -218,13 +251,13 @@ class Checker:
 
         return str(self.value(key, default, sound, f"one of {', '.join(allowed)}"))
 
-    def texts(self, key: str, allowed: str = "a list of texts") -> tuple[str, ...]:
-        """Return a list of texts without NUL."""
+    def texts(self, key: str, allowed: str = "a list of texts of one line", *, each: Callable[[Any], str] = forms.name) -> tuple[str, ...]:
+        """Return a list of texts; ``each`` returns a sound one, or raises."""
 
         def sound(value: Any) -> tuple[str, ...]:
             if not isinstance(value, (list, tuple)):
                 raise TypeError
-            return tuple(plain(item) for item in value)
+            return tuple(each(item) for item in value)
 
         found: tuple[str, ...] = self.value(key, (), sound, allowed)
         return found
@@ -233,12 +266,23 @@ class Checker:
         """Return a mapping with text keys. What else is given may hold a secret, and is never repeated."""
 
         def sound(value: Any) -> dict[str, Any]:
-            return {plain(name): item for name, item in value.items()}
+            return {forms.name(name): item for name, item in value.items()}
 
         if self.raw.get(key) is not None and not hasattr(self.raw[key], "items"):
             self.wrong(key, "must be a mapping", secret=True)
             return {}
-        found: Mapping[str, Any] = self.value(key, {}, sound, "a mapping with texts as keys", secret=True)
+        found: Mapping[str, Any] = self.value(key, {}, sound, "a mapping with texts of one line as keys", secret=True)
+        return found
+
+    def data(self, key: str) -> Mapping[str, Any]:
+        """Return a mapping that stands in a command line or a file: of plain data, without credentials."""
+        found = {}
+        for name, item in self.mapping(key).items():
+            try:
+                found[name] = forms.data(item)
+            except (ValueError, TypeError):
+                self.wrong(f"{key}.{name}", "must be made of texts without NUL, finite numbers, true, false, lists and mappings, "
+                           "not too long and not too deep", secret=True)
         return found
 
     def environment(self, key: str) -> dict[str, str]:
@@ -260,9 +304,9 @@ class Checker:
                            "(YAML turns a bare yes, 1.10 or null into something else)", secret=True)
             else:
                 try:
-                    found[str(name)] = plain(str(value))
+                    found[str(name)] = plain(value)
                 except ValueError:
-                    self.wrong(f"{key}.{name}", "must be unicode text without NUL", secret=True)
+                    self.wrong(f"{key}.{name}", f"must be unicode text without NUL, of at most {LONGEST_VALUE} characters", secret=True)
         return found
 
 
@@ -270,19 +314,23 @@ def plain(value: Any) -> str:
     """Return a text that a process can be given; NUL and broken unicode cannot."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError
     text = str(value)
-    if "\0" in text:
+    if "\0" in text or len(text) > LONGEST_VALUE:
         raise ValueError
     text.encode()
     return text
 
 
-def whole(value: Any, least: int = 0) -> int:
+def whole(value: Any, least: int = 0, most: int = forms.MOST) -> int:
     """Return a whole number; a text of digits counts, as ``-e`` gives it."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise TypeError
+    if isinstance(value, str) and not re.match(r"-?[0-9]{1,18}\Z", value):
+        raise ValueError
     number = int(value)
-    if number < least:
+    if not least <= number <= most:
         raise ValueError
     return number
 
@@ -292,7 +340,7 @@ def seconds(value: Any) -> float:
     if isinstance(value, bool):
         raise TypeError
     number = float(value)
-    if not 0 <= number < 10**9:
+    if not 0 <= number <= forms.MOST_SECONDS:
         raise ValueError
     return number
 
@@ -310,13 +358,16 @@ def size(value: Any) -> str:
     text = str(value)
     if isinstance(value, bool) or not SIZE.match(text):
         raise ValueError
+    number = int(text.rstrip("KMGT")) << 10 * " KMGT".index(text[-1] if text[-1] in "KMGT" else " ")
+    if not LEAST_MEMORY <= number <= MOST_MEMORY:
+        raise ValueError
     return text
 
 
 def percentage(value: Any) -> str:
     """Return a share of one processor, ``150%``."""
     text = str(value)
-    if not re.match(r"[1-9][0-9]*%\Z", text):
+    if not re.match(r"[1-9][0-9]{0,5}%\Z", text):
         raise ValueError
     return text
 
@@ -324,10 +375,10 @@ def percentage(value: Any) -> str:
 def parallelism(value: Any) -> int | str:
     """Return a count of at least 1, or a percentage from 1 % to 100 %."""
     if isinstance(value, str) and value.endswith("%"):
-        if not 1 <= int(value[:-1]) <= 100:
+        if not re.match(r"[0-9]{1,3}%\Z", value) or not 1 <= int(value[:-1]) <= 100:
             raise ValueError
         return str(value)
-    return whole(value, 1)
+    return whole(value, 1, forms.MOST_NODES)
 
 
 def boolean(value: Any) -> bool:
@@ -339,25 +390,19 @@ def boolean(value: Any) -> bool:
 
 def port(value: Any) -> int:
     """Return a TCP port."""
-    number = whole(value, 1)
-    if number > 65535:
-        raise ValueError
-    return number
+    return whole(value, 1, 65535)
 
 
 def niceness(value: Any) -> int:
     """Return a niceness from -20 to 19."""
-    number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else 20
-    if not -20 <= number <= 19:
-        raise ValueError
-    return number
+    return whole(value, -20, 19)
 
 
 LIMITS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "memory_max": (size, "bytes, or a number with K, M, G or T"),
+    "memory_max": (size, "bytes, or a number with K, M, G or T, from 1M to 1024T"),
     "cpu_quota": (percentage, "a percentage of one processor, such as 150%"),
-    "tasks_max": (lambda value: whole(value, 1), "a whole number, 1 or more"),
-    "open_files": (lambda value: whole(value, 1), "a whole number, 1 or more"),
+    "tasks_max": (lambda value: whole(value, 1, MOST_TASKS), f"a whole number, 1 or more and at most {MOST_TASKS}"),
+    "open_files": (lambda value: whole(value, 1, MOST_FILES), f"a whole number, 1 or more and at most {MOST_FILES}"),
     "nice": (niceness, "a whole number from -20 to 19"),
 }
 GROUP_KEYS = (
@@ -428,9 +473,16 @@ def parse_run_directory(check: Checker, manager: str, default: str) -> str:
     if not check.raw.get("run_directory"):
         return default
     if manager == "systemd":
-        return check.text("run_directory", default, pattern=BELOW_RUN,
+        path = check.text("run_directory", default, pattern=BELOW_RUN,
                           allowed="a path below /run, which systemd makes, of letters, digits and . _ - /")
-    return check.text("run_directory", default, pattern=ABSOLUTE, allowed=PATH)
+    else:
+        path = check.text("run_directory", default, pattern=ABSOLUTE, allowed=PATH)
+    app = default.rpartition("/")[2]
+    own = path == f"/run/{app}" or path.startswith((RUN_DIRECTORIES, f"/run/{app}/"))
+    wrong = "" if "run_directory" in check.refused else forms.wrong_path(path) if own else forms.not_ones_own(path)
+    if wrong:
+        check.wrong("run_directory", f"{wrong}; below /run that is {default}, or a directory with the name of the app", given=path)
+    return path
 
 
 def parse_app(raw: Mapping[str, Any], problems: list[str]) -> App:
@@ -439,25 +491,45 @@ def parse_app(raw: Mapping[str, Any], problems: list[str]) -> App:
     if not raw.get("name"):
         problems.append("app_name: is required: it names everything that belongs to the app on a host")
     name = check.text("name", "", pattern=NAME, allowed="a lower-case name: a letter, then up to 30 of a-z 0-9 _ -")
-    account = "the name of an account: letters, digits and . _ - $"
     return App(
-        name=name, user=check.text("user", name, pattern=ACCOUNT, allowed=account),
-        group=check.text("group", name, pattern=ACCOUNT, allowed=account),
-        root=check.text("root", f"/opt/{name}", pattern=ABSOLUTE, allowed=PATH),
+        name=name, user=check.account("user", name, root=True), group=check.account("group", name, root=True),
+        root=check.directory("root", f"/opt/{name}"),
         env=check.environment("env"), secrets=check.environment("secrets"),
         broker_url=url(check, "broker_url"), result_url=url(check, "result_url"),
         broker_env=names(check, "broker_env"), result_env=names(check, "result_env"),
-        broker_options=check.mapping("broker_options"), has_release=bool(raw.get("has_release", True)),
+        broker_options=broker_options(check), has_release=bool(raw.get("has_release", True)),
     )
 
 
 def url(check: Checker, key: str) -> str:
     """Return a URL, which may hold a password."""
-    value = check.raw.get(key) or ""
-    if not isinstance(value, str) or (value and "://" not in value):
-        check.wrong(key, "must be a URL such as redis://:password@host:6379/0", secret=True)
+    value = check.raw.get(key)
+    if value in (None, ""):
+        return ""
+    try:
+        if not URL.match(forms.line(value)):
+            raise ValueError
+    except (ValueError, TypeError):
+        check.wrong(key, "must be a URL such as redis://:password@host:6379/0, in one line", secret=True)
         return ""
     return str(value)
+
+
+def broker_options(check: Checker) -> Mapping[str, Any]:
+    """Return how the app's transport lays things out; each engine reads its own names."""
+    found = check.data("broker_options")
+    try:
+        celery_wire.Wire.parse(found)
+    except WorkfleetError as error:
+        check.refused.add("broker_options")
+        check.problems.append(str(error).partition(", given is ")[0])
+    for name, value in found.items():
+        # What stands between a queue's name and its priority is made of control characters where nobody says something else.
+        if isinstance(value, str) and name != "sep" and (not value or shown.line(value) != value):
+            check.wrong(f"broker_options.{name}", "must be a text of one line", secret=True)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and not 0 <= value <= forms.MOST:
+            check.wrong(f"broker_options.{name}", f"must be 0 or more and at most {forms.MOST}", secret=True)
+    return found
 
 
 def names(check: Checker, key: str) -> tuple[str, ...] | None:
@@ -478,7 +550,7 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
         problems.append(f"{label}: must be a mapping with at least a name")
         return Group(name="")
     if raw.get("name"):
-        label += f" ({raw['name']})"
+        label += f" ({shown_name(raw['name'])})"
     check = Checker(label, raw, problems)
     check.unknown(GROUP_KEYS)
     if not raw.get("name"):
@@ -486,12 +558,12 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
     group = Group(
         name=check.text("name", "", pattern=NAME, allowed="a name for units: a letter, then up to 30 of a-z 0-9 _ -"),
         engine=check.choice("engine", "celery", engines.ENGINES),
-        nodes=check.whole("nodes", 1),
+        nodes=check.whole("nodes", 1, 0, forms.MOST_NODES),
         queues=check.texts("queues", "a list of queue names"),
-        concurrency=check.whole("concurrency", None, 1),
-        drain_seconds=check.whole("drain_seconds", 300, 1),
-        command=check.texts("command", "a list: the program and its arguments"),
-        settings=check.mapping("settings"),
+        concurrency=check.whole("concurrency", None, 1, forms.MOST_CONCURRENCY),
+        drain_seconds=check.whole("drain_seconds", 300, 1, forms.MOST_SECONDS),
+        command=check.texts("command", "a list: the program and its arguments", each=plain),
+        settings=check.data("settings"),
         **shared_keys(check, manager),
     )
     if group.name in (SCHEDULER, DASHBOARD):
@@ -499,13 +571,18 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
     if raw.get("autoscale"):
         group = replace(group, autoscale=parse_autoscale(group, app, check))
     for queue in group.queues:
-        if not queue or "," in queue:
+        if "," in queue:
             check.wrong("queues", "must be names without a comma", given=queue)
     if "engine" not in check.refused:
         judge(group, app, check, warnings)
     if sends_periodic_tasks(group) and group.state != "absent":
         judge_beat(group, check, warnings)
     return group
+
+
+def shown_name(name: Any) -> str:
+    """Return a name as it stands in messages, whatever was given for it."""
+    return name if isinstance(name, str) and len(name) <= forms.SHOWN and not forms.has_credentials(name) else forms.quoted(name)
 
 
 def sends_periodic_tasks(group: Group) -> bool:
@@ -533,22 +610,39 @@ def judge_beat(group: Group, check: Checker, warnings: list[str]) -> None:
 def shared_keys(check: Checker, manager: str) -> dict[str, Any]:
     """Return the keys that worker groups, the scheduler and the dashboard have in common."""
     found: dict[str, Any] = {
-        "app": check.text("app", ""),
+        "app": app_of(check),
         "drain_declared": check.raw.get("drain_seconds") is not None,
         "env": check.environment("env"),
         "secrets": check.environment("secrets"),
         "limits": parse_limits(check, manager),
         "state": check.choice("state", "started", ("started", "stopped", "absent")),
-        "options": check.mapping("options"),
+        "options": check.data("options"),
         "sandbox": check.choice("sandbox", "basic", ("basic", "strict", "none")),
         "writable_paths": check.texts("writable_paths", "a list of absolute paths"),
     }
     for path in found["writable_paths"]:
-        if not path.startswith("/"):
-            check.wrong("writable_paths", "must be absolute paths", given=path)
+        if forms.wrong_path(path):
+            check.wrong("writable_paths", f"must be absolute paths: each {forms.wrong_path(path)}", given=path)
+    refuse_credentials(check, found["options"])
     if manager == "supervisor":
         refuse_sandbox(check, found["sandbox"], found["writable_paths"])
     return found
+
+
+def app_of(check: Checker) -> str:
+    """Return where a group's app is; the other engines check what they want it to be themselves."""
+    if check.raw.get("engine", "celery") != "celery":
+        return check.text("app", "")
+    return check.text("app", "", pattern=forms.MODULE, allowed="a module or what is in it, such as app.celery_app or app.main:app")
+
+
+def refuse_credentials(check: Checker, options: Mapping[str, Any]) -> None:
+    """Refuse what every user of the host could read in the list of processes; none of it is repeated."""
+    command = check.raw.get("command")
+    for key, words in (("command", command if isinstance(command, (list, tuple)) else ()), ("options", options.values())):
+        if any(forms.has_credentials(word) for word in words):
+            check.wrong(key, "holds a URL with a password or a token, and every user of the host can read a command line; put it into "
+                        "secrets, or app_secrets, and have the program read it from its environment", secret=True)
 
 
 def refuse_sandbox(check: Checker, sandbox: str, writable_paths: Iterable[str]) -> None:
@@ -566,15 +660,14 @@ def parse_autoscale(group: Group, app: App, check: Checker) -> Policy | None:
     for key in ("max", "backlog_per_node"):
         if raw and raw.get(key) is None:
             check.problems.append(f"{inner.entry}: {key}: is required")
-    least, most = inner.whole("min", 1), inner.whole("max", None, 1)
+    least, most = inner.whole("min", 1, 0, MOST_OF_FLEET), inner.whole("max", None, 1, MOST_OF_FLEET)
     if most is not None and least > most:
         inner.wrong("min", f"must not be above max, which is {most}", given=least)
-    number = "a number of seconds, 0 or more"
     policy = Policy(
         min=least, max=most or 1, backlog_per_node=inner.whole("backlog_per_node", 1, 1),
-        scale_up_after_seconds=inner.value("scale_up_after_seconds", Policy.scale_up_after_seconds, seconds, number),
-        scale_down_after_seconds=inner.value("scale_down_after_seconds", Policy.scale_down_after_seconds, seconds, number),
-        oldest_age_seconds=inner.value("oldest_age_seconds", None, age, "a number of seconds above 0"),
+        scale_up_after_seconds=inner.seconds("scale_up_after_seconds", Policy.scale_up_after_seconds),
+        scale_down_after_seconds=inner.seconds("scale_down_after_seconds", Policy.scale_down_after_seconds),
+        oldest_age_seconds=inner.seconds("oldest_age_seconds", None, zero=False),
         paused=inner.value("paused", False, boolean, "true or false"),
     )
     if "engine" not in check.refused:
@@ -601,8 +694,8 @@ def parse_scheduler(raw: Mapping[str, Any], app: App, manager: str, problems: li
     """Return the group of ``worker_scheduler``. ``more``: ``schedule_directory``, and ``lock``, a key in the broker."""
     check = Checker("worker_scheduler", raw, problems)
     check.unknown(SCHEDULER_KEYS)
-    directory = check.text("schedule_directory", f"{app.root}/schedule", pattern=ABSOLUTE, allowed=PATH)
-    group = single(check, SCHEDULER, "beat", manager, directory, settings=check.mapping("settings"),
+    directory = check.directory("schedule_directory", f"{app.root}/schedule")
+    group = single(check, SCHEDULER, "beat", manager, directory, settings=check.data("settings"),
                    more={"schedule_directory": directory, "lock": f"workfleet:{app.name}:scheduler"})
     judge(group, app, check, warnings)
     return group
@@ -632,7 +725,7 @@ def parse_dashboard(raw: Mapping[str, Any], app: App, manager: str, problems: li
 
 def single(check: Checker, name: str, engine: str, manager: str, directory: str, **keys: Any) -> Group:
     """Return a group of one node that may write to ``directory``."""
-    return Group(name=name, engine=engine, drain_seconds=check.whole("drain_seconds", SINGLE_DRAIN_SECONDS, 1),
+    return Group(name=name, engine=engine, drain_seconds=check.whole("drain_seconds", SINGLE_DRAIN_SECONDS, 1, forms.MOST_SECONDS),
                  directories=(directory,) if directory else (), **shared_keys(check, manager), **keys)
 
 
@@ -666,17 +759,17 @@ def parse_rollout(raw: Mapping[str, Any], problems: list[str]) -> Rollout:
     check = Checker("worker_rollout", raw, problems)
     check.unknown(ROLLOUT_KEYS)
     base = Rollout()
-    number = "a number of seconds, 0 or more"
     return Rollout(
         order=check.choice("order", base.order, ("start-first", "stop-first")),
         failure_action=check.choice("failure_action", base.failure_action, ("rollback", "pause")),
         drain_timeout_action=check.choice("drain_timeout_action", base.drain_timeout_action, ("wait", "kill")),
         wait_for_drain=check.value("wait_for_drain", base.wait_for_drain, boolean, "true or false"),
-        parallelism=check.value("parallelism", base.parallelism, parallelism, "a count of 1 or more, or a percentage up to 100%"),
-        delay_seconds=check.value("delay_seconds", base.delay_seconds, seconds, number),
-        monitor_seconds=check.value("monitor_seconds", base.monitor_seconds, seconds, number),
-        start_stagger_seconds=check.value("start_stagger_seconds", base.start_stagger_seconds, seconds, number),
-        ready_timeout_seconds=check.value("ready_timeout_seconds", base.ready_timeout_seconds, seconds, number),
+        parallelism=check.value("parallelism", base.parallelism, parallelism,
+                                f"a count of 1 or more and at most {forms.MOST_NODES}, or a percentage up to 100%"),
+        delay_seconds=check.seconds("delay_seconds", base.delay_seconds),
+        monitor_seconds=check.seconds("monitor_seconds", base.monitor_seconds),
+        start_stagger_seconds=check.seconds("start_stagger_seconds", base.start_stagger_seconds),
+        ready_timeout_seconds=check.seconds("ready_timeout_seconds", base.ready_timeout_seconds),
     )
 
 
@@ -689,19 +782,18 @@ def parse_log(raw: Mapping[str, Any], problems: list[str]) -> Log:
         to=check.choice("to", base.to, ("journal", "file")),
         format=check.value("format", base.format, log_format, "a format of Python's logging in one line, of what every record has, such as "
                            "%(asctime)s %(levelname)s %(message)s"),
-        max_bytes=check.whole("max_bytes", base.max_bytes, 1), backups=check.whole("backups", base.backups),
+        max_bytes=check.whole("max_bytes", base.max_bytes, 1, MOST_LOG_BYTES), backups=check.whole("backups", base.backups, 0, 1000),
     )
 
 
 def log_format(value: Any) -> str:
     """Return a format in which every record can be written; empty for the engine's own."""
-    if not isinstance(value, str) or any(ord(char) < 32 for char in value):
-        raise TypeError
+    forms.line(value)
     try:
         logging.Formatter(value or None).format(logging.makeLogRecord({}))
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise ValueError from error
-    return value
+    return str(value)
 
 
 def with_log_format(group: Group, text: str, warnings: list[str]) -> Group:
@@ -729,11 +821,14 @@ def selected(only: str | None) -> list[str] | None:
     """Return the group names that ``-e worker_only=a,b`` narrows to, or None for all; see :func:`unknown_names`."""
     if not only:
         return None
+    if not isinstance(only, str):
+        raise SpecError(["worker_only: must be names of worker groups with commas between them, one text"])
     return [name.strip() for name in only.split(",") if name.strip()]
 
 
 def unknown_names(only: str | None, known: Iterable[str]) -> list[str]:
     """Return a sentence for each name in ``worker_only`` that no host declares."""
     names = list(dict.fromkeys(known))
-    wanted = [name.strip() for name in (only or "").split(",") if name.strip()]
-    return [f"worker_only: {name}: no such worker group; known are {', '.join(names)}" for name in wanted if name not in names]
+    wanted = selected(only) or []
+    return [f"worker_only: {shown.line(shown_name(name))}: no such worker group; known are {', '.join(names)}"
+            for name in wanted if name not in names]

@@ -8,39 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, source
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """One call of the module where the host has the release, two where the source must be sent first."""
 
     TRANSFERS_FILES = True
     _supports_check_mode = True
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        variables = task_vars or {}
-        try:
-            arguments = dict(self._task.args)
-            self.lock_seconds = int(arguments.pop("lock_seconds", 30))
-            values, declared = release_spec.parse(arguments, str(variables.get("inventory_hostname", "")))
-            looked = None if declared is None else self._look(declared, variables)
-            me = actions.who()
-            request = {**values, "source": described(looked), "runners": runners(), "run": me["run"], "ended_run": me["ended_run"]}
-            result.update(self._call(request, None, variables))
-            if result.pop("archive_needed", False) and looked is not None:
-                result = self._call(request, self._send(looked), variables)
-                result.pop("archive_needed", None)
-            for note in result.get("notes", []):
-                self._display.warning(f"{variables.get('inventory_hostname')}: {note}")
-        except WorkfleetError as error:
-            result.update(failed=True, msg=str(error), **error.details)
+        host = str(task_vars["inventory_hostname"])
+        request, declared = release_spec.parse({key: value for key, value in values.items() if key != "lock_seconds"}, host)
+        looked = None if declared is None else self._look(declared, task_vars)
+        me = actions.who()
+        request.update(source=described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"])
+        result = self._call(request, None, task_vars)
+        if result.pop("archive_needed", False) and looked is not None:
+            result = self._call(request, self._send(looked), task_vars)
+            result.pop("archive_needed", None)
+        for note in result.get("notes", []):
+            self._display.warning(f"{host}: {note}")
         return result
 
     def _look(self, declared: dict[str, Any], variables: dict[str, Any]) -> source.Source:
@@ -51,7 +43,7 @@ class ActionModule(ActionBase):
 
     def _call(self, request: dict[str, Any], archive: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the module on the host."""
-        return actions.call(self, "app_release", request, time.monotonic() + self.lock_seconds, variables, archive=archive)
+        return actions.call(self, "app_release", request, time.monotonic() + self.values["lock_seconds"], variables, archive=archive)
 
     def _send(self, looked: source.Source) -> str:
         """Pack the source, once for all hosts of this run, and put it on this host."""

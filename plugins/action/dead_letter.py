@@ -5,32 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, logtext, queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
 
 SHOWN = 50
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``dead_letter``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the letters that were meant, and what became of them."""
-        super().run(tmp, task_vars)
-        arguments = self._task.args
-        verb, identity = wanted(str(arguments.get("letters") or "list"))
-        if not arguments.get("queue"):
+        verb, identity = wanted(values["letters"] or "list")
+        if not values["queue"]:
             raise AnsibleActionFail("name the queue that the tasks failed in: -e queue=NAME")
-        queue = str(arguments["queue"])
-        declared = queues.declarations(arguments, task_vars or {}, self._templar)
+        queue = values["queue"]
+        declared = queues.declarations(values, task_vars, self._templar)
         app = declared[0].app.name
-        source = queues.source_of(queues.sources(declared, actions.only(arguments)), queue)
+        source = queues.source_of(queues.sources(declared, actions.only(values)), queue)
         if verb == "drop" and not self._task.check_mode:
-            dumps.confirmed(f"drop {app} {queue}", arguments.get("confirm"))
+            dumps.confirmed(f"drop {app} {queue}", values["confirm"])
         request = {"engine": source["engine"], "url": source["url"], "options": source["options"], "queue": queue,
-                   "task_name": arguments.get("task_name") or None, "id": identity, "replay": verb == "replay"}
+                   "task_name": values["task_name"] or None, "id": identity, "replay": verb == "replay"}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.dead_letter", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         if result.get("failed"):
@@ -38,7 +35,7 @@ class ActionModule(ActionBase):
         if verb == "drop" and result["letters"]:
             result["changed"] = True
             if not self._task.check_mode:
-                dropped = self.drop(task_vars or {}, app, source, queue, result["letters"], queues.own(declared))
+                dropped = self.drop(task_vars, app, source, queue, result["letters"], queues.own(declared))
                 if dropped.get("failed"):
                     return dropped
                 result["dump"] = dropped["dump"]
@@ -52,25 +49,25 @@ class ActionModule(ActionBase):
         """Dump them and delete them. Celery's are in a queue of their own."""
         place = str(source["options"]["deadletter_queue"]) if source["engine"] == "celery" else queue
         choice = Choice(place, dead=source["engine"] != "celery", ids=tuple(letter["id"] for letter in letters))
-        purge = dumps.Purge(self, task_vars, app, source, choice, own, force=bool(self._task.args.get("force")))
-        return purge.run(dumps.folder(self._task.args.get("dump_dir")))
+        purge = dumps.Purge(self, task_vars, app, source, choice, own, force=self.values["force"])
+        return purge.run(dumps.folder(self.values["dump_dir"]))
 
     def show(self, queue: str, verb: str, result: dict[str, Any]) -> None:
         """Print a line a letter, and what was done."""
         letters = result["letters"]
         for text in result["problems"]:
-            self._display.warning(logtext.line(text))
+            self._display.warning(shown.line(text))
         for letter in letters[:SHOWN] if verb in ("list", "show") else []:
             age = "-" if letter["age_seconds"] is None else queues.span(letter["age_seconds"])
-            reason = logtext.plain(str(letter["reason"] or "-"))
-            self._display.display(f"  {logtext.line(letter['id'])}  {age:>5}  {logtext.line(letter['task_name'] or '-')}  "
+            reason = shown.text(str(letter["reason"] or "-"))
+            self._display.display(f"  {shown.line(letter['id'])}  {age:>5}  {shown.line(letter['task_name'] or '-')}  "
                                   f"{reason if verb == 'show' else reason.splitlines()[0][:100]}")
         count = f"{len(letters)} dead letter{'' if len(letters) == 1 else 's'}"
         if result["cut"]:
             count = f"the first {count}, there may be more"
         more = f", the first {SHOWN} are shown" if verb == "list" and len(letters) > SHOWN else ""
         done = {"replay": f", {result['replayed']} sent again", "drop": f", dumped and gone: {result.get('dump')}"}.get(verb, "")
-        self._display.display(f"  {logtext.line(queue)}: {count}{more}{done if letters and not self._task.check_mode else ''}")
+        self._display.display(f"  {shown.line(queue)}: {count}{more}{done if letters and not self._task.check_mode else ''}")
 
 
 def wanted(letters: str) -> tuple[str, str | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
@@ -15,15 +14,13 @@ if TYPE_CHECKING:
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``deploy_check``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the host told."""
-        super().run(tmp, task_vars)
-        task_vars = task_vars or {}
-        declared = actions.declaration(self._task.args, str(task_vars["inventory_hostname"]))
-        request = {**actions.payload(declared), "only": actions.only(self._task.args), "release": self._task.args.get("release") or None}
+        declared = actions.declaration(values, str(task_vars["inventory_hostname"]))
+        request = {**actions.payload(declared), "only": actions.only(values), "release": values["release"] or None}
         before = time.time()
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.deploy_check", module_args={"payload": payload.pack(request)}, task_vars=task_vars)

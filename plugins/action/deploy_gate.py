@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import preflight
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "hosts": {"type": "list", "elements": "str", "required": True},
-    "register": {"type": "str", "required": True},
-    "built": {"type": "bool", "required": True},
-    "database_connections": {"type": "int"},
-    "allow_unregistered": {"type": "bool", "default": False},
-}
 UNTOUCHED = {False: "nothing was built and no node was touched", True: "the release is built, and no node was touched"}
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """Runs on the control node alone."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Warn of each finding; fail where one refuses."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, values = self.validate_argument_spec(ARGUMENTS)
-        everywhere = (task_vars or {})["hostvars"]
+        everywhere = task_vars["hostvars"]
         told = {host: bare(dict(everywhere[host].get(values["register"]) or {})) for host in values["hosts"]}
         told = {host: looked for host, looked in told.items() if "seen" in looked}
         fleet = preflight.Fleet(
@@ -39,7 +30,7 @@ class ActionModule(ActionBase):
         for finding in findings:
             if not finding.refuses:
                 self._display.warning(str(finding))
-        result.update(changed=False, findings=preflight.described(findings))
+        result: dict[str, Any] = {"changed": False, "findings": preflight.described(findings)}
         if refusing:
             count = "1 finding" if len(refusing) == 1 else f"{len(refusing)} findings"
             lines = [f"- {finding}" for finding in refusing]

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.plugin_utils import logtext
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, logtext
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """Runs on the control node alone."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Show all entries by time, or write a file a node; say which hosts told nothing."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        hostvars = (task_vars or {})["hostvars"]
-        told = {host: dict(hostvars[host].get(self._task.args["register"]) or {}) for host in self._task.args["hosts"] if host in hostvars}
+        hostvars = task_vars["hostvars"]
+        told = {host: dict(hostvars[host].get(values["register"]) or {}) for host in values["hosts"] if host in hostvars}
         entries = sorted(((host, entry) for host, found in told.items() for entry in found.get("entries", ())),
                          key=lambda pair: pair[1]["at"] or 0.0)
-        directory = str(self._task.args.get("dump_dir") or "")
-        if directory:
-            self.write(directory, entries)
+        if values["dump_dir"]:
+            self.write(values["dump_dir"], entries)
         else:
             self.show(entries)
         silent = [f"{host}: {found.get('msg') or 'nothing was told'}" for host, found in told.items() if "entries" not in found]
         for line in silent:
             self._display.display(line, color="red")
-        result.update(changed=False)
+        result: dict[str, Any] = {"changed": False}
         if silent:
             result.update(failed=True, msg=f"the logs of {len(silent)} of {len(told)} hosts could not be read: {silent[0]}")
         return result
@@ -48,10 +47,11 @@ class ActionModule(ActionBase):
             self._display.display("nothing was written that fits")
 
     def write(self, directory: str, entries: list[tuple[str, dict[str, Any]]]) -> None:
-        """Write ``DIRECTORY/HOST/UNIT.log``, for nobody but us to read; lines are as they were written."""
+        """Write ``DIRECTORY/HOST/UNIT.log``, for nobody but us to read; lines are as they are shown."""
         texts: dict[str, list[str]] = {}
         for host, entry in entries:
-            texts.setdefault(os.path.join(directory, host, f"{entry['unit']}.log"), []).append(f"{entry['text']}\n")
+            name = re.sub(r"[^\w.@-]", "_", entry["unit"])  # a host says it, and this is our disk
+            texts.setdefault(os.path.join(directory, host, f"{name}.log"), []).append(f"{shown.text(entry['text'])}\n")
         for path, lines in texts.items():
             try:
                 os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)

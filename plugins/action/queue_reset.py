@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
@@ -13,26 +12,16 @@ from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dum
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "app": {"type": "dict", "required": True, "no_log": True},
-    "groups": {"type": "list", "elements": "dict", "no_log": True, "default": []},
-    "manager": {"type": "str"}, "hosts": {"type": "list", "elements": "str", "required": True},
-    "register": {"type": "str", "required": True}, "step": {"type": "str", "choices": ["look", "delete"], "default": "look"},
-    "only": {"type": "str", "default": ""}, "confirm": {"type": "str", "default": ""}, "dump_dir": {"type": "str", "default": "dumps"},
-    "include_results": {"type": "bool", "default": False}, "force": {"type": "bool", "default": False},
-}
 STOPPED = "the nodes are stopped: run this again, which goes on from here, or start.yml"
 PARTS = (("waiting", "waiting"), ("unacknowledged", "held by workers"), ("scheduled", "for later"), ("dead", "dead"))
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``queue_reset``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what goes, or what has gone, and print it."""
-        super().run(tmp, task_vars)
-        _, self.values = self.validate_argument_spec(ARGUMENTS)
-        self.task_vars = task_vars or {}
+        self.task_vars = task_vars
         if actions.only(self.values) is not None:
             raise AnsibleActionFail("worker_only: a reset is of the whole app; leave it out, or empty a queue with purge.yml")
         looked = actions.nodes_of(self.values["hosts"], self.values["register"], self.task_vars, "nothing was touched")
@@ -74,7 +63,7 @@ class ActionModule(ActionBase):
         for queue in total["queues"]:
             self.say(f"{queue['queue']}: {described(queue)}")
         for trace in total["traces"]:
-            self.say(f"{shown(trace['key'])}{': ' + shown(trace['member']) if trace['member'] else ''}")
+            self.say(f"{words(trace['key'])}{': ' + words(trace['member']) if trace['member'] else ''}")
         if total["result_count"] is not None:
             self.say(f"{total['results']} results")
         for text in total["left"]:
@@ -142,6 +131,6 @@ def described(queue: Mapping[str, Any]) -> str:
     return f"{queue['tasks']} tasks" + (f" ({parts})" if parts else "")
 
 
-def shown(name: str) -> str:
+def words(name: str) -> str:
     """A name in Redis for people: kombu puts control characters between its words."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())

@@ -6,25 +6,22 @@ import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, logtext, queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``queue_restore``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return how many tasks were put back, and say it."""
-        super().run(tmp, task_vars)
-        arguments, task_vars = self._task.args, task_vars or {}
-        declared = queues.declarations(arguments, task_vars, self._templar)
+        declared = queues.declarations(values, task_vars, self._templar)
         self.own = queues.own(declared)
-        app, sources = declared[0].app.name, queues.sources(declared, actions.only(arguments))
-        if not arguments.get("dump"):
+        app, sources = declared[0].app.name, queues.sources(declared, actions.only(values))
+        if not values["dump"]:
             return self.recover(app, sources, task_vars)
-        path = os.path.abspath(os.path.expanduser(str(arguments["dump"])))
+        path = os.path.abspath(os.path.expanduser(values["dump"]))
         try:
             summary = dump.verify(path)
         except WorkfleetError as error:
@@ -49,11 +46,11 @@ class ActionModule(ActionBase):
                 self._connection.put_file(path, remote)
                 result = self.ask(app, source, task_vars, path=remote, dump=path)
         for text in (*result.get("recovered", []), *result.get("problems", [])):
-            self._display.warning(logtext.line(text))
+            self._display.warning(shown.line(text))
         if not result.get("failed"):
             done = "would be put back" if self._task.check_mode else "put back"
             what = "results" if header.get("results") else "tasks"
-            name = logtext.line(header["queue"] or header["engine"])
+            name = shown.line(header["queue"] or header["engine"])
             self._display.display(f"  {name}: {result['restored']} of {summary.records} {what} {done}"
                                   + ("" if result["restored"] else "; they were already"))
         return result
@@ -64,8 +61,7 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         """Have the host do it, or in check mode look."""
         request = {"app": app, "engine": source["engine"], "url": source["url"], "options": source["options"], "path": path, "dump": dump,
-                   "queues": self.own,
-                   "header": header, "holder": dumps.holder(), "force": bool(self._task.args.get("force"))}
+                   "queues": self.own, "header": header, "holder": dumps.holder(), "force": self.values["force"]}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.queue_restore", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         return result
@@ -81,10 +77,10 @@ class ActionModule(ActionBase):
             recovered += [text for text in result["recovered"] if text not in recovered]
             problems += [text for text in result["problems"] if text not in problems]
         for text in problems:
-            self._display.warning(logtext.line(text))
+            self._display.warning(shown.line(text))
         if not recovered:
             raise AnsibleActionFail("name the dump: -e dump=FILE. Without one what interrupted purges left is put back, "
                                     "and there is nothing of that kind")
         for text in recovered:
-            self._display.display(f"  {logtext.line(text)}")
+            self._display.display(f"  {shown.line(text)}")
         return {"changed": True, "queue": None, "records": 0, "restored": 0, "recovered": recovered, "problems": problems}

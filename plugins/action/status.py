@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.color import stringc
-from ansible_collections.workfleet.core.plugins.plugin_utils import status
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, status
 
 NARROW, WIDE = 60, 160
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """Runs on the control node alone."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Put together what the hosts told, print it, write it, and fail where that is asked for."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        task_vars = task_vars or {}
-        hosts = [host for host in self._task.args["hosts"] if host in task_vars["hostvars"]]
-        told = {host: dict(task_vars["hostvars"][host].get(self._task.args["register"]) or {}) for host in hosts}
-        found = status.combine(str(self._task.args["app"]), told)
+        hosts = [host for host in values["hosts"] if host in task_vars["hostvars"]]
+        told = {host: dict(task_vars["hostvars"][host].get(values["register"]) or {}) for host in hosts}
+        found = status.combine(values["app"], told)
         width = min(max(shutil.get_terminal_size((100, 24)).columns, NARROW), WIDE)
-        self._display.display("\n" + "\n".join(status.table(found, width, stringc)))
-        path = self._task.args.get("json")
+        self._display.table(status.table(found, width, stringc))
+        path = values["json"]
         if path:
             with open(path, "w", encoding="utf-8") as file:
-                json.dump(found, file, indent=1)
-                file.write("\n")
-            self._display.display(f"\nstatus JSON: {path}")
-        result.update(changed=False)
-        if found["problems"] and self._task.args.get("strict"):
+                file.write(shown.json_file(found))
+            self._display.table([f"status JSON: {shown.line(path)}"])
+        if found["problems"] and values["strict"]:
             count = "1 problem" if len(found["problems"]) == 1 else f"{len(found['problems'])} problems, the first"
             # Without the status: Ansible prints a failed result whole, far longer than the table above it.
-            result.update(failed=True, msg=f"{count}: {found['problems'][0]}")
-        else:
-            result.update(status=found)
-        return result
+            return {"changed": False, "failed": True, "msg": f"{count}: {found['problems'][0]}"}
+        return {"changed": False, "status": found}

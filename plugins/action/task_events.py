@@ -6,7 +6,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import events
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, background, eventtext, queues
@@ -14,24 +13,15 @@ from ansible_collections.workfleet.core.plugins.plugin_utils import actions, bac
 if TYPE_CHECKING:
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
 
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "app": {"type": "dict", "required": True, "no_log": True},
-    "groups": {"type": "list", "elements": "dict", "no_log": True, "default": []},
-    "manager": {"type": "str"}, "hosts": {"type": "list", "elements": "str", "default": []}, "only": {"type": "str", "default": ""},
-    "queue": {"type": "str", "default": ""}, "task_name": {"type": "str", "default": ""}, "level": {"type": "str", "default": "info"},
-    "sample_seconds": {"type": "float", "default": 10}, "follow": {"type": "bool", "default": False},
-}
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``task_events``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Show events as they come; return how many of each kind there were."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, values = self.validate_argument_spec(ARGUMENTS)
-        order = self.order(values, task_vars or {})
-        watched = background.Watched(self, "task_events", task_vars or {})
+        order = self.order(values, task_vars)
+        watched = background.Watched(self, "task_events", task_vars)
         counts: Counter[str] = Counter()
         missed = False
         for item in watched.items(order):
@@ -49,8 +39,7 @@ class ActionModule(ActionBase):
             return watched.failure
         told = ", ".join(f"{count} {event}" for event, count in counts.items()) or "nothing happened that fits"
         self._display.display(f"-- {told}, in {order['seconds']:g} s{'; not all may have been seen, see above' if missed else ''}")
-        result.update(changed=False, counts=dict(counts), missed=missed)
-        return result
+        return {"changed": False, "counts": dict(counts), "missed": missed}
 
     def order(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the host is to follow; says of groups that have no events where to look instead."""

@@ -5,40 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, load
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.traffic import Order
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, background, eventtext, queues
 
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "app": {"type": "dict", "required": True, "no_log": True},
-    "groups": {"type": "list", "elements": "dict", "no_log": True, "default": []},
-    "manager": {"type": "str"}, "hosts": {"type": "list", "elements": "str", "default": []}, "only": {"type": "str", "default": ""},
-    "group": {"type": "str", "default": ""}, "queue": {"type": "str", "default": ""}, "task_name": {"type": "str", "default": ""},
-    "args": {"type": "list", "elements": "raw"}, "kwargs": {"type": "dict", "default": {}}, "count": {"type": "int", "default": 100},
-    "rate": {"type": "float", "default": 0}, "sample_seconds": {"type": "float", "default": 60},
-}
 
-
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``task_load``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the report; fails where a task did not come back, or came back as a failure."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, values = self.validate_argument_spec(ARGUMENTS)
         wrong = load.check(values["count"], values["rate"], values["sample_seconds"])
         if wrong:
             raise AnsibleActionFail(f"{'; '.join(wrong)} (nothing was sent)")
-        order = self.order(values, task_vars or {})
+        order = self.order(values, task_vars)
         what = self.what(order)
-        result.update(changed=False, report=None)
+        result: dict[str, Any] = {"changed": False, "report": None}
         if self._task.check_mode:
             self._display.display(f"  would send {what}; nothing was sent")
             return result
         self._display.display(f"  {what}")
-        watched = background.Watched(self, "task_load", task_vars or {})
+        watched = background.Watched(self, "task_load", task_vars)
         for item in watched.items(order):
             if "begun" in item:
                 for queue, waiting in item["begun"]["waiting"].items():

@@ -5,43 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 if TYPE_CHECKING:
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
 
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "engine": {"type": "str", "default": "celery", "choices": list(engines.ENGINES)},
-    "broker_url": {"type": "str", "no_log": True},
-    "result_url": {"type": "str", "default": "", "no_log": True},
-    "queues": {"type": "list", "elements": "str"},
-    "timeout": {"type": "float", "default": 30},
-    "broker_options": {"type": "dict", "default": {}},
-    "task": {"type": "str", "default": ""},
-    "args": {"type": "list", "elements": "raw"},
-    "kwargs": {"type": "dict", "default": {}},
-    "must_return": {"type": "bool", "default": True},
-    "must_begin": {"type": "bool", "default": True},
-    "app": {"type": "dict", "no_log": True},
-    "groups": {"type": "list", "elements": "dict", "no_log": True},
-    "manager": {"type": "str"},
-    "only": {"type": "str", "default": ""},
-}
 #: What each request to an engine holds; its queues and its name come to it.
 REQUEST = ("broker_url", "result_url", "timeout", "broker_options", "task", "args", "kwargs")
 COLOURS = {"ok": "green", "not proved": "yellow", "failed": "red"}
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``task_probe``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the module returns, and say it a line a queue."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, values = self.validate_argument_spec(ARGUMENTS)
-        self.host = str((task_vars or {})["inventory_hostname"])
+        self.host = str(task_vars["inventory_hostname"])
         if values["groups"] is not None:
             queues = self.declared(values)
         elif values["broker_url"] is None or values["queues"] is None:
@@ -51,10 +31,9 @@ class ActionModule(ActionBase):
         asked = {name: values[name] for name in REQUEST}
         requests = [{**asked, "engine": engine, "queues": list(names)} for engine, names in queues.items() if names]
         if not requests:
-            result.update(changed=False, probes=[])
-            return result
+            return {"changed": False, "probes": []}
         sent = {"requests": requests, "must_return": values["must_return"], "must_begin": values["must_begin"]}
-        result = self._execute_module(
+        result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.task_probe", module_args={"payload": payload.pack(sent)}, task_vars=task_vars)
         for probe in result.get("probes", []):
             took = "" if probe["seconds"] is None else f" in {probe['seconds']:g} s"

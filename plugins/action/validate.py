@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-from ansible_collections.workfleet.core.plugins.plugin_utils import inventory
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """Runs on the control node alone."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the mistakes and warnings; fail where there is a mistake."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        task_vars = task_vars or {}
         found: dict[str, list[str]] = {}
         warned: dict[str, list[str]] = {}
         names = inventory.known()
@@ -33,7 +30,7 @@ class ActionModule(ActionBase):
         warned.update((text, []) for text in inventory.lonely(fleet))
         for text, where in warned.items():
             self._display.warning(f"{named(where, hosts)}: {text}" if where else text)
-        result.update(changed=False, problems=list(found), warned=list(warned), placement=inventory.placement(ordered))
+        result = {"changed": False, "problems": list(found), "warned": list(warned), "placement": inventory.placement(ordered)}
         if found:
             count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
             lines = [f"- {named(where, hosts)}: {text}" for text, where in found.items()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import controls
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
@@ -13,19 +12,16 @@ from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``worker_control``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the module returns, and say what the nodes answered."""
-        super().run(tmp, task_vars)
-        task_vars = task_vars or {}
         host = str(task_vars["inventory_hostname"])
-        arguments = self._task.args
-        declared = actions.declaration(arguments, host)
+        declared = actions.declaration(values, host)
         groups = {group.name: group for group in declared.groups}
-        name = str(arguments.get("group") or "")
-        elsewhere = dict(bare(arguments.get("placement") or {}).get(declared.app.name, {}))
+        name = values["group"]
+        elsewhere = dict(bare(values["placement"]).get(declared.app.name, {}))
         if name not in groups and name not in elsewhere:
             known = ", ".join(dict.fromkeys([*groups, *elsewhere]))
             raise AnsibleActionFail(f"group = {name!r}: must be one of {known} (-e group=NAME)")
@@ -33,13 +29,13 @@ class ActionModule(ActionBase):
             note = f"it has no nodes of {name}; nothing was sent to it"
             self._display.display(f"  {host}: {note}")
             return {"changed": False, "steps": [], "nodes": [], "notes": [note]}
-        given = {key: value for key, value in bare(arguments.get("arguments") or {}).items() if value != ""}
-        control = str(arguments.get("control") or "")
+        given = {key: value for key, value in bare(values["arguments"]).items() if value != ""}
+        control = values["control"]
         try:
             checked = controls.check(engines.named(groups[name].engine), list(engines.ENGINES.values()), control, given)
         except WorkfleetError as error:
             raise AnsibleActionFail(f"{error} (nothing was sent)") from None
-        order = {"group": name, "control": control, "arguments": checked, "timeout": float(arguments.get("timeout") or 5.0)}
+        order = {"group": name, "control": control, "arguments": checked, "timeout": values["timeout"]}
         request = {**actions.payload(declared), "order": order}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.worker_control", module_args={"payload": payload.pack(request)}, task_vars=task_vars)

@@ -5,36 +5,27 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 #: One module call; short, since a killed control node leaves the call that runs to its end.
 CALL_SECONDS = 5
-STATES = ("drained", "resumed")
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``worker_drain``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of all calls as one."""
-        super().run(tmp, task_vars)
-        task_vars = task_vars or {}
-        arguments = self._task.args
         self.host = str(task_vars["inventory_hostname"])
-        state = arguments.get("state") or STATES[0]
-        if state not in STATES:
-            raise AnsibleActionFail(f"state = {state!r}: must be one of {', '.join(STATES)}")
-        declared = actions.declaration(arguments, self.host)
+        declared = actions.declaration(values, self.host)
         request = {
-            **actions.payload(declared), **actions.who(), "only": actions.only(arguments), "release": None,
+            **actions.payload(declared), **actions.who(), "only": actions.only(values), "release": None,
             "deadline_seconds": CALL_SECONDS,
-            "order": {"resume": state == "resumed", "wait": bool(arguments.get("wait", True)),
+            "order": {"resume": values["state"] == "resumed", "wait": values["wait"],
                       "patience": {group.name: group.drain_seconds for group in declared.groups}},
         }
-        until = time.monotonic() + int(arguments.get("lock_seconds", 30))
+        until = time.monotonic() + values["lock_seconds"]
         steps: list[dict[str, Any]] = []
         said: list[str] = []
         while True:

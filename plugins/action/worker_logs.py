@@ -7,9 +7,7 @@ from collections import Counter
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import logs, payload
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, logtext
 
 PAUSE_SECONDS = 1.0
@@ -17,38 +15,31 @@ PAUSE_SECONDS = 1.0
 OVERLAP_SECONDS = 5.0
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``worker_logs``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the module returns; with ``follow`` it does not end by itself."""
-        super().run(tmp, task_vars)
-        self.task_vars = task_vars or {}
+        self.task_vars = task_vars
         self.host = str(self.task_vars["inventory_hostname"])
-        declared = actions.declaration(self._task.args, self.host)
+        declared = actions.declaration(values, self.host)
         self.request = {"manager": declared.manager, "app": declared.app.name, "root": declared.app.root,
-                        "run_directory": declared.run_directory, "only": actions.only(self._task.args)}
+                        "run_directory": declared.run_directory, "only": actions.only(values)}
         wish = self.wish()
-        if not self._task.args.get("follow"):
+        if not values["follow"]:
             return self.look(wish)
         self.refuse_blind_follow()
         return self.follow(wish)
 
     def wish(self) -> dict[str, Any]:
         """Return the wanted entries, as :class:`logs.Wish` has them."""
-        level = str(self._task.args.get("level") or "").lower()
+        level = self.values["level"].lower()
         if level and level not in logs.LEVELS:
             raise AnsibleActionFail(f"level = {level!r}: must be one of {', '.join(logs.LEVELS)}")
-        try:
-            lines = int(100 if self._task.args.get("lines") is None else self._task.args["lines"])
-            if lines < 0:
-                raise ValueError
-        except ValueError:
-            raise AnsibleActionFail(f"lines = {self._task.args['lines']!r}: must be a count of 0 or more") from None
-        try:
-            since = logs.parse_since(str(self._task.args.get("since") or ""), time.time())
-        except WorkfleetError as error:
-            raise AnsibleActionFail(str(error)) from error
+        lines = self.values["lines"]
+        if lines < 0:
+            raise AnsibleActionFail(f"lines = {lines}: must be a count of 0 or more")
+        since = logs.parse_since(self.values["since"], time.time())
         return {"lines": lines or None, "level": level, "since": since}
 
     def look(self, wish: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import dataclasses
 import time
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
@@ -20,25 +18,21 @@ KEPT = ("waiting", "going", "restart_since", "checked", "cleans")
 UNDO = {"undo": True, "waiting": {}, "canary": "", "with_rollout": True, "cleans": []}
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``worker_nodes``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of all calls as one."""
-        super().run(tmp, task_vars)
-        task_vars = task_vars or {}
-        arguments = self._task.args
         self.host = str(task_vars["inventory_hostname"])
-        request = self.request(arguments)
-        lock_seconds = int(arguments.get("lock_seconds", 30))
-        result = self.work(request, lock_seconds, task_vars, {})
+        request = self.request(values)
+        result = self.work(request, values["lock_seconds"], task_vars, {})
         for note in result.get("notes", []):
             self._display.warning(f"{self.host}: {note}")
         if not (result.get("failed") and result.get("can_undo")):
             self.tell(result)
             return result
         self._display.display(f"  {self.host}: a new node failed; what ran before is brought back")
-        undone = self.work({**request, **UNDO}, lock_seconds, task_vars, result)
+        undone = self.work({**request, **UNDO}, values["lock_seconds"], task_vars, result)
         self.tell(undone)
         how = (f"What ran before could not be brought back either: {undone['msg']}" if undone.get("failed")
                else "What ran before on this host runs again.")
@@ -68,41 +62,39 @@ class ActionModule(ActionBase):
             if line.get("cut_short"):
                 self._display.warning(f"{self.host}: {ledger.ending(line)}")
 
-    def request(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def request(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return what the host is asked to do."""
-        declared = actions.declaration(arguments, self.host)
-        scale = counts(arguments, declared)
-        only = list(scale) if arguments.get("scale") else actions.only(arguments)
-        state = arguments.get("state") or ""
-        if state not in ("", "started", "stopped", "absent"):
-            raise AnsibleActionFail(f"state = {state!r}: must be one of started, stopped, absent")
+        declared = actions.declaration(values, self.host)
+        scale = counts(values, declared)
+        only = list(scale) if values["scale"] else actions.only(values)
+        state = values["state"]
         if state:
             declared = dataclasses.replace(declared, groups=tuple(
                 dataclasses.replace(group, state=state) if wanted(group, only) else group for group in declared.groups))
         for warning in declared.warnings:
             self._display.warning(f"{self.host}: {warning}")
-        request = actions.payload(declared, arguments.get("templates") or None)
+        request = actions.payload(declared, values["templates"] or None)
         request.update(
-            only=only, release=arguments.get("release") or None, with_rollout=bool(arguments.get("rollout_now", True)),
+            only=only, release=values["release"] or None, with_rollout=values["rollout_now"],
             # In check mode the play before has foretold the rest; in a real run it has done it, and what is new is done too.
-            only_rollout=bool(arguments.get("converged")) and self._task.check_mode,
-            pip_environment={str(name): str(value) for name, value in (arguments.get("pip_environment") or {}).items()},
+            only_rollout=values["converged"] and self._task.check_mode,
+            pip_environment={str(name): str(value) for name, value in values["pip_environment"].items()},
             # What is left of nodes that drained since the play before began is the next run's to remove.
-            cleans=[] if arguments.get("converged") else None,
-            restart_since=0 if arguments.get("restart") else None, scale=scale, deadline_seconds=CALL_SECONDS,
-            kill=bool(arguments.get("kill")), after_stop=bool(arguments.get("after_stop")),
-            canary=arguments.get("canary") or "", singles=arguments.get("singles") or "", phase=arguments.get("phase") or "",
-            undoable=bool(arguments.get("undoable")) or arguments.get("phase") == "begin", undo=bool(arguments.get("undo")),
+            cleans=[] if values["converged"] else None,
+            restart_since=0 if values["restart"] else None, scale=scale, deadline_seconds=CALL_SECONDS,
+            kill=values["kill"], after_stop=values["after_stop"],
+            canary=values["canary"], singles=values["singles"], phase=values["phase"],
+            undoable=values["undoable"] or values["phase"] == "begin", undo=values["undo"],
             **actions.who(),
         )
         return request
 
 
-def counts(arguments: dict[str, Any], declared: spec.Declaration) -> dict[str, Any]:
+def counts(values: dict[str, Any], declared: spec.Declaration) -> dict[str, Any]:
     """Return the new counts of nodes that the host is to remember, or to forget."""
-    if arguments.get("nodes") == "inventory":
-        return {group.name: {"nodes": None, "by": ""} for group in declared.groups if wanted(group, actions.only(arguments))}
-    return dict(bare(arguments.get("scale") or {}))
+    if values["nodes"] == "inventory":
+        return {group.name: {"nodes": None, "by": ""} for group in declared.groups if wanted(group, actions.only(values))}
+    return dict(bare(values["scale"]))
 
 
 def wanted(group: spec.Group, only: list[str] | None) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues, reaping
 
@@ -14,35 +12,31 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SHOWN = 20
-#: Spent between the looks where nothing else is said; a worker that has just taken a task tells of it long before.
-SECONDS = 10.0
 LISTS = ("returned", "dead", "forgotten", "unbound", "left")
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``worker_reap``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the module did, and print it."""
-        super().run(tmp, task_vars)
-        arguments, variables = self._task.args, task_vars or {}
-        if actions.only(arguments) is not None:
+        if actions.only(values) is not None:
             raise AnsibleActionFail("worker_only: a task may be held by any node, and all must be looked at; leave it out")
-        declared = queues.declarations(arguments, variables, self._templar)
+        declared = queues.declarations(values, task_vars, self._templar)
         orders = [(source["engine"], {"app": declared[0].app.name, "result_url": declared[0].app.result_url,
                                       **{key: source[key] for key in ("url", "queues", "options")}})
                   for source in queues.sources(declared, None)]
-        if arguments.get("seen") is None:
-            return self.note(orders, variables)
-        running = reaping.processes(arguments["hosts"], str(arguments["register"]), variables)
-        told = [payload.unpack(text, "worker_reap") for text in str(arguments["seen"]).split()]
+        if values["seen"] is None:
+            return self.note(orders, task_vars)
+        running = reaping.processes(values["hosts"], values["register"], task_vars)
+        told = [payload.unpack(text, "worker_reap") for text in values["seen"].split()]
         if len(told) != len(orders):
             raise AnsibleActionFail("seen: is not what this module returned of these groups")
         total: dict[str, Any] = {"changed": False, **{key: [] for key in LISTS}}
         for (engine, order), seen in zip(orders, told):
-            result = self.module(engine, variables, note=False, order={
-                **order, "seen": seen, "hosts": list(arguments["hosts"]), "force": boolean(arguments.get("force") or False),
-                "seconds": float(SECONDS if arguments.get("sample_seconds") is None else arguments["sample_seconds"]),
+            result = self.module(engine, task_vars, note=False, order={
+                **order, "seen": seen, "hosts": values["hosts"], "force": values["force"],
+                "seconds": values["sample_seconds"],
                 "processes": {node: entry["pids"] for node, entry in running.items()},
                 # What runs of a group that is not declared any more may be Celery's.
                 "running": [node for node, entry in running.items() if entry["engine"] in (engine, None)],

@@ -9,7 +9,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
@@ -18,36 +17,32 @@ if TYPE_CHECKING:
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.scaling import Policy
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Declaration, Group
 
-CONTROLS = ("", "pause", "resume")
 
 
-class ActionModule(ActionBase):
+class ActionModule(actions.Action):
     """The control node's half of ``worker_scale``."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result with the counts for this host."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        task_vars = task_vars or {}
-        arguments = self._task.args
         host = str(task_vars["inventory_hostname"])
-        declared = actions.declaration(arguments, host)
-        placement = dict(bare(arguments.get("placement") or {}).get(declared.app.name, {}))
+        declared = actions.declaration(values, host)
+        placement = dict(bare(values["placement"]).get(declared.app.name, {}))
         first = host == task_vars["ansible_play_hosts"][0]
-        by_hand = bool(arguments.get("set"))
+        by_hand = values["set"]
         if by_hand:
             chosen, nodes, control = self.wish(declared, placement)
             if chosen is not None and chosen.autoscale is None:
                 counts = {chosen.name: {"nodes": None if nodes == "inventory" else nodes, "by": whom()}}
-                return {**result, "changed": False, "groups": [], "counts": counts}
+                return {"changed": False, "groups": [], "counts": counts}
             groups = [] if chosen is None else [chosen]
         else:
-            only, nodes, control = actions.only(arguments), "", ""
+            only, nodes, control = actions.only(values), "", ""
             groups = [group for group in declared.groups if group.autoscale is not None and group.state == "started"
                       and (only is None or group.name in only)]
             if not groups and first:
                 self._display.display(f"  {host}: no worker group has autoscale: nothing to evaluate")
         if not groups:
-            return {**result, "changed": False, "groups": [], "counts": {}}
+            return {"changed": False, "groups": [], "counts": {}}
         request = {
             "app": declared.app.name, "root": declared.app.root, "host": host, "nodes": nodes, "control": control,
             "broker_url": declared.app.broker_url, "broker_options": dict(declared.app.broker_options),
@@ -55,7 +50,7 @@ class ActionModule(ActionBase):
             # The task's own name with it: a second evaluation in the same process is another one.
             "run": f"{socket.gethostname()}.{os.getppid()}.{self._task._uuid}", "by": whom() if by_hand else "the autoscaler",
         }
-        result = self._execute_module(
+        result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.worker_scale", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         told = result.get("groups", [])
         result["counts"] = {
@@ -69,18 +64,15 @@ class ActionModule(ActionBase):
 
     def wish(self, declared: Declaration, placement: dict[str, Any]) -> tuple[Group | None, int | str, str]:
         """Return the group (None where this host does not have it), the number and the control that are asked for, or fail."""
-        arguments = self._task.args
-        name, control = str(arguments.get("group") or ""), str(arguments.get("control") or "")
+        name, control = self.values["group"], self.values["control"]
         if name not in placement:
             what = f"group = {name!r}: no such worker group" if name else "which worker group? Give -e group=NAME"
             raise AnsibleActionFail(f"{what}; known are {', '.join(placement) or 'none'}")
-        if control not in CONTROLS:
-            raise AnsibleActionFail(f"control = {control!r}: must be pause or resume, or left out")
         chosen = next((group for group in declared.groups if group.name == name), None)
         policy = chosen.autoscale if chosen else None
         if control and chosen and policy is None:
             raise AnsibleActionFail(f"control = {control}: the group {name} has no autoscale that could be {control}d")
-        nodes = count(arguments.get("nodes"))
+        nodes = count(self.values["nodes"])
         if nodes == "" and not control:
             raise AnsibleActionFail("how many nodes? Give -e nodes=N (or nodes=inventory, or control=pause or resume)")
         if policy is not None and isinstance(nodes, int) and nodes != policy.clamp(nodes):
@@ -89,9 +81,8 @@ class ActionModule(ActionBase):
         return chosen, nodes, control
 
 
-def count(given: Any) -> int | str:
+def count(text: str) -> int | str:
     """Return a number of nodes, ``inventory``, or an empty text where nothing is given."""
-    text = "" if given is None else str(given)
     if text in ("", "inventory"):
         return text
     if not text.isascii() or not text.isdigit():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.callback import CallbackBase
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
 
 if TYPE_CHECKING:
     from ansible.executor.task_result import CallbackTaskResult
@@ -84,5 +84,4 @@ class CallbackModule(CallbackBase):
         for path, values in ((self.path, self.steps), (self.result_path, told)):
             if path:
                 with open(path, "w", encoding="utf-8") as file:
-                    json.dump(values, file, indent=1)
-                    file.write("\n")
+                    file.write(shown.json_file(values))

@@ -1,4 +1,4 @@
-"""What our action plugins share: arguments, payloads, and the declaration behind them."""
+"""What our action plugins share: their base, arguments, payloads, and the declaration behind them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,87 @@ import getpass
 import hashlib
 import multiprocessing
 import os
+import re
 import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
+from ansible.plugins.action import ActionBase
+from ansible.utils import display
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.payload import pack
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ansible.plugins.action import ActionBase
+    from collections.abc import Iterable, Mapping, Sequence
 
 #: Nobody is told when a host is given back: it is asked again so often.
 LOCK_POLL_SECONDS = 1.0
+MODULES = Path(__file__).resolve().parents[1] / "modules"
+#: What the documentation of a module has beside the options of its tasks: what its action hands over to it.
+HANDED_OVER = ("payload", "archive")
+CHECKED = ("type", "elements", "required", "default", "choices")
+
+
+class Action(ActionBase):
+    """One of our actions: its arguments are those that its module documents, and nothing that others wrote is shown as it is."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check the arguments, act, and return what became of it."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        self._display = Display(display.Display())
+        try:
+            options = arguments(self._load_name)
+            _, given = self.validate_argument_spec(options)
+            # What is given as null is not given.
+            self.values: dict[str, Any] = {name: options[name].get("default") if value is None else value for name, value in given.items()}
+            result.update(self.act(self.values, task_vars or {}))
+        except AnsibleActionFail as error:
+            raise AnsibleActionFail(shown.text(str(error.message))) from None
+        except WorkfleetError as error:
+            result.update(failed=True, msg=str(error), **error.details)
+        checked: dict[str, Any] = shown.value(result)
+        return checked
+
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return the task's result; ``values`` are its arguments, with defaults."""
+        raise NotImplementedError
+
+
+class Display:
+    """Ansible's display, to which nothing goes that would act on the terminal, or look like a line of ours."""
+
+    def __init__(self, ansible: Any) -> None:
+        self.ansible = ansible
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ansible, name)
+
+    def display(self, text: str, color: str | None = None) -> None:
+        """Show a line."""
+        self.ansible.display(shown.text(text).replace("\n", " "), color=color)
+
+    def warning(self, text: str) -> None:
+        """Show a warning; lines but the first are indented."""
+        self.ansible.warning(shown.text(text).replace("\n", "\n  "))
+
+    def table(self, lines: Iterable[str]) -> None:
+        """Show lines that are painted already; whoever painted them has seen to what they hold."""
+        self.ansible.display("\n" + "\n".join(lines))
+
+
+def arguments(action: str) -> dict[str, dict[str, Any]]:
+    """Return the argument spec of an action, which is what the documentation of its module says."""
+    text = (MODULES / f"{action.rpartition('.')[2]}.py").read_text(encoding="utf-8")
+    found = re.search(r'^DOCUMENTATION = r?"""(.*?)^"""', text, re.DOTALL | re.MULTILINE)
+    documented = yaml.load(found[1] if found else "", getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # noqa: S506 - both are safe
+    return {name: {key: option[key] for key in CHECKED if key in option}
+            for name, option in (documented.get("options") or {}).items() if name not in HANDED_OVER}
 
 
 def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import forms, release_spec, shown, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import TEMPLATES, unit_path, unit_word, unit_words
 
@@ -18,6 +18,8 @@ STATES = ("started", "stopped", "absent")
 MOST_BYTES = 5_000_000
 #: What ``flock`` answers when somebody runs an evaluation just now.
 LOCKED_STATUS = 75
+#: A pause of more than a day is no autoscaling.
+MOST_SECONDS = 86_400
 
 
 def check(values: Mapping[str, Any]) -> list[str]:
@@ -25,12 +27,25 @@ def check(values: Mapping[str, Any]) -> list[str]:
     problems: list[str] = []
     given = spec.Checker("autoscaler_", {name.removeprefix("autoscaler_"): value for name, value in values.items()}, problems)
     given.text("name", "x", pattern=spec.NAME, allowed="a name for units: a letter, then up to 30 of a-z 0-9 _ -")
-    given.text("user", "x", pattern=spec.ACCOUNT, allowed="the name of an account: letters, digits and . _ - $")
-    given.text("root", "/x", pattern=spec.ABSOLUTE, allowed=spec.PATH)
+    given.account("user", "x")
+    given.directory("root", "/x")
     given.choice("state", "started", STATES)
-    given.whole("interval_seconds", 30, 1)
+    given.whole("interval_seconds", 30, 1, MOST_SECONDS)
     given.value("dry_run", False, spec.boolean, "true or false")
+    given.value("inventory", "", forms.name, "the path of an inventory on this control node")
+    for key in ("secret_key", "known_hosts", "vault_password"):
+        given.value(key, "", multiline, "a text without NUL or other control characters", secret=True)
+    release_spec.python(given)
+    release_spec.requirements(given)
+    given.environment("pip_environment")
     return problems
+
+
+def multiline(value: Any) -> str:
+    """Return a text that may have several lines."""
+    if not isinstance(value, str) or shown.text(value) != value.replace("\r\n", "\n") or len(value) > spec.LONGEST_VALUE:
+        raise ValueError
+    return value
 
 
 def request(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
 from ansible_collections.workfleet.core.plugins.plugin_utils import logtext
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def line(app: str, event: Mapping[str, Any]) -> tuple[str, str | None]:
         words.append(f"{event['seconds']:.3f} s")
     if event["text"]:
         words.append(event["text"])
-    return logtext.plain(" ".join(words).replace("\n", " ")), logtext.COLOURS.get(event["level"])
+    return shown.line(" ".join(words)), logtext.COLOURS.get(event["level"])
 
 
 def node(app: str, name: str) -> str:
@@ -56,4 +57,4 @@ def report(told: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     if told["runs_told"] < ended:
         yield f"wait and run are of the {told['runs_told']} tasks whose worker told how long they ran", None
     for reason in told["reasons"]:
-        yield f"{reason['tasks']} × {logtext.plain(reason['reason'])}", "yellow"
+        yield f"{reason['tasks']} × {shown.line(reason['reason'])}", "yellow"

@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import getpass
 import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import postgresql_config, redis_config, release_spec, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import (
+    forms,
+    postgresql_config,
+    redis_config,
+    release_spec,
+    shown,
+    spec,
+)
 from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler
 
 if TYPE_CHECKING:
@@ -23,11 +31,10 @@ if TYPE_CHECKING:
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles")
 #: Which roles a host of an inventory group gets.
 ROLES_OF = {"redis": ("redis",), "postgresql": ("postgresql",), "control": ("autoscaler",), **dict.fromkeys(spec.PARTS, ("app", "worker"))}
-#: What of the autoscaler's variables can be wrong in itself.
-CHECKED_OF_CONTROL = ("autoscaler_name", "autoscaler_user", "autoscaler_root", "autoscaler_state", "autoscaler_interval_seconds",
-                      "autoscaler_dry_run")
+REDIS_STATES = ("started", "stopped", "restarted", "reloaded", "absent")
 #: Names that look like ours and belong to people: nothing is said of them unless they nearly are one of ours.
 NEAR = 0.88
+MOST_CONNECTIONS = 10_000
 APP_KEYS = ("name", "user", "group", "root", "env", "secrets", "broker_url", "result_url", "broker_env", "result_env", "broker_options")
 
 
@@ -72,9 +79,31 @@ class Host:
         declared = self.value(f"worker_{spec.SCHEDULER}") if spec.SCHEDULER in self.parts else None
         return isinstance(declared, dict) and bool(declared) and declared.get("state") != "absent"
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the host is this machine, and what runs there is run by who runs this: there is nobody to be kept from anything."""
+        return bool(self.value("ansible_connection") == "local" and self.value("app_user") == getpass.getuser())
+
     def value(self, name: str) -> Any:
-        """Return a variable's value; one that cannot be templated is a mistake of the inventory."""
-        return bare(self.templar.template(self.raw[name])) if name in self.raw else None
+        """Return a variable's value; one that cannot be templated is a mistake of the inventory, told with the key that it is at."""
+        if name not in self.raw:
+            return None
+        try:
+            return bare(self.templar.template(self.raw[name]))
+        except AnsibleError as error:
+            raise AnsibleError(self.unreadable(name, self.raw[name], error)) from None
+        except (TypeError, ValueError, RecursionError):
+            raise AnsibleError(f"{name}: must be made of texts, numbers, lists and mappings with texts as keys") from None
+
+    def unreadable(self, place: str, raw: Any, error: AnsibleError) -> str:
+        """Say which key of a value cannot be read, and why."""
+        inner = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
+        for key, item in inner:
+            try:
+                self.templar.template(item)
+            except AnsibleError as closer:
+                return self.unreadable(f"{place}.{key}" if isinstance(raw, dict) else f"{place}[{key}]", item, closer)
+        return f"{place}: cannot be read: {error}"
 
     def declaration(self) -> dict[str, Any]:
         """Return what ``spec.parse`` wants."""
@@ -93,21 +122,31 @@ class Host:
 
 
 def problems(host: Host) -> Iterator[str]:
+    """Yield every mistake in what is declared for a host, each in a line that can be shown."""
+    yield from (shown.line(text) for text in mistakes(host))
+
+
+def mistakes(host: Host) -> Iterator[str]:
     """Yield every mistake in what is declared for a host."""
     try:
         if host.parts:
             yield from worker_problems(host)
         if "redis" in host.groups:
             yield from redis_config.check({name: host.value(name) for name in defaults("redis")})
+            found: list[str] = []
+            beside = spec.Checker("redis_", {key: host.value(f"redis_{key}") for key in ("state", "pip_environment")}, found)
+            beside.choice("state", "started", REDIS_STATES)
+            beside.environment("pip_environment")
+            yield from found
         if "control" in host.groups:
-            yield from autoscaler.check({name: host.value(name) for name in CHECKED_OF_CONTROL})
+            yield from autoscaler.check({name: host.value(name) for name in defaults("autoscaler")})
             if host.value("worker_templates"):
                 yield ("worker_templates: the autoscaler has no such directory, and would write other units: take this host out of the "
                        "inventory group control")
         if "postgresql" in host.groups:
             yield from postgresql_config.check({name: host.value(name) for name in defaults("postgresql")})
     except AnsibleError as error:
-        yield f"a variable cannot be read: {error}"
+        yield str(error)
 
 
 def worker_problems(host: Host) -> Iterator[str]:
@@ -125,7 +164,27 @@ def worker_problems(host: Host) -> Iterator[str]:
         spec.parse(host.declaration())
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
+    found.update(dict.fromkeys(other_problems(host)))
     yield from found
+
+
+def other_problems(host: Host) -> list[str]:
+    """Return the mistakes in what no declaration holds, and in what this control node alone can tell."""
+    found: list[str] = []
+    app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("database_connections", "user")}, found)
+    app.whole("database_connections", None, 0, MOST_CONNECTIONS)
+    if app.raw["user"] == "root" and not host.is_ours:
+        app.wrong("user", "root has every right on the host, and so would the app; take an account of the app's own", given="root")
+    worker = spec.Checker("worker_", {key: host.value(f"worker_{key}") for key in ("only", "templates", "lock_seconds")}, found)
+    worker.text("only", "", allowed="names of worker groups with commas between them, one text")
+    worker.whole("lock_seconds", 30, 0, forms.MOST_SECONDS)
+    templates = worker.text("templates", "", allowed="the path of a directory on this control node")
+    if templates and not os.path.isdir(templates):
+        worker.wrong("templates", "is no directory on this control node", given=templates)
+    verify = spec.Checker("verify_", {key: host.value(f"verify_{key}") for key in ("task", "seconds")}, found)
+    verify.text("task", "", allowed="the name of a task")
+    verify.seconds("seconds", 30.0, zero=False)
+    return found
 
 
 def across(hosts: Sequence[Host]) -> Iterator[tuple[str, list[str]]]:

@@ -6,6 +6,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -21,7 +23,7 @@ COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 
 def lines(host: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Yield ``HH:MM:SS host group slot.incarnation LEVEL text`` and a colour, and the lines that belong to it below."""
-    first, *others = plain(entry["text"]).split("\n")
+    first, *others = shown.text(entry["text"]).split("\n")
     group, slot, incarnation = entry["unit"].split(".")[2:5]
     level = entry["level"]
     clock = time.strftime("%H:%M:%S", time.localtime(entry["at"] or 0))
@@ -39,13 +41,3 @@ def headless(text: str) -> str:
             who = found["who"]
             return f"{who}: {text[found.end():]}" if who else text[found.end():]
     return text
-
-
-def plain(text: str) -> str:
-    """Return a text without what would work on a terminal."""
-    return re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]", "", text)
-
-
-def line(text: str) -> str:
-    """Return a name as it can stand in one line of a terminal."""
-    return re.sub(r"\s", " ", plain(text))

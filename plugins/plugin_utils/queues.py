@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, shown, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import Source
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import own as own_queues
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory, logtext
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,15 +73,15 @@ def source_of(found: Sequence[dict[str, Any]], queue: str) -> dict[str, Any]:
 def table(queues: Sequence[Mapping[str, Any]], problems: Sequence[str], paint: Callable[[str, str], str]) -> list[str]:
     """Return the lines of the table, problems last."""
     rows = [{name: name.upper() for name in COLUMNS}, *map(row, queues)]
-    shown = [name for name in COLUMNS if name in LEFT or any(line[name] != "-" for line in rows[1:])]
-    widths = {name: max(len(line[name]) for line in rows) for name in shown}
+    columns = [name for name in COLUMNS if name in LEFT or any(line[name] != "-" for line in rows[1:])]
+    widths = {name: max(len(line[name]) for line in rows) for name in columns}
     lines = ["  ".join(line[name].ljust(room) if name in LEFT else line[name].rjust(room) for name, room in widths.items()).rstrip()
              for line in rows]
     lines[0] = paint(lines[0], "bright gray")
     if any(not queue["declared"] for queue in queues):
         lines.append("* consumed by no declared worker group")
     if problems:
-        lines += ["", paint("problems:", "red"), *(paint(f"  {logtext.line(text)}", "red") for text in problems)]
+        lines += ["", paint("problems:", "red"), *(paint(f"  {shown.line(text)}", "red") for text in problems)]
     return lines
 
 
@@ -89,7 +89,7 @@ def row(queue: Mapping[str, Any]) -> dict[str, str]:
     """Return one queue as texts; a dash is a figure that is not told."""
     age = queue["oldest_age_seconds"]
     return {
-        "queue": logtext.line(queue["queue"]) + ("" if queue["declared"] else " *"), "engine": queue["engine"],
+        "queue": shown.line(queue["queue"]) + ("" if queue["declared"] else " *"), "engine": shown.line(queue["engine"]),
         "waiting": figure(queue["waiting"]), "held": figure(queue["unacknowledged"]), "running": figure(queue["running"]),
         "later": figure(queue["scheduled"]), "again": figure(queue["retrying"]), "dead": figure(queue["dead"]),
         "oldest": "-" if age is None else f"{EXACT[queue['oldest_age_is']]}{span(age)}",

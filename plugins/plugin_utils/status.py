@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -39,7 +41,9 @@ def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         for queue in result["queues"]:
             name = (queue["engine"], queue["queue"])
             queues[name] = joined(queues[name], queue) if name in queues else queue
-    return {"app": app, "hosts": hosts, "queues": [queues[key] for key in sorted(queues)], "problems": problems}
+    told_all: dict[str, Any] = shown.value(
+        {"app": app, "hosts": hosts, "queues": [queues[key] for key in sorted(queues)], "problems": problems})
+    return told_all
 
 
 def joined(known: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +72,8 @@ def processes(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def table(status: Mapping[str, Any], width: int, paint: Callable[[str, str], str]) -> list[str]:
     """Return the lines of the table, at most ``width`` characters each; ``paint(text, colour)`` colours a text."""
-    rows = [row for host, entry in status["hosts"].items() for row in host_rows(host, processes(entry))]
+    rows = [{name: shown.line(cell) for name, cell in row.items()}
+            for host, entry in status["hosts"].items() for row in host_rows(host, processes(entry))]
     if len(rows) > MOST_ROWS:
         rows = fold(rows)
     lines = [*folded(f"{status['app']}: {summary(status)}", width), ""]

@@ -84,7 +84,7 @@ def test_an_event_is_a_line_with_the_node_as_logs_have_it() -> None:
     assert eventtext.line("shop", event("succeeded", seconds=0.1234).entry()) == (
         "12:00:00.250 web1 reports 1.2 succeeded a.b[i] 0.123 s", None)
     assert eventtext.line("shop", event("failed", text="E('a\nb\x1b[31m')").entry()) == (
-        "12:00:00.250 web1 reports 1.2 failed a.b[i] E('a b')", "red")
+        "12:00:00.250 web1 reports 1.2 failed a.b[i] E('a b\\x1b[31m')", "red")
     assert eventtext.line("other", event("offline", is_of_task=False, task=None, id=None).entry()) == (
         "12:00:00.250 shop.reports.1.2@web1 worker offline", "yellow")
     assert " ?[i]" in eventtext.line("shop", event("started", task=None).entry())[0]

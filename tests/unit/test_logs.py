@@ -146,7 +146,7 @@ SHOWN = {
     "chicory": ("2026-11-23 11:30:01,250 - workfleet.chicory - INFO - on", "info",
                 ["11:30:01 web1 reports 2.1 INFO workfleet.chicory: on"]),
     "another format is left as it is": ("(1) INFO x", "info", ["11:30:01 web1 reports 2.1 INFO (1) INFO x"]),
-    "nothing works on the terminal": ("\x1b[31mred\x1b[0m\a\r", None, ["11:30:01 web1 reports 2.1 - red"]),
+    "nothing works on the terminal": ("\x1b[31mred\x1b[0m\a\r", None, ["11:30:01 web1 reports 2.1 - \\x1b[31mred\\x1b[0m\\x07\\x0d"]),
 }
 
 

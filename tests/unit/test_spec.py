@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -228,7 +229,7 @@ def test_no_message_repeats_what_may_be_secret(raw: dict[str, Any]) -> None:
 def test_no_warning_repeats_what_may_be_secret(values: dict[str, str], url: str) -> None:
     declared = spec.parse(declaration(
         {**CELERY, "env": {"CELERY_BROKER": url}, "secrets": values},
-        app={"name": "shop", "secrets": {**values, "CELERY_LOADER": url}, "broker_url": f"redis://:{url}@h"}))
+        app={"name": "shop", "secrets": {**values, "CELERY_LOADER": url}, "broker_url": f"redis://:{quote(url)}@h"}))
     assert declared.warnings and "GEHEIM" not in str(declared.warnings)
 
 

@@ -36,7 +36,8 @@ WIRE_OPTIONS = ("global_keyprefix", "sep", "priority_steps", "fanout_prefix", "c
 #: Known, and of no consequence to what is asked here.
 _OTHER_OPTIONS = ("visibility_timeout", "queue_order_strategy", "unacked_index_key", "unacked_mutex_key",
                   "fanout_patterns", "socket_timeout", "socket_connect_timeout", "socket_keepalive", "max_connections",
-                  "health_check_interval", "retry_on_timeout", "client_name")
+                  "health_check_interval", "retry_on_timeout", "client_name",
+                  "consumer_group")  # Chicory's, whose groups an app may have beside Celery's
 
 # Replies go to an exchange of our own rather than kombu's `reply.celery.pidbox`: its binding table may have a time to
 # live, so that a killed inspection leaves nothing for good. One fixed name, for a worker remembers each that it meets.

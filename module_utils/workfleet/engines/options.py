@@ -6,6 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
+from .. import forms
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -17,6 +19,7 @@ class Option:
     flag: str = ""
     kind: str = "text"
     minimum: float = 0
+    maximum: float = 1e9
     choices: tuple[str, ...] = ()
     since: str = ""
     refused: str = ""
@@ -42,29 +45,37 @@ def check(table: Mapping[str, Option], options: Mapping[str, Any], kinds: Mappin
             problems.append(f"options.{name}: refused: {option.refused}")
         else:
             wanted = known[option.kind](option, value)
-            problems += [f"options.{name} = {value!r}: must be {wanted}"] if wanted else []
+            problems += [f"options.{name} = {forms.quoted(value)}: must be {wanted}"] if wanted else []
     return problems
 
 
 def _number(kinds: tuple[type, ...], name: str) -> Kind:
     def wanted(option: Option, value: Any) -> str:
-        if type(value) in kinds and value >= option.minimum:
+        if type(value) in kinds and option.minimum <= value <= option.maximum:
             return ""
-        return f"{name} above 0" if 0 < option.minimum < 1 else f"{name}, {option.minimum:g} or more"
+        least = " above 0" if 0 < option.minimum < 1 else f", {option.minimum:g} or more"
+        return f"{name}{least} and at most {option.maximum:g}"
     return wanted
 
 
 def _wanted_list(_: Option, value: Any) -> str:
     names = value if isinstance(value, (list, tuple)) else ()
-    right = names and all(isinstance(name, str) and name and "," not in name for name in names)
+    right = names and all(_is_line(name) and "," not in name for name in names)
     return "" if right else "a list of names, none of them empty or with a comma"
+
+
+def _is_line(value: Any) -> bool:
+    try:
+        return bool(forms.name(value))
+    except (ValueError, TypeError):
+        return False
 
 
 #: Says what a value should have been; empty where it is right.
 Kind = Callable[[Option, Any], str]
 KINDS: dict[str, Kind] = {
     "flag": lambda _, value: "" if isinstance(value, bool) else "true or false",
-    "text": lambda _, value: "" if isinstance(value, str) and value else "a text that is not empty",
+    "text": lambda _, value: "" if _is_line(value) else "a text of one line that is not empty",
     "int": _number((int,), "a whole number"),
     "float": _number((int, float), "a number of seconds"),
     "choice": lambda option, value: "" if value in option.choices else f"one of {', '.join(option.choices)}",

@@ -1,0 +1,39 @@
+"""Whose directory an ``app_root`` is: a file of root's in it names the app, and no run of another app changes anything there."""
+
+from __future__ import annotations
+
+import os
+
+from . import host
+from .errors import WorkfleetError
+
+#: More than any name has.
+LONGEST = 200
+
+
+def path(root: str) -> str:
+    """Return where the file stands: in a directory that only root can write to."""
+    return os.path.join(root, "state", "app")
+
+
+def text(app: str) -> str:
+    """Return what stands in it."""
+    return f"{app}\n"
+
+
+def require(root: str, app: str) -> None:
+    """Refuse a root that is another app's. One that names none yet, or that we may not look into, is nobody's."""
+    try:
+        told, status = host.read(path(root), limit=LONGEST), host.status(path(root))
+    except host.Unreadable as error:
+        if isinstance(error.__cause__, PermissionError):
+            return
+        raise WorkfleetError(f"{error}; remove it, and run site.yml again") from error
+    if told is None or status is None:
+        return
+    if status.st_uid not in (0, os.geteuid()):
+        raise WorkfleetError(f"{path(root)}: is no file of root's, and does not tell whose {root} is; remove it, and run site.yml again")
+    owner = told.strip()
+    if owner != app:
+        raise WorkfleetError(f"app_root = {root}: belongs to the app {owner} on this host, and nothing of it was changed for {app}; choose "
+                             f"another directory, or remove {path(root)} if {owner} has gone for good")
