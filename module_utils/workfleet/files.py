@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LARGEST_FILE = 16 << 20
 #: Of a run record, of which an ordinary one has some hundred bytes, and that of a node with a thousand reserved tasks 100 KB.
 LARGEST_RECORD = 256 << 10
+#: Of an environment file of a node, of which one host may have hundreds.
+LARGEST_ENVIRONMENT = 512 << 10
 #: No directory is read that has more names.
 MOST_NAMES = 100_000
 #: So many links lead to a file at most, and so many directories are held open on the way down.

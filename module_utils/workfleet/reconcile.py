@@ -133,6 +133,10 @@ class Request:
         """Return the request in a decoded payload."""
         values = dict(raw)
         values["groups"] = [GroupRequest(**entry) for entry in values["groups"]]
+        for group in values["groups"]:
+            if len(group.env_text.encode(errors="surrogateescape")) > host.LARGEST_ENVIRONMENT:
+                raise WorkfleetError(f"group {group.name}: its environment has more than {host.LARGEST_ENVIRONMENT} bytes, and no process "
+                                     "can be given so much: put large values into files")
         values["rollout"] = Rollout(**values["rollout"])
         return cls(**values)
 
@@ -226,7 +230,7 @@ class Reconciler:
         present = {node.name: node for node in self.manager.present()}
         for name in self.environment_files() - set(present):
             present[name] = Present(name, None, False, "stopped")
-        seen = [plan.Seen(present[name], host.read(self.env_path(name)), self.is_marked(name)) for name in sorted(present)]
+        seen = [plan.Seen(present[name], self.environment(name), self.is_marked(name)) for name in sorted(present)]
         if not (self.check and self.request.after_stop):
             return seen
         stopped = [intent if intent.state == "absent" else replace(intent, state="stopped") for intent in self.intents]
@@ -236,6 +240,15 @@ class Reconciler:
         """Whether a node was told to take no new tasks by a mark that it heeds."""
         group = self.groups.get(name.group)
         return group is not None and group.notifies and host.exists(self.manager.mark_path(name))
+
+    def environment(self, name: Name) -> str | None:
+        """Return the text of a node's environment file. It is the app's user's: one that root cannot read is replaced."""
+        try:
+            return host.read(self.env_path(name), limit=host.LARGEST_ENVIRONMENT)
+        except host.Unreadable:
+            if os.geteuid() != 0:
+                raise
+            return ""  # no environment is like this, so it differs from the declared one
 
     def environment_files(self) -> set[Name]:
         """Return the nodes of this app that have an environment file."""
