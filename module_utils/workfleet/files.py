@@ -52,13 +52,14 @@ class Unreadable(WorkfleetError, OSError):
 
 class _Entry(NamedTuple):
     """A name in an open directory. ``path`` has no link in it. ``settled``: every directory above is root's or ours, and nobody
-    else can put another one in its place.
+    else can put another one in its place. ``is_kept``: the directory stays open for the next one.
     """
 
     folder: int
     name: str
     path: str
     settled: bool
+    is_kept: bool = False
 
     def status(self) -> os.stat_result:
         return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
@@ -121,7 +122,7 @@ def _walk(path: str, make: bool) -> _Entry | str:
             return found
         _passed[0][above] = found.folder, found.settled
     folder, settled = _passed[0][above]
-    return _Entry(os.dup(folder), name or ".", path, settled)
+    return _Entry(folder, name or ".", path, settled, True)
 
 
 def _walked(path: str, make: bool) -> _Entry | str:
@@ -170,7 +171,8 @@ def _entry(path: str, *, make: bool = False) -> Iterator[_Entry]:
     try:
         yield found
     finally:
-        os.close(found.folder)
+        if not found.is_kept:
+            os.close(found.folder)
 
 
 @contextlib.contextmanager
