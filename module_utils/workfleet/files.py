@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LARGEST_FILE = 16 << 20
 #: Of a run record, of which an ordinary one has some hundred bytes, and that of a node with a thousand reserved tasks 100 KB.
 LARGEST_RECORD = 256 << 10
+#: Of an environment file of a node, of which one host may have hundreds.
+LARGEST_ENVIRONMENT = 512 << 10
 #: No directory is read that has more names.
 MOST_NAMES = 100_000
 #: So many links lead to a file at most, and so many directories are held open on the way down.
@@ -50,13 +52,14 @@ class Unreadable(WorkfleetError, OSError):
 
 class _Entry(NamedTuple):
     """A name in an open directory. ``path`` has no link in it. ``settled``: every directory above is root's or ours, and nobody
-    else can put another one in its place.
+    else can put another one in its place. ``is_kept``: the directory stays open for the next one.
     """
 
     folder: int
     name: str
     path: str
     settled: bool
+    is_kept: bool = False
 
     def status(self) -> os.stat_result:
         return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
@@ -119,7 +122,7 @@ def _walk(path: str, make: bool) -> _Entry | str:
             return found
         _passed[0][above] = found.folder, found.settled
     folder, settled = _passed[0][above]
-    return _Entry(os.dup(folder), name or ".", path, settled)
+    return _Entry(folder, name or ".", path, settled, True)
 
 
 def _walked(path: str, make: bool) -> _Entry | str:
@@ -168,7 +171,8 @@ def _entry(path: str, *, make: bool = False) -> Iterator[_Entry]:
     try:
         yield found
     finally:
-        os.close(found.folder)
+        if not found.is_kept:
+            os.close(found.folder)
 
 
 @contextlib.contextmanager

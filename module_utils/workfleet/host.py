@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import shown
 from .errors import WorkfleetError
+from .files import LARGEST_ENVIRONMENT as LARGEST_ENVIRONMENT
 from .files import LARGEST_RECORD as LARGEST_RECORD
 from .files import Unreadable as Unreadable
 from .files import directory as directory

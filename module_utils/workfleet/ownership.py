@@ -24,14 +24,14 @@ def text(app: str) -> str:
 def require(root: str, app: str) -> None:
     """Refuse a root that is another app's. One that names none yet, or that we may not look into, is nobody's."""
     try:
-        told, status = host.read(path(root), limit=LONGEST), host.status(path(root))
+        link, told, status = host.points_to(path(root)), host.read(path(root), limit=LONGEST), host.status(path(root))
     except host.Unreadable as error:
         if isinstance(error.__cause__, PermissionError):
             return
         raise WorkfleetError(f"{error}; remove it, and run site.yml again") from error
     if told is None or status is None:
         return
-    if status.st_uid not in (0, os.geteuid()):
+    if link is not None or status.st_uid not in (0, os.geteuid()):
         raise WorkfleetError(f"{path(root)}: is no file of root's, and does not tell whose {root} is; remove it, and run site.yml again")
     owner = told.strip()
     if owner != app:

@@ -137,6 +137,10 @@ class Request:
         """Return the request in a decoded payload."""
         values = dict(raw)
         values["groups"] = [GroupRequest(**entry) for entry in values["groups"]]
+        for group in values["groups"]:
+            if len(group.env_text.encode(errors="surrogateescape")) > host.LARGEST_ENVIRONMENT:
+                raise WorkfleetError(f"group {group.name}: its environment has more than {host.LARGEST_ENVIRONMENT} bytes, and no process "
+                                     "can be given so much: put large values into files")
         values["rollout"] = Rollout(**values["rollout"])
         return cls(**values)
 
@@ -231,8 +235,7 @@ class Reconciler:
         present = {node.name: node for node in self.manager.present()}
         for name in self.environment_files() - set(present):
             present[name] = Present(name, None, False, "stopped")
-        seen = [plan.Seen(node, host.read(self.env_path(name)), self.quiet_since(node) is not None)
-                for name, node in sorted(present.items())]
+        seen = [plan.Seen(node, self.environment(name), self.quiet_since(node) is not None) for name, node in sorted(present.items())]
         if not (self.check and self.request.after_stop):
             return seen
         stopped = [intent if intent.state == "absent" else replace(intent, state="stopped") for intent in self.intents]
@@ -257,6 +260,15 @@ class Reconciler:
         group = self.groups.get(node.name.group)
         says = group is not None and (not group.notifies or (node.record is not None and node.record.quiesced is not None))
         return says and self.quiet_since(node) is not None
+
+    def environment(self, name: Name) -> str | None:
+        """Return the text of a node's environment file. It is the app's user's: one that root cannot read is replaced."""
+        try:
+            return host.read(self.env_path(name), limit=host.LARGEST_ENVIRONMENT)
+        except host.Unreadable:
+            if os.geteuid() != 0:
+                raise
+            return ""  # no environment is like this, so it differs from the declared one
 
     def environment_files(self) -> set[Name]:
         """Return the nodes of this app that have an environment file."""

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import autoscaler, files, logs
+from plugins.module_utils.workfleet import autoscaler, files, logs, managers, reconcile
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers import logfiles
+from plugins.module_utils.workfleet.managers.base import Name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,7 +182,7 @@ CALLS = {"open", "stat", "fstat", "mkdir", "readlink", "scandir", "read", "pread
 def test_the_generator_knows_all_calls_of_the_module() -> None:
     used = {node.attr for node in ast.walk(ast.parse(Path(files.__file__).read_text()))
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"}
-    harmless = {"path", "geteuid", "close", "dup", "stat_result"} | {name for name in used if name.startswith("O_")}
+    harmless = {"path", "geteuid", "close", "stat_result"} | {name for name in used if name.startswith("O_")}
     assert used - harmless == CALLS
 
 
@@ -361,6 +362,27 @@ def test_a_directory_of_names_without_end_is_refused(world: World, monkeypatch: 
         (world.folder / f"n{number}").write_text("")
     with pytest.raises(files.Unreadable, match="more than 100 names"):
         files.names(str(world.folder))
+
+
+def test_environment_files_that_the_app_made_huge_are_replaced_and_take_no_memory(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o755)
+    names = [Name("shop", "a", slot, 1) for slot in range(1, 201)]
+    (tmp_path / "env").mkdir()
+    for name in names:
+        path = tmp_path / "env" / f"{name}.env"
+        path.write_text("")
+        os.truncate(path, 15 << 20)
+    request = reconcile.Request.parse({
+        "app": "shop", "user": "u", "group": "g", "root": str(tmp_path), "manager": "supervisor", "run_directory": str(tmp_path),
+        "groups": [],
+        "rollout": {}, "has_release": False, "tokens": {}, "manager_texts": {}, "longest_drain": 0})
+    reconciler = reconcile.Reconciler(request, managers.named("supervisor", "shop", str(tmp_path), str(tmp_path)), check=True)
+
+    def look() -> None:
+        assert {reconciler.environment(name) for name in names} == {""}
+
+    if os.geteuid() == 0:
+        within(8 << 20, look)
 
 
 # Removing
