@@ -195,8 +195,8 @@ class Manager(ABC):
         """Return when the run records that are there were written last, in nanoseconds."""
         found = {}
         for name in names:
-            with suppress(FileNotFoundError):
-                found[name] = os.stat(self.record_path(name)).st_mtime_ns
+            with suppress(OSError):
+                found[name] = os.lstat(self.record_path(name)).st_mtime_ns
         return found
 
     def mark_path(self, name: Name) -> str:
