@@ -78,24 +78,21 @@ class Drain:
                 self.notes.append(f"{node.name.group} {node.name.slot}: engine {group.engine} takes no tasks; it is left alone")
             elif node.activity in ("running", "starting", "failed") or (self.order.resume and self.manager.would_be_quiet(node)):
                 found.append(node)
-                refused += self.refusals(node, group)
+                refused += self.refusals(group)
             elif node.activity == "stopping":
                 self.notes.append(f"{node.name.group} {node.name.slot}: it stops already, when its tasks are done")
         if refused:
             raise WorkfleetError("no node was told: " + "; ".join(dict.fromkeys(refused)))
         return found
 
-    def refusals(self, node: Present, group: GroupRequest) -> list[str]:
-        """Say why a node cannot be told."""
+    def refusals(self, group: GroupRequest) -> list[str]:
+        """Say why the nodes of a group cannot be told."""
         engine = engines.named(group.engine)
         if not group.notifies and not engine.quiesces_commands:
             return [f"group {group.name}: a worker of engine {engine.name} that a command of your own starts can only be stopped "
                     "(stop.yml); name the others in -e worker_only"]
         if not group.notifies and not self.request.broker_url:
             return [f"group {group.name}: a worker that a command of your own starts is told over the broker; set app_broker_url"]
-        if group.notifies and node.is_up and node.record is not None and node.record.mark is None:
-            return [f"{node.name.group} {node.name.slot} was started by an older release of the toolkit and cannot be told; "
-                    "restart.yml replaces it"]
         return []
 
     # -- telling --------------------------------------------------------------------------------------------------------
@@ -314,7 +311,8 @@ class Drain:
 def doing(watched: Watched) -> str:
     """Say what a node still does."""
     if watched.state == "asked":
-        return "busy or silent: this pool does not answer while it runs a task" if watched.is_silent else "has not heeded its mark yet"
+        return ("busy or silent: this pool does not answer while it runs a task" if watched.is_silent
+                else "has not heeded its mark yet; restart.yml replaces what never does")
     now = time.time()
     begun = sorted((task for task in watched.tasks if task["since"] is not None), key=lambda task: float(task["since"]))
     words = [f"{task['task'] or 'a task'} for {now - task['since']:.0f} s" for task in begun[:SHOWN_TASKS]]

@@ -562,3 +562,21 @@ def test_a_node_that_does_not_go_when_its_manager_was_to_end_it_is_killed_and_th
     now[0] = 1101.0
     with pytest.raises(WorkfleetError, match=rf"{NAME} was to be gone 26 s ago, and systemd says that process {node.pid} of it is there"):
         lying.enforce([node])
+
+
+def test_one_node_that_says_it_heeds_no_mark_does_not_keep_the_others_from_a_drain(lying: reconcile.Reconciler) -> None:
+    says(lying, honest(pid_of(lying), mark=None))
+    assert drain.Drain(lying, drain.Order(wait=False, patience={"a": 0.0}), check=True).call()["steps"][0]["action"] == "drain"
+
+
+@pytest.mark.parametrize("kind", ["a directory", "a link to itself", "a link to nothing"])
+def test_what_is_no_file_in_a_records_place_is_no_record(lying: reconcile.Reconciler, kind: str) -> None:
+    path = Path(lying.manager.record_path(NAME))
+    if kind == "a directory":
+        path.mkdir()
+    else:
+        path.symlink_to(path.name if kind == "a link to itself" else "nothing")
+    node, = lying.manager.present()
+    assert node.record is None and lying.manager.lives([NAME]) == {NAME: (pid_of(lying), None)}
+    lying.manager.record_times([NAME])
+    assert {"start", "stop"} <= set(planned(lying))

@@ -193,8 +193,13 @@ class Manager(ABC):
 
     def record_times(self, names: Iterable[Name]) -> dict[Name, int]:
         """Return when the run records that are there were written last, in nanoseconds."""
-        looked = {name: host.status(self.record_path(name)) for name in names}
-        return {name: status.st_mtime_ns for name, status in looked.items() if status is not None}
+        found = {}
+        for name in names:
+            with suppress(host.Unreadable):
+                status = host.status(self.record_path(name))
+                if status is not None:
+                    found[name] = status.st_mtime_ns
+        return found
 
     def mark_path(self, name: Name) -> str:
         """Return the file that tells a node to take no new tasks. It stands beside the environment file, where the node
