@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -498,10 +499,10 @@ def test_without_root_an_app_of_ones_own_works_and_another_account_is_refused(si
     place = site.folder / "nobody"
     place.mkdir()
     shutil.chown(place, "nobody", "nogroup")
-    raw = {"user": "nobody", "group": "nogroup", "root": str(place / "shop")}
-    declared, archive = site.declared(**raw)
+    declared, archive = site.declared(root=str(place / "shop"))
+    declared = replace(declared, user="nobody", group="nogroup")  # an account that is there; validation refuses it
     stolen = site.declared(root=str(place / "x"))[0]
-    foreign = site.declared(**{**raw, "group": "adm"})[0]
+    foreign = replace(declared, group="adm")
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
