@@ -262,6 +262,7 @@ def test_the_playbook_with_chicory(client: resp.Client, redis_server: RedisServe
         fleet.close()
 
 
+@pytest.mark.full
 def test_the_playbook_with_arq(client: resp.Client, redis_server: RedisServer, tmp_path: Path) -> None:
     with arq_fleet.fleet(tmp_path, redis_server) as fleet:
         fleet.start().ready()

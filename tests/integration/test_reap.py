@@ -447,7 +447,7 @@ def test_the_playbook_foretells_and_returns_and_refuses_while_a_host_was_not_loo
     assert (held(fleet), waiting(fleet, "reports")) == (0, ["a"])
 
 
-@pytest.mark.parametrize("engine", ["arq", "chicory"])
+@pytest.mark.parametrize("engine", ["arq", pytest.param("chicory", marks=pytest.mark.full)])
 def test_the_playbook_notes_what_is_held_looks_at_the_hosts_and_returns_it(
     site: Site, redis_server: RedisServer, tmp_path: Path, engine: str
 ) -> None:
