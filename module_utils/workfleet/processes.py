@@ -3,7 +3,8 @@
 A number in a run record, in an answer of supervisord, in a pid file or in an environment is a claim: whoever wrote it may
 name any process of this host. It counts once the process behind it was looked at: that it is its owner's by all of its user
 ids, in the control group that it has to be in, and as old as was said. The look is taken with the process held by a
-descriptor (a pidfd), which no later process of that number can take over. Nothing else in this package sends a signal.
+descriptor (a pidfd), which no later process of that number can take over. Nothing else in this package sends a signal, but
+to a child of its own that it has not reaped yet.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Choice:
         say(f"changed since {base}: {len(files)} files")
         self.makers["lint"] = parts.lint
         chosen = reach.tests_of(files)
-        for kind, maker in (("unit", parts.some_unit), ("integration", parts.integration)):
+        for kind, maker in (("unit", parts.some_unit), ("integration", parts.integration), ("trust", parts.trust)):
             if found := {name: why for name, why in chosen.items() if name.startswith(f"tests/{kind}/")}:
                 say("\n    ".join([f"{kind}:", *(f"{name}: {why}" for name, why in found.items())]))
                 self.makers[kind] = partial(maker, *sorted(found))

@@ -118,6 +118,11 @@ def integration(*files: str) -> Iterator[Job]:
     yield tests("integration", *PYTEST, "-n", "3", "--dist", "loadfile", "-m", "not systemd", *(files or ["tests/integration"]), limit=4800)
 
 
+def trust(*files: str) -> Iterator[Job]:
+    """What an app, another user, a client of the broker or the authors of code try on root, and must not get."""
+    yield tests("trust", *PYTEST, "-m", "not systemd", *(files or ["tests/trust"]))
+
+
 def some_unit(*files: str) -> Iterator[Job]:
     """Some files of unit tests."""
     yield tests("unit", *PYTEST, "-m", "not systemd", *files)
@@ -194,6 +199,7 @@ PARTS = {
     "floor": Part(floor, "shared code on Python 3.9, the oldest of managed hosts"),
     "newest": Part(newest, "what touches Ansible, on ansible-core 2.21, where there is a Python 3.12 or newer"),
     "integration": Part(integration, "real Redis, real engines, real process managers on this machine", packages="integration"),
+    "trust": Part(trust, "what others try on root: SECURITY.md", packages="integration"),
     "systemd": Part(systemd, "single tests that need a running systemd, inside a test host (root and podman)", "hosts", needs_hosts=True),
     "molecule": Part(molecule, "scenarios on real systemd hosts (root and podman): those named after it, else all but the long ones",
                      "hosts", needs_hosts=True),
