@@ -22,7 +22,7 @@ UNITS = "/etc/systemd/system"
 
 @dataclass(frozen=True)
 class Request:
-    """What the host is to have. ``files`` are those of the account's own directories, ``path below root → text``, and may hold
+    """What the host is to have. ``files`` are those that the account alone reads, ``path below root → text``, and may hold
     secrets; ``public`` are others below the root; ``service`` and ``timer`` are the texts of the units."""
 
     app: str
