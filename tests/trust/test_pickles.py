@@ -109,7 +109,7 @@ OPCODES = [code.code.encode("latin-1") for code in pickletools.opcodes]
 ARGUMENTS = st.one_of(
     st.binary(max_size=6), st.sampled_from([b"\x01f", b"\x01t", b"\x08__dict__", b"1\n", b"os\nsystem\n", b"'x'\n", b"\xff\xff\xff\x7f",
                                             b"\x00", b"\x01", b"9" * 5000 + b"\n", struct.pack("<Q", 1 << 62)]))
-PIECES = st.lists(st.tuples(st.sampled_from(OPCODES), ARGUMENTS), max_size=40).map(lambda pieces: b"".join(b"".join(pair) for pair in pieces))
+PIECES = st.lists(st.tuples(st.sampled_from(OPCODES), ARGUMENTS).map(b"".join), max_size=40).map(b"".join)
 REAL = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.binary(max_size=5)),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from("sqfrt"), inner, max_size=4), st.tuples(inner)))
