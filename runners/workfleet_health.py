@@ -477,8 +477,13 @@ def main(argv: list[str]) -> int:
     else:
         lines = [f"{app}: {WORDS[code]} ({wells} of {len(slots)})" + (f": {problem}" if problem else "")]
         lines += [f"  {SIGNS[node.state]:3} {node.unit}: {node.reason}" for node in nodes]
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(map(shown, lines)) + "\n")
     return code
+
+
+def shown(line: str) -> str:
+    """Return a line without what acts on a terminal: a broker and the answers of nodes may say anything."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ansible_collections.workfleet.core.plugins.plugin_utils import eventtext, l
 from plugins.module_utils.workfleet import host, shown
 from plugins.module_utils.workfleet.engines.queues import Figures
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from runners import workfleet_health
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = {
@@ -71,7 +72,7 @@ def test_a_hostile_text_does_not_reach_any_display(text: str, tmp_path: Path, mo
     displayed = [
         *queues.table([figures], [f"{text}\nforged"], unpainted), eventtext.line("shop", event)[0],
         *status.table(status.combine(text, {text: fleet(text), "down": {"unreachable": True, "msg": text}}), 160, unpainted),
-        str(WorkfleetError(f"cannot read {text}")),
+        workfleet_health.shown(f"{text}\tforged\n"), str(WorkfleetError(f"cannot read {text}")),
     ]
     assert all(not acts(line) and "\n" not in line and "\t" not in line for line in displayed), displayed
     assert all(not acts(line) for line in (shown.text(line) for line, _ in logtext.lines("web1", entry)))
