@@ -1,7 +1,7 @@
 """No inventory, however malformed, ends in a traceback, is accepted where it means nothing, or acts on the terminal that it is told on.
 
 Every option of every role, and everything inside of it, is given every value of a table in turn, and ``validate`` judges it. Some of them
-usually; all with ``WORKFLEET_ALL=1`` in the environment.
+usually; all of them in a full run (``WORKFLEET_FULL``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
 #: One of so many is tried, where not all are.
-SAMPLE = 1 if os.environ.get("WORKFLEET_ALL") else 14
+SAMPLE = 1 if os.environ.get("WORKFLEET_FULL") else 14
 SECRET = "hushhush"
 GROUPS = {"app": ["workers", "scheduler", "dashboard"], "worker": ["workers", "scheduler", "dashboard"], "redis": ["redis"],
           "postgresql": ["postgresql"], "autoscaler": ["control"]}

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_MEMORY = 16 << 20
-#: ``WORKFLEET_TRUST=all`` tries everything; without it as much as is quick.
-ALL = os.environ.get("WORKFLEET_TRUST") == "all"
+#: A full run tries everything, another as much as is quick.
+ALL = bool(os.environ.get("WORKFLEET_FULL"))
 USUAL = settings(deadline=None, max_examples=5000 if ALL else 150, suppress_health_check=list(HealthCheck))
 
 
