@@ -194,4 +194,4 @@ def test_a_held_message_that_is_none_keeps_no_other_from_its_return(redis_server
     found = Found()
     celery_reap.reap(Reaping("shop", redis_server.url(), ["reports"], seconds=0.1, timeout=0.2), found, check=False)
     assert [task["id"] for task in found.returned] == ["i"]
-    assert found.left == ["key unacked: 2 entries that cannot be read were left alone, the first (deep): it is nested more than 64 deep"]
+    assert [text.startswith("key unacked: 2 entries that cannot be read were left alone") for text in found.left] == [True]
