@@ -171,10 +171,11 @@ def worker_problems(host: Host) -> Iterator[str]:
 def other_problems(host: Host) -> list[str]:
     """Return the mistakes in what no declaration holds, and in what this control node alone can tell."""
     found: list[str] = []
-    app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("database_connections", "user")}, found)
+    app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("database_connections", "user", "group")}, found)
     app.whole("database_connections", None, 0, MOST_CONNECTIONS)
-    if app.raw["user"] == "root" and not host.is_ours:
-        app.wrong("user", "root has every right on the host, and so would the app; take an account of the app's own", given="root")
+    for key in ("user", "group"):
+        if app.raw[key] == "root" and not host.is_ours:
+            app.wrong(key, "root has every right on the host, and so would the app; take one of the app's own", given="root")
     worker = spec.Checker("worker_", {key: host.value(f"worker_{key}") for key in ("only", "templates", "lock_seconds")}, found)
     worker.text("only", "", allowed="names of worker groups with commas between them, one text")
     worker.whole("lock_seconds", 30, 0, forms.MOST_SECONDS)
