@@ -24,6 +24,7 @@ from plugins.module_utils.workfleet.engines import (
     celery_events,
     celery_held,
     celery_load,
+    celery_message,
     celery_probe,
     celery_queues,
     celery_reap,
@@ -73,7 +74,7 @@ def node(data: bytes) -> None:
 
 DECODERS: dict[str, Callable[[bytes], object]] = {
     "a message": celery_backlog.task_name, "a message of a list": celery_queues._is_task,
-    "its age": celery_queues.sent_at, "what is held": lambda data: celery_held.Held.decode(b"t", data).entry(WIRE, "q"),
+    "its age": celery_message.sent_at, "what is held": lambda data: celery_held.Held.decode(b"t", data).entry(WIRE, "q"),
     "where it came from": celery_queues._origin, "a reply": celery_wire._answers, "a node": node, "an event": each_event,
     "a result": celery_probe.outcome, "a result of a load": lambda data: celery_load.judge("i", data),
     "a heartbeat": chicory_wire.parsed, "arq's heartbeat": lambda data: arq_queues.report(resp.text(data)),

@@ -39,7 +39,7 @@ class Action:
         if given["step"] != "write":
             return {"changed": True}
         with open(given["path"], "wb") as file:
-            writer = dump.Writer(file, {"id": given["id"]})
+            writer = dump.Writer(file, {"id": given["id"], "app": "shop", "engine": "celery", "queue": "q"})
             writer.write("0", [b"task"])
             return {"changed": True, "records": 1, "sha256": writer.close().sha256, "recovered": []}
 
