@@ -146,7 +146,7 @@ def whole_environment(app: App) -> tuple[dict[str, str], list[str]]:
 
 def release_commands(check: Checker) -> list[list[str]]:
     """Return a list of argv lists. They are never repeated in a message: an argument may be a secret."""
-    given = check.raw.get("release_commands") or []
+    given = [] if check.raw.get("release_commands") is None else check.raw["release_commands"]
     found: list[list[str]] = []
     if not isinstance(given, (list, tuple)):
         check.wrong("release_commands", "must be a list of commands", secret=True)

@@ -33,7 +33,7 @@ USER_PASSWORD = re.compile(r"[^:,\x00-\x1f]+:[^,\x00-\x1f]+\Z")
 SIZE = re.compile(r"[1-9][0-9]{0,17}[KMGT]?\Z")
 LEAST_MEMORY, MOST_MEMORY = 1 << 20, 1 << 50
 #: What the kernel has numbers for.
-MOST_TASKS, MOST_FILES = 1 << 22, 1 << 30
+MOST_TASKS, MOST_FILES = 1 << 22, forms.MOST
 #: What the kernel takes as one word of an environment or a command.
 LONGEST_VALUE = 100_000
 #: Names that the toolkit itself gives to every node; see the closed list in docs/environment.md.
@@ -470,7 +470,7 @@ def part(raw: Mapping[str, Any], key: str, label: str, problems: list[str]) -> M
 
 def parse_run_directory(check: Checker, manager: str, default: str) -> str:
     """Return where run records are; systemd makes that directory, and makes it below /run only."""
-    if not check.raw.get("run_directory"):
+    if check.raw.get("run_directory") in (None, ""):
         return default
     if manager == "systemd":
         path = check.text("run_directory", default, pattern=BELOW_RUN,
@@ -568,7 +568,7 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
     )
     if group.name in (SCHEDULER, DASHBOARD):
         check.wrong("name", f"belongs to worker_{group.name}; take another", given=group.name)
-    if raw.get("autoscale"):
+    if raw.get("autoscale") not in (None, "", {}):
         group = replace(group, autoscale=parse_autoscale(group, app, check))
     for queue in group.queues:
         if "," in queue:
@@ -732,7 +732,7 @@ def single(check: Checker, name: str, engine: str, manager: str, directory: str,
 def basic_auth(check: Checker) -> tuple[str, ...]:
     """Return the ``user:password`` texts of ``basic_auth``, one or a list; they are never repeated in a message."""
     given = check.raw.get("basic_auth")
-    found = [given] if isinstance(given, str) else given or []
+    found = [] if given in (None, "") else [given] if isinstance(given, str) else given
     if not isinstance(found, (list, tuple)) or not all(isinstance(item, str) and USER_PASSWORD.match(item) for item in found):
         check.wrong("basic_auth", "must be user:password or a list of such texts, none with a comma or a line end, which Flower "
                     "does not take", secret=True)

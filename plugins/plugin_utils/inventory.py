@@ -204,10 +204,18 @@ def across(hosts: Sequence[Host]) -> Iterator[tuple[str, list[str]]]:
                    f"periodic task; leave one host in the inventory group {spec.SCHEDULER}"), where
     for members in apps.values():
         known = [name for _, declared in members for name in declared.names]
-        only = {str(host.value("worker_only") or "") for host, _ in members}
+        only = {chosen(host) for host, _ in members}
         for text in dict.fromkeys(text for names in sorted(only) for text in spec.unknown_names(names, known)):
             yield text, [host.name for host, _ in members]
         yield from quarrels(members)
+
+
+def chosen(host: Host) -> str:
+    """Return the groups that a run is narrowed to; what cannot be read is said of the host itself."""
+    with contextlib.suppress(AnsibleError):
+        only = host.value("worker_only")
+        return only if isinstance(only, str) else ""
+    return ""
 
 
 def quarrels(members: Sequence[tuple[Host, spec.Declaration]]) -> Iterator[tuple[str, list[str]]]:

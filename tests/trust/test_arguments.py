@@ -173,11 +173,13 @@ def absurd(role: str, place: tuple[Any, ...], value: Any) -> str:
         return "no number"
     if isinstance(value, (list, dict)) and kind in ("str", "int", "float", "bool", "path"):
         return "another type"
+    if kind in ("list", "dict") and value != "" and not isinstance(value, list if kind == "list" else dict) and value != []:
+        return "another type"
     if isinstance(value, str) and value not in ("", "1") and kind in ("int", "float", "bool", "list", "dict"):
         return "" if kind == "bool" and name.startswith("redis_") and value in ("0", "1") else "another type"
     if kind == "bool" and not isinstance(value, bool) and not (name.startswith("redis_") and value in (0, 1)):
         return "neither true nor false"
-    if kind in ("int", "float") and not isinstance(value, bool) and isinstance(value, (int, float)) and abs(value) > 10**9:
+    if kind in ("int", "float") and isinstance(value, (int, float)) and abs(value) > 10**9 and "bytes" not in name:
         return "too much"
     if "choices" in spec and value not in spec["choices"]:
         return "none of the choices"

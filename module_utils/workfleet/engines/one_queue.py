@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .. import forms
 from ..errors import WorkfleetError
 from .base import Engine
 
@@ -48,7 +49,7 @@ class OneQueue(Engine):
         if not group.app and not group.command:
             found.append(f"app: is required for engine {self.name}: {self.app_words}")
         elif group.app and not self.app_pattern.match(group.app):
-            found.append(f"app = {group.app!r}: must be {self.app_words}")
+            found.append(f"app = {forms.quoted(group.app)}: must be {self.app_words}")
         if len(group.queues) > 1:
             found.append(f"queues: {self.worker} consumes one queue, given are {len(group.queues)}; declare a worker group for each")
         if group.queues and not group.queues[0]:
