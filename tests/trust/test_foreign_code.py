@@ -159,10 +159,11 @@ while time.time() < end:
 
 def test_one_that_forks_faster_than_it_is_found_ends_or_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends at once where there are control groups of the second kind."""
+    name = f"forks-of-{os.getpid()}"
     monkeypatch.setattr(foreign, "_KILL_SECONDS", 60.0)
     with contextlib.suppress(WorkfleetError):
-        assert foreign.run(APP, [PYTHON, "-c", FORKS]).rc == 0
-        assert not any(lives(pid) and FORKS in command(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc"))))
+        assert foreign.run(APP, [PYTHON, "-c", FORKS, name]).rc == 0
+        assert not any(lives(pid) and name in command(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc"))))
 
 
 def test_all_of_it_ends_when_root_is_killed_and_the_lock_is_held_until_then(place: Path) -> None:
