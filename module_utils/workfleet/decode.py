@@ -26,7 +26,7 @@ LARGEST = 4 << 20
 MOST_MARKS = 250_000
 DEEPEST = 64
 #: Digits of a number.
-_LONGEST_NUMBER = 40
+_LONGEST_NUMBER = 1000
 _LARGEST_INTEGER = 2**63 - 1
 _LARGEST_NUMBER = 1e300
 _LAST_MOMENT = 253402300799.0  # of the year 9999
@@ -46,8 +46,12 @@ class BadEntry(WorkfleetError):
     """What somebody else wrote is not what it has to be; the message says what is wrong with it."""
 
 
-def document(data: Any, largest: int = LARGEST) -> Any:
-    """Return what a JSON text holds: finite numbers, whole characters, and no more than can be borne."""
+def document(data: Any, largest: int = LARGEST, *, odd_numbers: bool = False) -> Any:
+    """Return what a JSON text holds: finite numbers, whole characters, and no more than can be borne.
+
+    With ``odd_numbers`` they may be NaN or infinite, as Python writes them: an app's own affair, in what goes back as it came. Who asks
+    for such a one by its type gets a bad entry all the same.
+    """
     raw = _bytes(data)
     if len(raw) > largest:
         raise BadEntry(f"it has {len(raw)} bytes, more than {largest}")
@@ -59,7 +63,8 @@ def document(data: Any, largest: int = LARGEST) -> Any:
     if max(accumulate(map(_DEPTH.__getitem__, outside.translate(None, _NO_BRACKETS))), default=0) > DEEPEST:
         raise BadEntry(f"it is nested more than {DEEPEST} deep")
     try:
-        found = json.loads(raw.decode(), parse_constant=_no_number, parse_int=_integer, parse_float=_number)
+        finite: dict[str, Any] = {} if odd_numbers else {"parse_constant": _no_number, "parse_float": _number}
+        found = json.loads(raw.decode(), parse_int=_integer, **finite)
         if _HALF_PAIR.search(raw):
             json.dumps(found, ensure_ascii=False).encode()  # half of a pair is no character
     except BadEntry:
@@ -88,7 +93,7 @@ def _integer(text: str) -> int:
 
 
 def _number(text: str) -> float:
-    if len(text) > 10 * _LONGEST_NUMBER or not math.isfinite(found := float(text)):
+    if len(text) > _LONGEST_NUMBER or not math.isfinite(found := float(text)):
         raise BadEntry("a number is too large")
     return found
 

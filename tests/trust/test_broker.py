@@ -154,7 +154,7 @@ def test_no_large_entry_takes_memory_or_time_without_bound(name: str) -> None:
 
 @pytest.mark.parametrize(("text", "why"), [
     ("[" * 65, "nested more than 64 deep"), ("[NaN]", "NaN is no number"), ("[-Infinity]", "Infinity is no number"),
-    ("1e999", "too large"), ("9" * 41, "41 digits"), ('"\\ud800"', "no JSON"), ("", "no JSON"), ("{", "no JSON")])
+    ("1e999", "too large"), ("9" * 1001, "1001 digits"), ('"\\ud800"', "no JSON"), ("", "no JSON"), ("{", "no JSON")])
 def test_no_json_is_read_that_others_could_not_write(text: str, why: str) -> None:
     with pytest.raises(BadEntry, match=why):
         decode.document(text.encode())

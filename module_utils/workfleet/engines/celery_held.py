@@ -77,7 +77,7 @@ class Held:
     @classmethod
     def decode(cls, tag: bytes, text: bytes) -> Held:
         """Read an entry; raises on what is none."""
-        message, exchange, key = decode.parts(decode.document(text), 3)
+        message, exchange, key = decode.parts(decode.document(text, odd_numbers=True), 3)
         if len(decode.text(key)) > _LONGEST_KEY:
             raise BadEntry(f"its routing key has {len(key)} characters")
         return cls(tag, text, Message(message), decode.text(exchange), key)

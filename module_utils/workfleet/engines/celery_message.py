@@ -18,7 +18,7 @@ class Message:
 
     def __init__(self, data: Any) -> None:
         """``data``: the list's element, or what was decoded of it."""
-        self.fields = decode.fields(decode.document(data) if isinstance(data, (bytes, str)) else data)
+        self.fields = decode.fields(decode.document(data, odd_numbers=True) if isinstance(data, (bytes, str)) else data)
         self.headers: Fields = self.fields.fields("headers", Fields({}))
         self.properties: Fields = self.fields.fields("properties", Fields({}))
 
