@@ -195,7 +195,7 @@ def count(job: Job, status: int) -> Result:
             result.tests.append((float(case.get("time", "0")), f"{job.name}: {name}"))
     if not job.junit or job.scenario:  # the command itself
         result.passed += status == 0
-    if (status != 0 and not result.failed) or (job.junit and not result.tests):
+    if (status != 0 and not result.failed) or (job.junit and not job.scenario and not result.tests):
         result.failed += 1
     return result
 
