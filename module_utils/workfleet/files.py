@@ -1,4 +1,4 @@
-"""All effects on files of a host: read, write, make, link, own, remove. No policy.
+"""All effects on files of a host: read, write, make, link, remove. No policy.
 
 Root works below directories that an app's user can write, and who can write a directory can put another thing in a name's
 place between any two calls. So a path is walked once, from the top, each directory by the descriptor of the one before it;
@@ -441,42 +441,6 @@ def directory(path: str, *, mode: int = 0o755, owner: str | None = None, group: 
             os.fchmod(folder, mode)
     except OSError as error:
         raise WorkfleetError(f"cannot make the directory {path}: {error.strerror}") from error
-
-
-def own(path: str, owner: str | None, group: str | None, *, below: bool = False) -> None:
-    """Give ``path`` to ``owner`` and ``group`` where we are root; elsewhere what we make is ours already.
-
-    Only what nobody else can have put there: of a file in a directory of others nobody can tell whose it was a moment ago.
-    ``below``: with all in it, of a directory that nobody but root can enter.
-    """
-    accounts = _accounts(path, owner, group)
-    if accounts == (-1, -1):
-        return
-    try:
-        with _entry(path) as entry:
-            status = entry.status()
-            if not (entry.settled and _is_fixed(os.fstat(entry.folder), status)):
-                raise _refused("others can write a directory above it")
-            if below:
-                if status.st_uid not in _us() or status.st_mode & 0o077:
-                    raise _refused("others can enter it")
-                _own_below(entry.folder, entry.name, accounts)
-            os.chown(entry.name, *accounts, dir_fd=entry.folder, follow_symlinks=False)
-    except OSError as error:
-        raise WorkfleetError(f"cannot give {path} to {owner}:{group}: {error.strerror}") from error
-
-
-def _own_below(holder: int, name: str, accounts: tuple[int, int], depth: int = 0) -> None:
-    if depth > _DEEPEST:
-        raise _refused(f"it is deeper than {_DEEPEST} directories")
-    folder = os.open(name, _FOLDER, dir_fd=holder)
-    try:
-        for inner in _listed(folder):
-            if stat.S_ISDIR(os.stat(inner, dir_fd=folder, follow_symlinks=False).st_mode):
-                _own_below(folder, inner, accounts, depth + 1)
-            os.chown(inner, *accounts, dir_fd=folder, follow_symlinks=False)
-    finally:
-        os.close(folder)
 
 
 def link(target: str, path: str) -> None:

@@ -22,7 +22,6 @@ from .files import link as link
 from .files import lock_file as lock_file
 from .files import names as names
 from .files import one_look as one_look
-from .files import own as own
 from .files import points_to as points_to
 from .files import read as read
 from .files import remove as remove

@@ -133,8 +133,6 @@ EFFECTS: dict[str, Callable[[World], object]] = {
     "write and keep": lambda w: files.write(str(w.target), "ours\n", mode=None),
     "directory": lambda w: files.directory(str(w.folder), mode=0o755, owner=APP_NAME, group=APP_GROUP),
     "new directory": lambda w: files.directory(str(w.place / "new" / "newer"), mode=0o755, owner=APP_NAME, group=APP_GROUP),
-    "own": lambda w: files.own(str(w.target), APP_NAME, APP_GROUP),
-    "own all": lambda w: files.own(str(w.folder), APP_NAME, APP_GROUP, below=True),
     "link": lambda w: files.link("elsewhere", str(w.target)),
     "remove": lambda w: files.remove(str(w.target)),
     "remove all": lambda w: files.remove(str(w.folder)),
@@ -175,7 +173,7 @@ class Attacked:
         return call
 
 
-CALLS = {"open", "stat", "fstat", "mkdir", "readlink", "scandir", "read", "pread", "fchown", "fchmod", "chown", "replace", "rename",
+CALLS = {"open", "stat", "fstat", "mkdir", "readlink", "scandir", "read", "pread", "fchown", "fchmod", "replace", "rename",
          "unlink", "rmdir", "symlink", "fsync"}
 
 
@@ -414,21 +412,6 @@ def test_a_directory_that_somebody_goes_on_filling_is_not_emptied_for_ever(world
 
 
 # Rights
-
-
-def test_a_tree_is_given_away_only_while_nobody_else_can_enter_it(world: World) -> None:
-    staging = world.theirs.parent / "staging"
-    (staging / "sub").mkdir(parents=True)
-    (staging / "sub").chmod(0o777)
-    (staging / "sub" / "link").symlink_to(world.victim / "target")
-    (staging / "sub" / "file").write_text("")
-    if os.geteuid() == 0:
-        with pytest.raises(WorkfleetError, match="others can enter it"):
-            files.own(str(staging), APP_NAME, APP_GROUP, below=True)
-        staging.chmod(0o700)
-        files.own(str(staging), APP_NAME, APP_GROUP, below=True)
-        assert {path.lstat().st_uid for path in (staging, *staging.rglob("*"))} == {APP}
-    assert world.seen() == world.before
 
 
 def test_a_directory_of_another_account_is_not_given_away_where_the_app_can_move_it_to(world: World) -> None:
