@@ -567,7 +567,7 @@ def test_root_runs_everything_as_the_apps_user() -> None:
     try:
         fleet.manager.install(wanted)
         assert fleet.manager.prepare(wanted) == []
-        host.own(fleet.log, "nobody", "nogroup")
+        shutil.chown(fleet.log, "nobody", "nogroup")
         name, out = fleet.name(1), os.path.join(fleet.log, "who")
         text = fleet.text(name, ["/bin/sh", "-c", f"id -un > {out}; sleep 600"])
         os.chmod(os.path.join(root, f"{name}.env"), 0o644)
