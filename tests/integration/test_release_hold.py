@@ -59,10 +59,11 @@ def test_a_release_that_is_only_built_is_not_current_and_its_commands_were_not_r
 def test_ready_runs_the_commands_and_remembers_the_rollout_and_current_ends_it(site: Site) -> None:
     (first,) = released(site, 1)
     version(site, 2)
-    commands = [["touch", "ran"]]
+    ran = site.root / "log" / "ran"
+    commands = [["touch", str(ran)]]
     plan = site.converge(until="ready", release_commands=commands)
     second = str(plan.release)
-    assert (site.root / "releases" / second / "src" / "ran").exists()
+    assert ran.exists()
     assert current(site) == first
     assert json.loads((site.root / "state" / "releases.json").read_text()) == {
         "releases": [first], "rolling_out": second, "declared": second}
