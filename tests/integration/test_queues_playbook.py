@@ -35,7 +35,8 @@ class Operator:
         app = {"app_name": "shop", "app_user": ME, "app_group": MY_GROUP, "app_root": str(folder / "app"), "app_broker_url": redis.url(),
                "worker_manager": "supervisor", "worker_groups": groups, "ansible_python_interpreter": sys.executable,
                "ansible_become": False}
-        hosts = {"web0": {"ansible_host": "127.0.0.1", "ansible_port": 1, **app}, "web1": {"ansible_connection": "local", **app}}
+        away = {"ansible_host": "127.0.0.1", "ansible_port": 1, "app_user": "shop", "app_group": "shop"}
+        hosts = {"web0": {**app, **away}, "web1": {"ansible_connection": "local", **app}}
         self.inventory = folder / "inventory.json"
         self.inventory.write_text(json.dumps({"workers": {"hosts": hosts}}))
 

@@ -423,8 +423,9 @@ def play(url: str, site: Site, folder: Path, *words: str, expect: int = 0, other
     group = group or {"name": "w", "engine": "celery", "app": "app.celery_app", "queues": ["reports"], "drain_seconds": 60}
     variables = {"app_name": "shop", "app_user": ME, "app_group": MY_GROUP, "app_root": site.root, "app_broker_url": url,
                  "worker_manager": "supervisor", "worker_groups": [group], "worker_run_directory": site.run_directory}
+    away = {"ansible_host": "127.0.0.1", "ansible_port": 1, "app_user": "shop", "app_group": "shop"}
     hosts = {"h1": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False},
-             **{f"gone{number}": {"ansible_host": "127.0.0.1", "ansible_port": 1} for number in range(others)}}
+             **{f"gone{number}": away for number in range(others)}}
     inventory = folder / "inventory.json"
     inventory.write_text(json.dumps({"workers": {"hosts": hosts, "vars": variables}}))
     done = warm.play(["-i", str(inventory), "playbooks/reap.yml", "-e", "sample_seconds=0.3", *words])
