@@ -18,6 +18,7 @@ import os
 import pwd
 import secrets
 import stat
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -93,35 +94,43 @@ def _is_fixed(folder: os.stat_result, entry: os.stat_result) -> bool:
 
 
 #: Directories that one look at many files goes through again and again: by path, open, and whether they are settled.
-_passed: list[dict[str, tuple[int, bool]]] = []
+class _Passed(threading.local):
+    """Of this thread: a descriptor that another one closes may be another file by then."""
+
+    folders: dict[str, tuple[int, bool]] | None = None
+
+
+_passed = _Passed()
 
 
 @contextlib.contextmanager
 def one_look() -> Iterator[None]:
     """Walk to each directory once meanwhile: what is read of a hundred nodes stands in a few. For reading only."""
-    if _passed:
+    if _passed.folders is not None:
         yield
         return
-    _passed.append({})
+    _passed.folders = folders = {}
     try:
         yield
     finally:
-        for folder, _ in _passed.pop().values():
+        _passed.folders = None
+        for folder, _ in folders.values():
             os.close(folder)
 
 
 def _walk(path: str, make: bool) -> _Entry | str:
     """Return the entry of a path; or the path to go on with, where a link that counts is on the way."""
     path = os.path.abspath(path)
-    if not _passed or make:
+    folders = _passed.folders
+    if folders is None or make:
         return _walked(path, make)
     above, _, name = path.rpartition("/")
-    if above not in _passed[0]:
+    if above not in folders:
         found = _walked(path, make)
         if isinstance(found, str):
             return found
-        _passed[0][above] = found.folder, found.settled
-    folder, settled = _passed[0][above]
+        folders[above] = found.folder, found.settled
+    folder, settled = folders[above]
     return _Entry(folder, name or ".", path, settled, True)
 
 

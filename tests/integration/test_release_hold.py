@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import release
+from plugins.module_utils.workfleet import host, release
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.release_choice import Hold
 from tests.integration.test_app_release import Site, site, units, wait_until_moved
@@ -261,11 +261,15 @@ def test_a_release_whose_removal_was_cut_short_counted_as_complete(site: Site, m
     oldest, *_ = released(site, 0, 1, 2)
     declared, archive = site.declared(releases_kept=1)
 
-    def cut_short(path: str) -> None:
-        raise OSError(5, "cut short", path)
+    remove = host.remove
+
+    def cut_short(path: str) -> bool:
+        if os.path.isdir(path):
+            raise WorkfleetError("cut short")
+        return remove(path)
 
     with monkeypatch.context() as patched, pytest.raises(WorkfleetError, match="cut short"):
-        patched.setattr(shutil, "rmtree", cut_short)
+        patched.setattr(host, "remove", cut_short)
         release.apply(declared, archive)
     assert (site.root / "releases" / oldest / "src").is_dir()
     with pytest.raises(WorkfleetError, match=f"release {oldest} is not on this host"):

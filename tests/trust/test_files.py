@@ -13,6 +13,7 @@ import stat
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -548,3 +549,17 @@ def test_nothing_but_the_one_module_opens_or_changes_a_file_by_its_path() -> Non
                 found[path.name] = lines
     assert {name: lines for name, lines in found.items() if name not in ALLOWED} == {}, "use host.read, host.write and so on"
     assert set(ALLOWED) == set(found), "what needs no exception any more has none"
+
+
+def test_looks_of_two_threads_do_not_close_each_others_directories(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"d{number}").mkdir()
+        (tmp_path / f"d{number}" / "file").write_text("text")
+
+    def look(_: int) -> None:
+        for _ in range(200):
+            with files.one_look():
+                assert [files.read(str(tmp_path / f"d{number}" / "file")) for number in range(4)] == ["text"] * 4
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(look, range(4)))
