@@ -303,12 +303,13 @@ def _envelope(body: Any, headers: Mapping[str, Any], routing_key: str = "", **pr
 
 def _answers(reply: bytes) -> list[tuple[str, str, Any]]:
     """``(node, method, answer)`` of one reply; raises on what is none."""
-    message = Message(reply)
+    message = Message(reply, 2 * decode.LARGEST_ANSWER)  # base64 takes a third more
     kind = message.fields.text("content-type")
     if kind != "application/json":
         raise BadEntry(f"the nodes answer in {kind}, only JSON is read: their app sets task_serializer")
     method = message.headers.text("ticket")
-    return [(decode.text(node), method, answer) for node, answer in decode.fields(message.body()).told.items()]
+    body = decode.fields(message.body(decode.LARGEST_ANSWER, decode.MOST_MARKS_OF_ANSWER))
+    return [(decode.text(node), method, answer) for node, answer in body.told.items()]
 
 
 def _process(answer: Any) -> list[int]:
