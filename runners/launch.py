@@ -27,7 +27,7 @@ MOST_CHARACTERS = 8 << 20
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ASSIGNMENT = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"[ \t]*(?=\n|\Z)', re.DOTALL)
 BLANK = re.compile(r"[ \t\n]+|#[^\n]*")
-LARGEST_RECORD = 256 << 10
+LARGEST_RECORD = 2 << 20
 ESCAPE = re.compile(r'\\(["\\$`\n])')
 
 

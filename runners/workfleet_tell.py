@@ -28,6 +28,8 @@ Teller = TypeVar("Teller", bound=Callable[..., None])
 #: How often a runner looks for its mark, and tells what it still holds: a drain ends so soon after its last task.
 LOOK_SECONDS = 0.2
 QUIET = "told to take no new tasks"
+#: So many tasks are told one by one; a record is not read that is larger than theirs.
+MOST_TOLD = 10_000
 # Children are forked with the engine's handlers in place, and a child's word would be taken for its parent's.
 _MAIN = os.getpid()
 _stopped: list[float] = []  # told to stop while it starts, a worker still becomes ready for a moment
@@ -92,11 +94,13 @@ def quiesced(tasks: list[dict[str, Any]], returned: int = 0) -> None:
 
     ``tasks`` is all that we still hold: ``{"id", "task", "since", "acked"}``, ``since`` the Unix time of its begin, None
     for one that has not begun; ``acked``: whether the broker has forgotten it, so that it is lost if we die. ``returned``
-    counts what was put back into the queue. In the record ``before`` and ``held`` are what was begun and held at first.
+    counts what was put back into the queue. In the record ``before`` and ``held`` are what was begun and held at first, and
+    ``more`` is how many we hold besides those that it names, of which the first are those that have begun.
     """
     first = _quiet or {"since": time.time(), "before": sum(task["since"] is not None for task in tasks), "held": len(tasks)}
     idle = None if tasks else _quiet.get("idle") or time.time()
-    now = {**first, "tasks": tasks, "returned": returned, "idle": idle}
+    named = sorted(tasks, key=lambda task: task["since"] is None)[:MOST_TOLD]
+    now = {**first, "tasks": named, "more": len(tasks) - len(named), "returned": returned, "idle": idle}
     if now != _quiet:
         if not _quiet:
             _notify(f"STATUS={QUIET}\n")

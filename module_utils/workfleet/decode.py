@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LARGEST = 4 << 20
 #: Brackets, commas and colons of a document: values, and the keys of mappings.
 MOST_MARKS = 250_000
+#: The same of what a node answers, who tells of every task that it holds: of some 18,000 with an ETA.
+LARGEST_ANSWER, MOST_MARKS_OF_ANSWER = 12 << 20, 750_000
 DEEPEST = 64
 #: Digits of a number.
 _LONGEST_NUMBER = 1000
@@ -46,27 +48,31 @@ class BadEntry(WorkfleetError):
     """What somebody else wrote is not what it has to be; the message says what is wrong with it."""
 
 
-def document(data: Any, largest: int = LARGEST, *, odd_numbers: bool = False) -> Any:
+def document(
+    data: Any, largest: int = LARGEST, marks: int = MOST_MARKS, *, odd_numbers: bool = False, odd_texts: bool = False,
+) -> Any:
     """Return what a JSON text holds: finite numbers, whole characters, and no more than can be borne.
 
     With ``odd_numbers`` they may be NaN or infinite, as Python writes them: an app's own affair, in what goes back as it came. Who asks
-    for such a one by its type gets a bad entry all the same.
+    for such a one by its type gets a bad entry all the same. With ``odd_texts`` a half of a pair of surrogates, which is no
+    character, becomes a question mark: for what does not go back.
     """
     raw = _bytes(data)
     if len(raw) > largest:
         raise BadEntry(f"it has {len(raw)} bytes, more than {largest}")
     outside = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if outside.count(b'"') <= 2 * MOST_MARKS:
+    if outside.count(b'"') <= 2 * marks:
         outside = _STRING.sub(b'"', outside)
-    if sum(map(outside.count, (b"[", b"{", b",", b":"))) > MOST_MARKS or outside.count(b'"') > MOST_MARKS:
-        raise BadEntry(f"it has more than {MOST_MARKS} values")
+    if sum(map(outside.count, (b"[", b"{", b",", b":"))) > marks or outside.count(b'"') > marks:
+        raise BadEntry(f"it has more than {marks} values")
     if max(accumulate(map(_DEPTH.__getitem__, outside.translate(None, _NO_BRACKETS))), default=0) > DEEPEST:
         raise BadEntry(f"it is nested more than {DEEPEST} deep")
     try:
         finite: dict[str, Any] = {} if odd_numbers else {"parse_constant": _no_number, "parse_float": _number}
         found = json.loads(raw.decode(), parse_int=_integer, **finite)
         if _HALF_PAIR.search(raw):
-            json.dumps(found, ensure_ascii=False).encode()  # half of a pair is no character
+            whole = json.dumps(found, ensure_ascii=False).encode(errors="replace" if odd_texts else "strict")
+            found = json.loads(whole) if odd_texts else found
     except BadEntry:
         raise
     except (ValueError, RecursionError) as error:

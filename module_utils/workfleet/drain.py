@@ -318,7 +318,7 @@ def doing(watched: Watched) -> str:
     words = [f"{task['task'] or 'a task'} for {now - task['since']:.0f} s" for task in begun[:SHOWN_TASKS]]
     if len(begun) > SHOWN_TASKS:
         words.append(f"{len(begun) - SHOWN_TASKS} more running")
-    waiting = len(watched.tasks) - len(begun)
+    waiting = len(watched.tasks) + watched.more - len(begun)
     if waiting:
         words.append(f"{waiting} taken and not begun")
     return ", ".join(words) or "nothing any more; being proved"

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: No more is read of any file; what an app's user writes has closer limits.
 LARGEST_FILE = 16 << 20
-#: Of a run record, of which an ordinary one has some hundred bytes, and that of a node with a thousand reserved tasks 100 KB.
-LARGEST_RECORD = 256 << 10
+#: Of a run record, of which an ordinary one has some hundred bytes, and that of a node with ten thousand reserved tasks 1.4 MB.
+LARGEST_RECORD = 2 << 20
 #: Of an environment file of a node, of which one host may have hundreds.
 LARGEST_ENVIRONMENT = 512 << 10
 #: No directory is read that has more names.

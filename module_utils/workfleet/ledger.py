@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Watched:
-    """A node that drains, as far as it is known. ``tasks`` are those that it held when it was last looked at.
+    """A node that drains, as far as it is known. ``tasks`` are those that it held when it was last looked at, and ``more`` how many
+    it held besides, which are too many to be named.
 
     ``before`` (running at first), ``held`` (all that it had at first) and what follows are None until it has told. ``cut`` are
     tasks that had begun on a process that has died, as the ledger has them; ``is_killed``: by us. ``is_stopping``: it has the
@@ -22,6 +23,7 @@ class Watched:
     since: float
     pid: int | None = None
     tasks: list[dict[str, Any]] = field(default_factory=list)
+    more: int = 0
     before: int | None = None
     held: int | None = None
     returned: int = 0
@@ -50,7 +52,7 @@ class Watched:
     def ended(self) -> None:
         """Account for what the process held when it was last seen. Where it was told to stop, it has ended that, or been killed for it."""
         if self.is_stopping and not self.is_killed:
-            self.tasks, self.held, self.pid, self.is_untold = [], None, None, True
+            self.tasks, self.more, self.held, self.pid, self.is_untold = [], 0, None, None, True
         else:
             self.die()
 
@@ -62,12 +64,13 @@ class Watched:
             self.lost += task["acked"]
             self.returned += not task["acked"]
             self.again += begun and not task["acked"]
-        self.held = None if self.held is None else self.held - len(self.tasks)
-        self.tasks, self.has_died, self.pid = [], True, None
+        # What has become of those that it did not name nobody knows.
+        self.held = None if self.held is None or self.more else self.held - len(self.tasks)
+        self.tasks, self.more, self.has_died, self.pid = [], 0, True, None
 
     def told(self, tasks: Sequence[Mapping[str, Any]], holds: Mapping[str, Any]) -> None:
         """Take what it tells. What a process says that took the place of a dead one is no news."""
-        self.tasks = [dict(task) for task in tasks]
+        self.tasks, self.more = [dict(task) for task in tasks], holds.get("more", 0)
         if not (self.has_died or self.is_untold):
             if self.held is None:
                 self.before = holds.get("before", sum(task["since"] is not None for task in tasks))
@@ -80,7 +83,7 @@ class Watched:
         hidden = self.is_silent or self.held is None
         # What a process held that ended without a word nobody knows.
         unknown = self.held is None and (self.has_died or self.is_untold or self.state == "gone")
-        finished = None if hidden or self.held is None else max(0, self.held - len(self.tasks))
+        finished = None if hidden or self.held is None else max(0, self.held - len(self.tasks) - self.more)
         end = self.idle or time.time()
         return {"node": node, "running_before": None if hidden else self.before, "finished": finished,
                 "returned": None if unknown else self.returned, "lost": None if unknown else self.lost,

@@ -154,18 +154,18 @@ class ArqLetters(Letters):
 
     def read(self) -> Iterator[Letter]:
         """Look through all results of the database."""
-        found: list[Letter] = []
+        found: dict[str, Letter] = {}
         size = 0
         for job, told, data in arq_queues.results(self.client, self.unread):
             with self.unread.entry(RESULT, job):
                 if told.text("q") == self.queue and not told.flag("s"):
-                    found.append(Letter(job, told.text("f"), str(told.told.get("r"))[:_LONGEST], moment(told.count("ft") / 1000),
-                                        told.count("t"), data=data))
+                    found[job] = Letter(job, told.text("f"), str(told.told.get("r"))[:_LONGEST], moment(told.count("ft") / 1000),
+                                        told.count("t"), data=data)
                     size += len(data)
             if size > _MOST_BYTES:
                 self.is_cut = True
                 break
-        yield from sorted(found, key=lambda letter: (letter.failed_at or 0, letter.id))
+        yield from sorted(found.values(), key=lambda letter: (letter.failed_at or 0, letter.id))
 
     def again(self, letter: Letter) -> resp.Argument:
         """A result keeps the number of the job's tries."""

@@ -121,8 +121,11 @@ class Run:
                 stash.leave()
                 said.append(f"the purge {item.id} of results was not ended: those that are left stay")
             elif item.state == "dumped":
-                stash.drop()
-                said.append(f"{what} tasks were dumped, and are deleted now")
+                try:
+                    stash.drop()
+                    said.append(f"{what} tasks were dumped, and are deleted now")
+                except BadEntry as error:  # of this one; no reason to keep every other purge and restore from their work
+                    self.problems.append(f"{what} tasks were dumped, and stay in Redis: {error}")
             else:
                 stash.put_back()
                 said.append(f"{what} tasks are back in the queue")

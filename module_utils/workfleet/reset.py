@@ -178,7 +178,7 @@ def results(order: Order) -> int:
         if others:
             raise WorkfleetError(f"include_results: the database {client.address} has queues that no worker group consumes "
                                  f"({', '.join(sorted(others))}), and results do not say whose they are; leave it out. Nothing was touched")
-        return sum(1 for pattern in patterns(source.engine, source.options) for _ in queues.every(client, pattern))
+        return sum(len(names) for pattern in patterns(source.engine, source.options) for names in queues.pages(client, pattern))
 
 
 def alone(order: Order) -> None:

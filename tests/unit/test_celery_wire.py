@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from plugins.module_utils.workfleet.decode import BadEntry
+from plugins.module_utils.workfleet.decode import BadEntry, Fields
+from plugins.module_utils.workfleet.engines import celery_control
 from plugins.module_utils.workfleet.engines import celery_wire as wire
 from plugins.module_utils.workfleet.engines.base import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
@@ -69,6 +70,34 @@ def test_pickled_answers_are_never_loaded_but_told() -> None:
 def test_an_answer_that_makes_no_sense_is_a_bad_entry(reply: bytes) -> None:
     with pytest.raises(BadEntry):
         wire._answers(reply)
+
+
+def reply(answer: object) -> bytes:
+    return wire._envelope({"shop_a-1@h": answer}, {"ticket": "active"}).encode()
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), "\ud800"])
+def test_what_an_app_gives_its_tasks_silences_no_node(odd: object) -> None:
+    task = {"id": "i", "name": "t", "args": [odd], "kwargs": {"k": odd}, "time_start": 1.0, "acknowledged": True}
+    [(node, method, answer)] = wire._answers(reply([task, {**task, "id": f"i{odd}"}]))
+    assert (node, method) == ("shop_a-1@h", "active")
+    told = celery_control.tasks_in(Fields({"active": answer, "reserved": [], "scheduled": []}))
+    assert [item["id"] for item in told] == ["i", "i?" if odd == "\ud800" else f"i{odd}"]
+    json.dumps(told, allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_a_number_that_is_none_is_no_figure_of_a_node() -> None:
+    [(_, _, answer)] = wire._answers(reply({"pid": float("nan")}))
+    assert wire.report({"stats": answer}).pid is None
+
+
+def test_a_node_that_holds_thousands_of_tasks_is_no_silent_one() -> None:
+    request = {"id": "0b0b8c5e-7d5b-4c0a-9d54-000000000000", "name": "app.tasks.send_the_letter", "args": [12345, "x" * 100], "kwargs": {},
+               "type": "app.tasks.send_the_letter", "hostname": "shop_mail-1@host-1", "time_start": None, "acknowledged": False,
+               "delivery_info": {"exchange": "", "routing_key": "mail", "priority": 0, "redelivered": None}, "worker_pid": None}
+    tasks = [{"eta": "2030-01-01T00:00:00+00:00", "priority": 6, "request": request}] * 15_000
+    [(_, _, answer)] = wire._answers(reply(tasks))
+    assert len(answer) == 15_000
 
 
 def test_a_task_message_is_celery_s_protocol_2() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.workfleet import ledger
+from plugins.module_utils.workfleet.drain import doing
 from plugins.module_utils.workfleet.ledger import Watched
 
 NOW = time.time()
@@ -46,6 +47,15 @@ def test_of_a_node_that_somebody_told_to_stop_it_was_said_that_it_had_died_and_l
     killed = watched(RUNS, is_stopping=True, is_killed=True)
     killed.ended()
     assert figures(killed.line("n")) == [1, 0, 0, 1, 0, "killed"]
+
+
+def test_of_the_tasks_that_a_node_has_not_named_none_is_told_to_have_ended() -> None:
+    node = Watched(NOW - 60, pid=7)
+    node.told([RUNS, TAKEN], {"before": 1, "held": 9, "more": 5})
+    assert figures(node.line("n")) == [1, 2, 0, 0, 0, "draining"]
+    assert "6 taken and not begun" in doing(node)
+    node.die()
+    assert figures(node.line("n")) == [None] * 5 + ["died"]
 
 
 def test_of_a_node_that_never_told_what_it_held_nothing_is_told_when_it_has_gone() -> None:

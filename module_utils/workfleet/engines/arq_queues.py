@@ -18,7 +18,7 @@ from .base import Report
 from .queues import Figures, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 #: The runner writes a node's figures here; the node's name follows.
 HEALTH_CHECK_KEY = "arq:health-check:"
@@ -112,10 +112,15 @@ def flow(earlier: Figures, item: Figures) -> None:
 def others(client: resp.Client) -> tuple[list[str], bool]:
     """Queues that hold jobs, sorted sets whose first member has a job's key; and whether all keys were looked through."""
     names, complete = queues.keys(client, "*", "zset")
+    return of_jobs(client, names), complete
+
+
+def of_jobs(client: resp.Client, names: Sequence[str]) -> list[str]:
+    """Return those of some sorted sets that are queues that hold jobs; what lies in our own keys is in none."""
     firsts = queues.each(client, ("ZRANGE", "0", "0"), names)
     members = [(name, first[0]) for name, first in firsts if first and not name.startswith("workfleet:")]
     known = client.pipeline([("EXISTS", JOB.encode() + member) for _, member in members])
-    return [name for (name, _), is_job in zip(members, known) if is_job], complete
+    return [name for (name, _), is_job in zip(members, known) if is_job]
 
 
 def nodes(client: resp.Client) -> dict[str, Report] | None:
@@ -129,13 +134,13 @@ def nodes(client: resp.Client) -> dict[str, Report] | None:
 
 def results(client: resp.Client, unread: Unread) -> Iterator[tuple[str, Fields, bytes]]:
     """Yield the results of the database, by their jobs, with their bytes; none of an app that has a serializer of its own."""
-    names = list(queues.every(client, f"{RESULT}*"))
-    for name, data in queues.strings(client, names, unread):
-        told = None
-        with unread.entry(RESULT, resp.text(name)):
-            told = None if data is None else pickled.read(data)
-        if told is not None and data is not None:
-            yield resp.text(name)[len(RESULT):], told, data
+    for names in queues.pages(client, f"{RESULT}*"):
+        for name, data in queues.strings(client, names, unread):
+            told = None
+            with unread.entry(RESULT, resp.text(name)):
+                told = None if data is None else pickled.read(data)
+            if told is not None and data is not None:
+                yield resp.text(name)[len(RESULT):], told, data
 
 
 def refuse(queue: str, reply: resp.Reply) -> None:

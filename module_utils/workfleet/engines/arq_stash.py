@@ -7,24 +7,24 @@ at which nobody works, is taken by renaming it; marks of jobs that dead workers 
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from .. import decode, resp
 from ..decode import BadEntry
 from ..dump import fields, unfields
-from ..errors import WorkfleetError
 from . import pickled, queues
 from .arq_probe import IN_PROGRESS, JOB, RESULT, RETRY
-from .arq_queues import refuse, results
+from .arq_queues import of_jobs, refuse, results
 from .stash import DONE, MOST_RECORDS, TAKE_KEY, Stash, chunks, refuse_priority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 ABORT = "arq:abort"
 JOBS, FAILED = "jobs", "failed"
 _MOST_PASSES = 20
-#: Sorted sets of the database in which a job may be too.
+#: Queues of the database in which a job may be too.
 _MOST_QUEUES = 1000
 
 _TAKE = """
@@ -48,6 +48,13 @@ for i = 1, #some, 2 do
   redis.call('ZREM', KEYS[1], some[i])
 end
 return #some
+"""
+_AMONG = """
+local found = {}
+for _, job in ipairs(ARGV) do
+  if redis.call('ZSCORE', KEYS[1], job) then found[#found + 1] = job end
+end
+return found
 """
 # A job whose key is there has been sent anew since; five arguments each after the note's three.
 _ADD = """
@@ -85,6 +92,8 @@ class ArqStash(Stash):
 
     def take(self) -> None:
         """Move jobs that do not run; jobs are pushed and end meanwhile, so it is looked until there is none left."""
+        if not self._of_results:
+            self._queues()  # where they cannot be told, what is taken could not be deleted
         self.client.call(*self.note("taken"))
         if self._of_results:
             self._take_results()
@@ -112,6 +121,7 @@ class ArqStash(Stash):
         """Look at the jobs as they are; those that run stay."""
         if self.choice.dead:
             return int(sum(self.client.pipeline([("EXISTS", RESULT + job) for job in self.choice.ids])))
+        self._queues()
         offset = found = 0
         now = queues.seconds(self.client.call("TIME"))
         while page := self.client.call("ZRANGE", self.choice.queue, offset, offset + MOST_RECORDS - 1, "WITHSCORES"):
@@ -132,12 +142,12 @@ class ArqStash(Stash):
         return [job for job, (_, data) in zip(found, payloads) if data is not None and pickled.text_of(data, "f") == self.choice.task_name]
 
     def _take_results(self) -> None:
-        ids = self._all_results() if self.choice.results else self.choice.ids
-        for start in range(0, len(ids), MOST_RECORDS):
-            self.client.call("SADD", self.own(FAILED), *ids[start:start + MOST_RECORDS])
+        ids = self._all_results() if self.choice.results else iter(self.choice.ids)
+        while some := list(itertools.islice(ids, MOST_RECORDS)):
+            self.client.call("SADD", self.own(FAILED), *some)
 
-    def _all_results(self) -> list[str]:
-        return [job for job, told, _ in results(self.client, self.unread) if told.told.get("q") == self.choice.queue]
+    def _all_results(self) -> Iterator[str]:
+        return (job for job, told, _ in results(self.client, self.unread) if told.told.get("q") == self.choice.queue)
 
     def taken(self) -> Iterator[tuple[str, list[bytes]]]:
         """Read jobs in the order in which they are due."""
@@ -176,7 +186,7 @@ class ArqStash(Stash):
             self.together(("UNLINK", self.own(FAILED)), self.forget)
             return
         beside = (JOB, RETRY, IN_PROGRESS) if self.choice.whole else (JOB, RETRY)
-        others = self._other_queues()
+        others = self._queues()
         while jobs := self.client.call("ZRANGE", self.own(JOBS), 0, MOST_RECORDS - 1):
             mine = self._of_no_other(jobs, others)
             gone: list[Sequence[resp.Argument]] = [("ZREM", self.own(JOBS), *jobs)]
@@ -201,17 +211,20 @@ class ArqStash(Stash):
         if told.text("q") != self.choice.queue or (self.choice.dead and told.flag("s")):
             raise BadEntry(f"it is no {'failed ' if self.choice.dead else ''}result of the queue {self.choice.queue}")
 
-    def _other_queues(self) -> list[str]:
-        found = [name for name in queues.every(self.client, "*", "zset") if name != ABORT and not name.startswith(self.key(""))]
-        if len(found) > _MOST_QUEUES:
-            raise WorkfleetError(f"the database has more than {_MOST_QUEUES} sorted sets: whether another queue has one of the jobs too "
-                                 "is not looked for in so many, and no job is deleted")
+    def _queues(self) -> set[str]:
+        """Return this queue, and all others of the database that hold jobs. Raises on more than can be looked at."""
+        found = {self.choice.queue}
+        for names in queues.pages(self.client, "*", "zset"):
+            found.update(of_jobs(self.client, [name for name in names if name != ABORT and not name.startswith(self.key(""))]))
+            if len(found) > _MOST_QUEUES:
+                raise BadEntry(f"the database has more than {_MOST_QUEUES} queues of arq's: whether another one has a job too is not "
+                               "looked for in so many, and no job is deleted")
         return found
 
-    def _of_no_other(self, jobs: Sequence[bytes], others: Sequence[str]) -> list[bytes]:
+    def _of_no_other(self, jobs: Sequence[bytes], others: Collection[str]) -> list[bytes]:
         """The jobs that are in no other queue: a job is in one, unless somebody else has put its name among those that were taken."""
-        looks = self.client.pipeline([("ZMSCORE", name, *jobs) for name in others], raise_errors=False, timeout=60.0)
-        shared = {job for look in looks if isinstance(look, list) for job, place in zip(jobs, look) if place is not None}
+        looks = self.client.pipeline([("EVAL", _AMONG, 1, name, *jobs) for name in others], raise_errors=False, timeout=60.0)
+        shared = {job for look in looks if isinstance(look, list) for job in look}
         for job in sorted(shared):
             self.unread.add(self.own(JOBS), job, BadEntry("it is a job of another queue, or was sent anew"))
         return [job for job in jobs if job not in shared]

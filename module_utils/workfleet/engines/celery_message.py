@@ -16,9 +16,9 @@ STAMPS = ("sent_at", "timestamp")
 class Message:
     """One message; raises :class:`BadEntry` on what is none."""
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, largest: int = decode.LARGEST) -> None:
         """``data``: the list's element, or what was decoded of it."""
-        self.fields = decode.fields(decode.document(data, odd_numbers=True) if isinstance(data, (bytes, str)) else data)
+        self.fields = decode.fields(decode.document(data, largest, odd_numbers=True) if isinstance(data, (bytes, str)) else data)
         self.headers: Fields = self.fields.fields("headers", Fields({}))
         self.properties: Fields = self.fields.fields("properties", Fields({}))
 
@@ -44,12 +44,13 @@ class Message:
         """The task's name: in its header, or in the body, as the first protocol has it."""
         return self.task if self.task is not None else str(decode.fields(self.body()).text("task"))
 
-    def body(self) -> Any:
-        """Return what the body holds. Nothing but JSON is ever decoded: unpickling would run code."""
+    def body(self, largest: int = decode.LARGEST, marks: int = decode.MOST_MARKS) -> Any:
+        """Return what the body holds, with whatever an app gives its tasks. Nothing but JSON is ever decoded: unpickling would run code."""
         kind, body = self.fields.text("content-type", "application/json"), self.fields.text("body")
         if kind != "application/json":
             raise BadEntry(f"its content is {kind}, only JSON is read")
-        return decode.document(decode.base64(body) if self.properties.told.get("body_encoding") == "base64" else body)
+        text = decode.base64(body) if self.properties.told.get("body_encoding") == "base64" else body
+        return decode.document(text, largest, marks, odd_numbers=True, odd_texts=True)
 
     @property
     def delivery(self) -> Fields:

@@ -231,15 +231,16 @@ class _Inspection:
         pidbox = f"{self.wire.control_exchange}.pidbox"
         channel = self.wire.channel(self.client.address.db)
         members = {node: self.wire.sep.join(["", "", f"{node}.{pidbox}"]) for node in self.told}
-        bound, *listening = self.client.pipeline([
+        told = self.client.pipeline([
             # The first element stays: a list that is never empty keeps its time to live, however we end.
             ("LPUSH", self.replies, ""), ("EXPIRE", self.replies, str(_REPLIES_LIVE)),
             ("SADD", self.bindings, self.member), ("EXPIRE", self.bindings, str(_REPLIES_LIVE)),
-            ("SMISMEMBER", self.wire.key(f"_kombu.binding.{pidbox}"), "", *members.values()),
+            *(("SISMEMBER", self.wire.key(f"_kombu.binding.{pidbox}"), member) for member in members.values()),
             *(("PUBLISH", channel, self._question(method)) for method in self.methods),
         ])[4:]
+        listening = told[len(members):]
         self.listening = max(listening, default=0)
-        return {node for node, is_bound in zip(members, bound[1:]) if is_bound}, min(listening, default=0)
+        return {node for node, is_bound in zip(members, told) if is_bound}, min(listening, default=0)
 
     def _question(self, method: str) -> str:
         body = {
@@ -302,12 +303,13 @@ def _envelope(body: Any, headers: Mapping[str, Any], routing_key: str = "", **pr
 
 def _answers(reply: bytes) -> list[tuple[str, str, Any]]:
     """``(node, method, answer)`` of one reply; raises on what is none."""
-    message = Message(reply)
+    message = Message(reply, 2 * decode.LARGEST_ANSWER)  # base64 takes a third more
     kind = message.fields.text("content-type")
     if kind != "application/json":
         raise BadEntry(f"the nodes answer in {kind}, only JSON is read: their app sets task_serializer")
     method = message.headers.text("ticket")
-    return [(decode.text(node), method, answer) for node, answer in decode.fields(message.body()).told.items()]
+    body = decode.fields(message.body(decode.LARGEST_ANSWER, decode.MOST_MARKS_OF_ANSWER))
+    return [(decode.text(node), method, answer) for node, answer in body.told.items()]
 
 
 def _process(answer: Any) -> list[int]:

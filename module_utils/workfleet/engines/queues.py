@@ -191,20 +191,27 @@ def keys(client: resp.Client, pattern: str = "*", kind: str = "") -> tuple[list[
     return sorted(found), False
 
 
-def every(client: resp.Client, pattern: str, kind: str = "") -> Iterator[str]:
-    """Yield the names of all keys, however many there are, each once."""
+def pages(client: resp.Client, pattern: str, kind: str = "") -> Iterator[list[str]]:
+    """Yield the names of all keys look by look, however many there are; one may come again in a later look."""
     words = ["MATCH", pattern, "COUNT", str(_KEYS_A_LOOK), *(["TYPE", kind] if kind else [])]
-    found: set[str] = set()
     cursor = b"0"
     while True:
         cursor, names = client.call("SCAN", cursor, *words)
-        fresh = {resp.text(name) for name in names} - found
+        if names:
+            yield sorted({resp.text(name) for name in names})
+        if cursor == b"0":
+            return
+
+
+def every(client: resp.Client, pattern: str, kind: str = "") -> Iterator[str]:
+    """Yield the names of all keys, each once; raises where these are too many to be held at once."""
+    found: set[str] = set()
+    for names in pages(client, pattern, kind):
+        fresh = set(names) - found
         found |= fresh
         if len(found) > MOST_NAMES:
             raise WorkfleetError(f"the database has more than {MOST_NAMES} keys {pattern}: too many to look at each; nothing was touched")
         yield from sorted(fresh)
-        if cursor == b"0":
-            return
 
 
 def literal(name: str) -> str:

@@ -14,7 +14,7 @@ from ..dump import fields, unfields
 from . import queues
 from .celery_wire import Wire
 from .chicory_wire import RESULT, STATE
-from .stash import DONE, MOST_RECORDS, Stash, chunks
+from .stash import DONE, Stash, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,9 +50,8 @@ class ResultsStash(Stash):
         """Note which keys there are."""
         self.client.call(*self.note("taken"))
         for pattern in patterns(self.engine, self.options):
-            names = list(queues.every(self.client, pattern))
-            for start in range(0, len(names), MOST_RECORDS):
-                self.client.call("SADD", self.own(PLACE), *names[start:start + MOST_RECORDS])
+            for names in queues.pages(self.client, pattern):
+                self.client.call("SADD", self.own(PLACE), *names)
 
     def taken(self) -> Iterator[tuple[str, list[bytes]]]:
         """Read what has not expired meanwhile."""

@@ -120,7 +120,7 @@ def _flag(value: Any) -> bool:
 def _holds(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("tasks"), list) or len(value["tasks"]) > MOST_TASKS:
         raise ValueError("account of tasks")
-    found = {key: _optional(value, key, _whole) for key in ("before", "held", "returned")}
+    found = {key: _optional(value, key, _whole) for key in ("before", "held", "more", "returned")}
     return {"tasks": [_task(task) for task in value["tasks"]], "idle": _optional(value, "idle", _moment),
             **{key: number for key, number in found.items() if number is not None}}
 
