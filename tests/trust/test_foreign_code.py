@@ -11,6 +11,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -276,11 +277,43 @@ def test_a_file_that_somebody_has_open_is_exchanged(place: Path) -> None:
     assert (place / "a").read_text() == "before"
 
 
-def test_what_is_no_file_is_refused_and_holds_nobody_up(place: Path) -> None:
+def test_pipes_and_sockets_that_a_build_leaves_go_and_hold_nobody_up(place: Path) -> None:
     os.mkfifo(place / "a")
-    os.chown(place / "a", UID, -1)
-    with pytest.raises(WorkfleetError, match="neither file, directory nor link"):
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(place / "b"))
+    for name in ("a", "b"):
+        os.chown(place / name, UID, -1)
+    plant(place / "c")
+    seal.seal(str(place), UID)
+    assert os.listdir(place) == ["c"]
+
+
+def test_a_device_is_refused(place: Path) -> None:
+    os.mknod(place / "a", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    with pytest.raises(WorkfleetError, match="is a device"):
         seal.seal(str(place), UID)
+
+
+def test_what_is_roots_already_and_others_can_write_is_closed(place: Path) -> None:
+    (place / "folder").mkdir()
+    own = place / "folder" / "a"
+    own.write_text("x")
+    for path, mode in ((place / "folder", 0o775), (own, 0o664)):
+        os.chown(path, 0, UID)
+        path.chmod(mode)
+    seal.seal(str(place), UID)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (place / "folder", own)] == [0o755, 0o644]
+
+
+def test_a_file_of_roots_elsewhere_keeps_its_mode(place: Path) -> None:
+    elsewhere = place.parent / "shared"
+    elsewhere.write_text("x")
+    elsewhere.chmod(0o664)
+    before = rights(elsewhere)
+    os.link(elsewhere, place / "a")
+    with pytest.raises(WorkfleetError, match="has another name too"):
+        seal.seal(str(place), UID)
+    assert rights(elsewhere) == before
 
 
 def test_a_tree_without_end_is_refused(place: Path) -> None:
