@@ -85,6 +85,27 @@ def test_it_has_the_accounts_rights_alone(monkeypatch: pytest.MonkeyPatch) -> No
     assert {line.partition("=")[0] for line in said[4:]} <= {"A", "HOME", "USER", "LOGNAME", "PATH", "LC_ALL", "PWD"}
 
 
+AS_OURSELVES = """
+import os
+os.setgid({gid})
+os.setuid({uid})
+os.environ.update(PATH="/opt/tools:/usr/bin:/bin", SSH_AUTH_SOCK="/a", PYTHONPATH="/b", PYTHONHOME="/c", LC_ALL="de_DE.UTF-8")
+os.environ.update(HOME="/home/ours", A="x")
+print(foreign.run("whoever", ["env"], env={{"A": "b"}}).out)
+"""
+
+
+def test_without_roots_rights_it_has_our_environment_but_for_pythons_paths() -> None:
+    """A build in the demo, or in a CI job, finds the caller's compilers and keys."""
+    run = "import sys; sys.path.insert(0, '.'); from plugins.module_utils.workfleet import foreign"
+    script = run + AS_OURSELVES.format(uid=UID, gid=pwd.getpwnam(APP).pw_gid)
+    said = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    found = dict(line.split("=", 1) for line in said.splitlines() if line)
+    expected = {"PATH": "/opt/tools:/usr/bin:/bin", "SSH_AUTH_SOCK": "/a", "LC_ALL": "C", "HOME": "/home/ours", "A": "b"}
+    assert {name: found[name] for name in expected} == expected
+    assert not {"PYTHONPATH", "PYTHONHOME"} & set(found)
+
+
 def test_it_has_no_descriptor_no_terminal_and_no_session_of_ours() -> None:
     reads, writes = os.pipe()
     os.set_inheritable(writes, True)
