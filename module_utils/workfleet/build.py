@@ -127,17 +127,10 @@ def build(order: Order) -> None:
         pip(order, install)
     # What is not compiled now never is: nothing that runs may write here. What does not compile may be no Python of this version.
     attempt(order, [layout.python(release), "-I", "-m", "compileall", "-q", "."])
-    if seals(order.user):
-        host.directory(layout.release(release), mode=0o700)
-        close(layout, release, order.user)
+    close(order)
     host.remove(os.path.join(layout.release(release), "package"))
     host.directory(layout.release(release), mode=0o755)
-    mark(layout, release, description(order))
-
-
-def mark(layout: Layout, release: str, told: Mapping[str, Any]) -> None:
-    """Write a release's marker."""
-    host.write(layout.marker(release), json.dumps(told, indent=1) + "\n", mode=0o644)
+    host.write(layout.marker(release), json.dumps(description(order), indent=1) + "\n", mode=0o644)
 
 
 def description(order: Order) -> dict[str, Any]:
@@ -148,7 +141,6 @@ def description(order: Order) -> dict[str, Any]:
         "python": order.python.version,
         "source": order.source["label"],
         "requirements": [without_credentials(item) for item in order.requirements],
-        "sealed": seals(order.user),
     }
 
 
@@ -161,16 +153,12 @@ def unpack(archive: str | None, target: str, user: str, group: str) -> None:
     archives.require_inside(archives.unpack(archives.members(archive), target, owner))
 
 
-def seals(user: str) -> bool:
-    """Whether a release is taken from this user: where we are not root, it is ours as well."""
-    return os.geteuid() == 0 and host.uid(user) != 0
-
-
-def close(layout: Layout, release: str, user: str) -> None:
-    """Take a release from the user that made it."""
-    uid = host.uid(user)
-    if uid is not None:
-        for folder in (layout.src(release), layout.venv(release)):
+def close(order: Order) -> None:
+    """Take a release from the user that made it, before anything runs from it. Where we are not root, it is ours as well."""
+    uid = host.uid(order.user)
+    if os.geteuid() == 0 and uid:
+        host.directory(order.layout.release(order.release), mode=0o700)
+        for folder in (order.layout.src(order.release), order.layout.venv(order.release)):
             seal.seal(folder, uid)
 
 

@@ -52,15 +52,20 @@ class Unreadable(WorkfleetError, OSError):
 
 
 class _Entry(NamedTuple):
-    """A name in an open directory. ``path`` has no link in it. ``settled``: every directory above is root's or ours, and nobody
-    else can put another one in its place. ``is_kept``: the directory stays open for the next one.
+    """A name in an open directory. ``path`` has no link in it. ``loose``: the first place on the way whose owner or mode lets others
+    than root and us put another directory in another one's place; there is none where it is empty. ``is_kept``: the directory stays
+    open for the next one.
     """
 
     folder: int
     name: str
     path: str
-    settled: bool
+    loose: str
     is_kept: bool = False
+
+    @property
+    def settled(self) -> bool:
+        return not self.loose
 
     def status(self) -> os.stat_result:
         return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
@@ -93,14 +98,9 @@ def _is_fixed(folder: os.stat_result, entry: os.stat_result) -> bool:
     return not folder.st_mode & (0o022 if os.geteuid() == 0 else 0o002) or bool(folder.st_mode & stat.S_ISVTX and entry.st_uid in _us())
 
 
-#: Directories that one look at many files goes through again and again: by path, open, and whether they are settled.
-class _Passed(threading.local):
-    """Of this thread: a descriptor that another one closes may be another file by then."""
-
-    folders: dict[str, tuple[int, bool]] | None = None
-
-
-_passed = _Passed()
+        folders[above] = found.folder, found.loose
+    folder, loose = folders[above]
+    return _Entry(folder, name or ".", path, loose, True)
 
 
 @contextlib.contextmanager
@@ -129,26 +129,27 @@ def _walk(path: str, make: bool) -> _Entry | str:
         found = _walked(path, make)
         if isinstance(found, str):
             return found
-        folders[above] = found.folder, found.settled
-    folder, settled = folders[above]
-    return _Entry(folder, name or ".", path, settled, True)
+        folders[above] = found.folder, found.loose
+    folder, loose = folders[above]
+    return _Entry(folder, name or ".", path, loose, True)
 
 
 def _walked(path: str, make: bool) -> _Entry | str:
     parts = path.split("/")[1:]
     folder, above = os.open("/", _PASSED), ""
     try:
-        status, settled = os.fstat(folder), True
+        status, loose = os.fstat(folder), ""
         for number, part in enumerate(parts[:-1]):
             try:
                 inner = _inner(folder, part, make)
             except NotADirectoryError:
-                return os.path.join(_Entry(folder, part, f"{above}/{part}", settled).target(), *parts[number + 1:])
+                return os.path.join(_Entry(folder, part, f"{above}/{part}", loose).target(), *parts[number + 1:])
             os.close(folder)
-            folder, above, outer = inner, f"{above}/{part}", status
+            folder, outside, above, outer = inner, above, f"{above}/{part}", status
             status = os.fstat(folder)
-            settled = settled and _is_fixed(outer, status)
-        entry = _Entry(folder, parts[-1] or ".", f"{above}/{parts[-1]}", settled)
+            if not loose and not _is_fixed(outer, status):  # where it is sticky and root's, it is who owns the inner one
+                loose = above if _is_fixed(outer, outer) else outside or "/"
+        entry = _Entry(folder, parts[-1] or ".", f"{above}/{parts[-1]}", loose)
         folder = -1  # the caller's from now on
         return entry
     finally:
@@ -305,6 +306,24 @@ def points_to(path: str) -> str | None:
             return os.readlink(entry.name, dir_fd=entry.folder)
     except OSError:
         return None
+
+
+def loose(path: str) -> str:
+    """Return the first place on the way to a directory of root's, or of ours, whose owner or mode lets others put another directory
+    there; nothing where there is none. What is not there yet would be ours. Raises :class:`Unreadable`.
+    """
+    path = place = os.path.abspath(path)
+    while True:
+        try:
+            with _entry(os.path.join(place, "_")) as entry:
+                folder = os.fstat(entry.folder)
+                # The directory itself is given its owner and mode; one above it is not.
+                is_fixed = place == path or _is_fixed(folder, folder)
+                return entry.loose or ("" if is_fixed else os.path.dirname(entry.path))
+        except FileNotFoundError:
+            place = os.path.dirname(place)
+        except OSError as error:
+            raise Unreadable(f"cannot look at {path}: {error.strerror}") from error
 
 
 def names(path: str) -> list[str]:

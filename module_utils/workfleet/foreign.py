@@ -67,6 +67,13 @@ def for_pip(env: Mapping[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if PIP_NAMES.fullmatch(name)}, **env}
 
 
+def _base(who: Account) -> dict[str, str]:
+    """Return the environment of a program before anything is added: whose rights are ours can find out what ours is anyway."""
+    theirs = {"PATH": SYSTEM_PATH, "HOME": who.home, "USER": who.name, "LOGNAME": who.name}
+    ours = {} if who.change else {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return {**theirs, **ours}
+
+
 def run(
     user: str,
     argv: Sequence[str],
@@ -81,14 +88,14 @@ def run(
 ) -> Completed:
     """Run ``argv`` (never through a shell) as ``user`` and return what it said, its middle left out where that is very long.
 
-    It gets HOME, USER, LOGNAME, PATH, LC_ALL and the names in ``env``, ``stdin`` as a file, no terminal and no descriptor of ours.
+    It gets HOME, USER, LOGNAME, PATH, LC_ALL and the names in ``env``, ``stdin`` as a file, no terminal and no descriptor of ours. Where
+    its rights are ours already, so is its environment, but for Python's own paths.
     All that it has started ends with it; that of an ``is_starter`` goes on, unless it fails. ``locks`` are held until all that has
     ended. Raises :class:`WorkfleetError` when the program cannot be executed, runs longer than ``timeout`` seconds, or exits
     non-zero while ``check`` holds.
     """
     who = account(user)
-    base = {"LC_ALL": "C", "PATH": SYSTEM_PATH, "HOME": who.home, "USER": who.name, "LOGNAME": who.name}
-    environment = {**base, **(env or {})}
+    environment = {**_base(who), "LC_ALL": "C", **(env or {})}
     files = {name: os.pipe() for name in ("out", "err", "told")}
     given = os.memfd_create("stdin")
     os.write(given, stdin.encode())

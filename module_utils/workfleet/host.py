@@ -20,6 +20,7 @@ from .files import gid as gid
 from .files import is_directory as is_directory
 from .files import link as link
 from .files import lock_file as lock_file
+from .files import loose as loose
 from .files import names as names
 from .files import one_look as one_look
 from .files import points_to as points_to

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, foreign, resp
+from . import answers, engines, foreign, ownership, resp
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
@@ -57,6 +57,7 @@ def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
     seen: dict[str, Any] = {"time": time.time(), "cpus": len(os.sched_getaffinity(0)), "quiesced": quiesced(reconciler, release)}
     groups = [group for group in reconciler.groups.values() if group.state == "started" and group.nodes]
     if release is None:
+        ownership.require(request.root, request.app)
         seen.update(space(Layout(request.root)), broker=broker(request), counts={group.name: group.nodes for group in groups})
         return seen
     before = current_release(request.root)

@@ -288,8 +288,6 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
     if building:
         archive_needed = (declared.source or {})["kind"] != "index" and archive is None
         stages[BUILT] = list(build_changes(declared, release, previous, python, archive))
-    elif not skip:
-        stages[BUILT] = list(seal_changes(declared, release))
     stages[BUILT] += environment_file(declared)
     if declared.until != BUILT:
         stages[READY] = list(command_changes(declared, release, previous, python))
@@ -390,33 +388,17 @@ def current(layout: Layout) -> str | None:
         raise WorkfleetError(f"{layout.current} is in the way: it is no link. Move it away") from error
 
 
-def described(layout: Layout, release: str) -> dict[str, Any]:
-    """Return what the marker of a release tells; nothing where there is none."""
-    with suppress(ValueError, TypeError):
-        return dict(json.loads(host.read(layout.marker(release)) or "{}"))
-    return {}
-
-
-def seal_changes(declared: Declared, release: str) -> Iterator[Change]:
-    """Yield what takes a release from its user that was built before releases were."""
-    layout = declared.layout
-    told = described(layout, release)
-    if build.seals(declared.user) and not told.get("sealed"):
-
-        def seal() -> None:
-            build.close(layout, release, declared.user)
-            build.mark(layout, release, {**told, "sealed": True})
-
-        yield Change(Step("write", f"release {release}", f"{declared.user}, as whom it runs, could change it"), seal)
-
-
 def complete(layout: Layout, release: str) -> bool:
     """Tell whether a release was built to its end and still has its parts."""
-    return bool(
-        described(layout, release).get("id") == release
-        and os.path.exists(layout.python(release))
-        and os.path.isdir(layout.src(release))
-    )
+    text = host.read(layout.marker(release))
+    with suppress(ValueError, TypeError, KeyError):
+        return bool(
+            text
+            and json.loads(text)["id"] == release
+            and os.path.exists(layout.python(release))
+            and os.path.isdir(layout.src(release))
+        )
+    return False
 
 
 def existing(path: str) -> str:

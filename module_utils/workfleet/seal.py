@@ -23,8 +23,8 @@ _CHUNK = 1024 * 1024
 def seal(folder: str, uid: int) -> None:
     """Make a directory and all below it root's own, readable by everybody and writable by nobody else.
 
-    ``uid`` made it. What belongs to a third one is refused, and so is what is neither file, directory nor link. A file that has
-    another name too, or that somebody has open for writing, is replaced by a copy.
+    ``uid`` made it, and nothing runs from it yet. What belongs to a third one is refused, and so is a device. Pipes and sockets go:
+    what made them has ended. A file that has another name too, or that somebody has open for writing, is replaced by a copy.
     """
     with _opened(folder, _DIRECTORY) as handle:
         _directory(handle, folder, uid, 0)
@@ -47,25 +47,31 @@ def _directory(handle: int, path: str, uid: int, depth: int) -> None:
         elif stat.S_ISLNK(status.st_mode):
             os.chown(name, 0, 0, dir_fd=handle, follow_symlinks=False)
         elif stat.S_ISREG(status.st_mode):
-            if status.st_uid != 0 or uid == 0:
+            if status.st_uid == uid or status.st_mode & 0o022:
                 _file(handle, name, below, uid)
+        elif stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+            os.unlink(name, dir_fd=handle)
         else:
-            raise WorkfleetError(f"{below!r} was left by the build, and is neither file, directory nor link")
+            raise WorkfleetError(f"{below!r} was left by the build, and is a device")
 
 
 def _require_owner(status: os.stat_result, path: str, uid: int) -> None:
-    """Refuse what is another's: a hard link would give it away. What is root's already stays as it is."""
-    if status.st_uid not in (0, uid) or (status.st_uid == 0 != uid and status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode)):
-        raise WorkfleetError(f"{path!r} in the release belongs to another account, or can be written by it (uid {status.st_uid}, "
-                             f"mode {status.st_mode & 0o7777:o})")
+    """Refuse what is another's: a hard link would give it away."""
+    if status.st_uid not in (0, uid):
+        raise WorkfleetError(f"{path!r} in the release belongs to another account (uid {status.st_uid})")
 
 
 def _file(folder: int, name: str, path: str, uid: int) -> None:
-    """Seal a file."""
+    """Seal a file. One of root's is shown to nobody who could not read it; by another name it may be no part of the release."""
     with _opened(name, _FILE, folder) as number:
         status = os.fstat(number)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != uid:
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, uid):
             raise WorkfleetError(f"{path!r} in the release was exchanged while it was looked at")
+        if status.st_uid != uid:
+            if status.st_nlink != 1:
+                raise WorkfleetError(f"{path!r} in the release is a file of root's that others can write, and has another name too")
+            os.fchmod(number, status.st_mode & 0o755)
+            return
         mode = 0o755 if status.st_mode & 0o100 else 0o644
         if status.st_nlink == 1:
             os.fchown(number, 0, 0)

@@ -184,15 +184,26 @@ def test_only_the_apps_own_places_belong_to_it_and_its_build_code_is_never_roots
 
 
 @needs_root
-def test_a_release_of_a_former_version_is_taken_from_its_user(site: Site) -> None:
-    name = str(site.converge().release)
-    marker, src = site.root / "releases" / name / "release.json", site.root / "releases" / name / "src"
-    subprocess.run(["chown", "-R", site.user, str(src), str(src.with_name("venv"))], check=True)
-    told = json.loads(marker.read_text())
-    marker.write_text(json.dumps({key: value for key, value in told.items() if key != "sealed"}))
-    assert units(site.converge()) == [("write", f"release {name}")]
-    assert {path.lstat().st_uid for folder in (src, src.with_name("venv")) for path in (folder, *folder.rglob("*"))} == {0}
-    assert json.loads(marker.read_text()) == told
+def test_a_release_that_is_there_is_left_as_it_is_under_what_runs_from_it(site: Site) -> None:
+    """A former version left it to its user, who may write there; an app that is given another user goes on with it too."""
+    here = site.root / "releases" / str(site.converge().release)
+    subprocess.run(["chown", "-R", site.user, str(here / "src"), str(here / "venv")], check=True)
+    (here / "src" / "log").touch()
+    os.mkfifo(here / "src" / "pipe")
+
+    def state() -> dict[Path, tuple[int, int, int]]:
+        return {path: (path.lstat().st_ino, path.lstat().st_uid, path.lstat().st_mode) for path in (here, *here.rglob("*"))}
+
+    before = state()
+    assert units(site.converge()) == []
+    site.user = f"{site.user}b"
+    try:
+        assert f"release {here.name}" not in {unit for _, unit in units(site.converge(user=site.user))}
+        assert site.run("python", "-c", "import os, tasks; print(os.getuid(), tasks.one)") == f"{pwd.getpwnam(site.user).pw_uid} 1"
+    finally:
+        accounts.run("userdel", site.user)
+        site.user = site.user[:-1]
+    assert state() == before
 
 
 def test_an_unchanged_source_is_left_alone_and_a_changed_one_becomes_a_release_beside_the_old(site: Site) -> None:

@@ -11,6 +11,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -82,6 +83,27 @@ def test_it_has_the_accounts_rights_alone(monkeypatch: pytest.MonkeyPatch) -> No
     assert said[:2] == [str(UID), " ".join(map(str, os.getgrouplist(APP, pwd.getpwnam(APP).pw_gid)))]
     assert said[2:4] == ["/", "0022"]
     assert {line.partition("=")[0] for line in said[4:]} <= {"A", "HOME", "USER", "LOGNAME", "PATH", "LC_ALL", "PWD"}
+
+
+AS_OURSELVES = """
+import os
+os.setgid({gid})
+os.setuid({uid})
+os.environ.update(PATH="/opt/tools:/usr/bin:/bin", SSH_AUTH_SOCK="/a", PYTHONPATH="/b", PYTHONHOME="/c", LC_ALL="de_DE.UTF-8")
+os.environ.update(HOME="/home/ours", A="x")
+print(foreign.run("whoever", ["env"], env={{"A": "b"}}).out)
+"""
+
+
+def test_without_roots_rights_it_has_our_environment_but_for_pythons_paths() -> None:
+    """A build in the demo, or in a CI job, finds the caller's compilers and keys."""
+    run = "import sys; sys.path.insert(0, '.'); from plugins.module_utils.workfleet import foreign"
+    script = run + AS_OURSELVES.format(uid=UID, gid=pwd.getpwnam(APP).pw_gid)
+    said = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    found = dict(line.split("=", 1) for line in said.splitlines() if line)
+    expected = {"PATH": "/opt/tools:/usr/bin:/bin", "SSH_AUTH_SOCK": "/a", "LC_ALL": "C", "HOME": "/home/ours", "A": "b"}
+    assert {name: found[name] for name in expected} == expected
+    assert not {"PYTHONPATH", "PYTHONHOME"} & set(found)
 
 
 def test_it_has_no_descriptor_no_terminal_and_no_session_of_ours() -> None:
@@ -276,11 +298,43 @@ def test_a_file_that_somebody_has_open_is_exchanged(place: Path) -> None:
     assert (place / "a").read_text() == "before"
 
 
-def test_what_is_no_file_is_refused_and_holds_nobody_up(place: Path) -> None:
+def test_pipes_and_sockets_that_a_build_leaves_go_and_hold_nobody_up(place: Path) -> None:
     os.mkfifo(place / "a")
-    os.chown(place / "a", UID, -1)
-    with pytest.raises(WorkfleetError, match="neither file, directory nor link"):
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(place / "b"))
+    for name in ("a", "b"):
+        os.chown(place / name, UID, -1)
+    plant(place / "c")
+    seal.seal(str(place), UID)
+    assert os.listdir(place) == ["c"]
+
+
+def test_a_device_is_refused(place: Path) -> None:
+    os.mknod(place / "a", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    with pytest.raises(WorkfleetError, match="is a device"):
         seal.seal(str(place), UID)
+
+
+def test_what_is_roots_already_and_others_can_write_is_closed(place: Path) -> None:
+    (place / "folder").mkdir()
+    own = place / "folder" / "a"
+    own.write_text("x")
+    for path, mode in ((place / "folder", 0o775), (own, 0o664)):
+        os.chown(path, 0, UID)
+        path.chmod(mode)
+    seal.seal(str(place), UID)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (place / "folder", own)] == [0o755, 0o644]
+
+
+def test_a_file_of_roots_elsewhere_keeps_its_mode(place: Path) -> None:
+    elsewhere = place.parent / "shared"
+    elsewhere.write_text("x")
+    elsewhere.chmod(0o664)
+    before = rights(elsewhere)
+    os.link(elsewhere, place / "a")
+    with pytest.raises(WorkfleetError, match="has another name too"):
+        seal.seal(str(place), UID)
+    assert rights(elsewhere) == before
 
 
 def test_a_tree_without_end_is_refused(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import grp
 import os
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from plugins.module_utils.workfleet import lock, ownership, release
+from plugins.module_utils.workfleet import host, lock, ownership, release
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.reconcile import Request
 
@@ -55,6 +56,46 @@ def test_what_is_no_file_of_roots_tells_nothing_and_is_not_waited_for(kind: str,
         os.mkfifo(place)
     with pytest.raises(WorkfleetError, match="remove it, and run site"):
         ownership.require(str(tmp_path), "shop")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize(("owner", "mode", "todo"), [
+    (65534, 0o755, "chown root {}`, or"), (0, 0o2775, "chmod go-w {}`, or"), (65534, 0o777, "chown root {}` and `chmod go-w {}`, or"),
+])
+@pytest.mark.parametrize("below", ["shop", "apps/shop", "link/shop"])
+def test_a_root_where_others_could_put_another_one_is_refused_before_anything_is_made(
+        owner: int, mode: int, todo: str, below: str, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(theirs / "inner")
+    os.chown(theirs, owner, -1)
+    theirs.chmod(mode)
+    root = tmp_path / below if below.startswith("link") else theirs / below
+    with pytest.raises(WorkfleetError, match=f"{root}: {theirs} .*{todo.format(theirs, theirs)} choose .* Nothing was changed"):
+        list(release.foundation(dataclasses.replace(declared("shop", root), user="nosuchuser", group="nosuchgroup")))
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["link", "theirs", "theirs/inner"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_where_everybody_has_a_place_of_his_own_a_root_is_refused_if_it_is_anothers(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    ownership.require(str(tmp_path / "shop"), "shop")
+    (tmp_path / "shop").mkdir()
+    ownership.require(str(tmp_path / "shop"), "shop")
+    os.chown(tmp_path / "shop", 65534, -1)
+    with pytest.raises(WorkfleetError, match=f"{tmp_path}/shop belongs to .* `chown root {tmp_path}/shop`, or"):
+        ownership.require(str(tmp_path / "shop"), "shop")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_root_that_was_anothers_becomes_roots(tmp_path: Path) -> None:
+    root = tmp_path / "shop"
+    root.mkdir(mode=0o775)
+    os.chown(root, 65534, -1)
+    for change in release.foundation(declared("shop", root)):
+        change.carry_out()
+    assert root.stat().st_uid == 0
+    host.lock_file(str(root / "state" / "nodes.lock")).close()
 
 
 def test_a_root_that_names_nobody_is_anybodys(tmp_path: Path) -> None:
