@@ -106,7 +106,7 @@ def test_a_process_of_another_start_time_group_or_none_at_all_is_not_there(spawn
     for other in (started + 1, str(started), float("nan"), [started]):
         assert processes.look(process.pid, ME, other) is None
     with pytest.raises(Foreign, match="control group"):
-        processes.look(process.pid, Owner(os.geteuid(), "/system.slice/workfleet.shop.a.1.1.service"))
+        processes.look(process.pid, Owner(os.geteuid(), "workfleet.shop.a.1.1.service"))
     known = processes.look(process.pid, ME)
     process.kill()
     process.wait()
@@ -137,6 +137,21 @@ def test_a_group_is_killed_but_for_what_is_anothers_in_it(spawn: Callable[..., s
     assert foreign.poll() is None
 
 
+@pytest.mark.parametrize(("group", "unit"), [
+    ("/system.slice/workfleet.shop.a.1.1.service", "workfleet.shop.a.1.1.service"),
+    ("/app.slice/app-jobs.slice/workfleet.shop.a.1.1.service/below", "workfleet.shop.a.1.1.service"),
+    ("/workfleet.shop.a.1.1.service", "workfleet.shop.a.1.1.service"),
+    ("/user.slice/user-1000.slice/user@1000.service/app.slice/workfleet.shop.a.1.1.service", "user@1000.service"),
+    ("/machine.slice/libpod-1.scope/system.slice/workfleet.shop.a.1.1.service", "libpod-1.scope"),
+    ("/docker/1/system.slice/workfleet.shop.a.1.1.service", "docker"), ("/", ""), ("", ""),
+])
+def test_the_unit_of_a_control_group_is_systemds_in_whatever_slice(monkeypatch: pytest.MonkeyPatch, group: str, unit: str) -> None:
+    for root in ("", "/machine.slice/host.scope"):
+        monkeypatch.setattr(processes, "_root", lambda root=root: root)
+        assert processes.unit_at(root + group) == unit
+    assert processes.unit_at("/machine.slice/host.scope-2" + group) == ""
+
+
 # An environment is a claim
 
 
@@ -157,8 +172,8 @@ def test_another_user_does_not_keep_a_release_by_running_something_of_its_name(s
     words = ["/bin/sh", "-c", "sleep 1000; : /opt/shop/releases/aaaaaaaaaaaa/src"]
     with subprocess.Popen(words, user=NOBODY, cwd="/", start_new_session=True) as process:
         try:
-            assert in_use.running("/opt/shop/releases", "root") == set()
-            assert in_use.running("/opt/shop/releases", "nobody") == {"aaaaaaaaaaaa"}
+            assert in_use.running("shop", "/opt/shop/releases", "root") == set()
+            assert in_use.running("shop", "/opt/shop/releases", "nobody") == {"aaaaaaaaaaaa"}
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -227,13 +242,16 @@ def impostor(manager: supervisor.Supervisor) -> Iterator[Impostor]:
 def test_a_supervisord_that_names_anothers_process_has_nothing_done_to_it(
     manager: supervisor.Supervisor, impostor: Impostor, spawn: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    victim = spawn(user=NOBODY, process_group=0)
-    impostor.programs = [program(pid=victim.pid)]
-    for act in (manager.present, lambda: manager.stop([NAME]), lambda: manager.lives([NAME]), lambda: manager.start([NAME])):
-        with pytest.raises(WorkfleetError, match=f"lies, or another has taken its place: process {victim.pid} is not the app's.*run site"):
-            act()
-    manager.kill([Present(NAME, None, True, "stopping", pid=victim.pid)])
-    assert victim.poll() is None and not any("stop" in method for method in impostor.asked)
+    victim, node = spawn(user=NOBODY, process_group=0), spawn(process_group=0)
+    other = Name("shop", "a", 2, 1)
+    impostor.programs = [program(pid=victim.pid), program(group=str(other), pid=node.pid)]
+    there, beside = manager.present()
+    assert (there.pid, beside.pid, beside.doubt) == (None, node.pid, None), "the other nodes are what they are"
+    assert there.doubt is not None and f"process {victim.pid} is not the app's: it is of user {NOBODY}" in there.doubt
+    assert manager.lives([NAME])[NAME] == (None, None)
+    manager.stop([NAME])
+    manager.kill([there, Present(NAME, None, True, "stopping", pid=victim.pid)])
+    assert victim.poll() is None
 
 
 @as_root
