@@ -9,6 +9,7 @@ to a child of its own that it has not reaped yet.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import select
@@ -29,6 +30,9 @@ UNIT_PREFIX = "workfleet."
 ENVIRONMENT_BYTES = 4 << 20
 #: What a process leaves behind by forking while its group is killed is killed in the next round.
 KILL_ROUNDS = 20
+
+#: System calls, of the same number on all machines that Debian runs on.
+_PIDFD_SEND_SIGNAL, _PIDFD_OPEN = 424, 434
 
 
 class Foreign(WorkfleetError):
@@ -81,7 +85,7 @@ def send(process: Process, number: int) -> bool:
         try:
             if handle is None or _looked(process.pid, handle, process.owner, process.started) is None:
                 return False
-            signal.pidfd_send_signal(handle, number)  # type: ignore[attr-defined,unused-ignore]
+            _signal(handle, number)
         except (Foreign, ProcessLookupError):
             return False
     return True
@@ -269,11 +273,32 @@ def _claimed_unit(pid: int) -> tuple[str, str]:
     return (directory, unit) if kind == ".json" and unit.startswith(UNIT_PREFIX) else ("", "")
 
 
+def _open(pid: int) -> int:
+    """Return a pidfd, of which a Python that was built with old headers knows nothing, be the kernel new."""
+    if hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid)
+    return _call(_PIDFD_OPEN, pid, 0)
+
+
+def _signal(handle: int, number: int) -> None:
+    if hasattr(signal, "pidfd_send_signal"):
+        signal.pidfd_send_signal(handle, number)
+    else:
+        _call(_PIDFD_SEND_SIGNAL, handle, number, None, 0)
+
+
+def _call(number: int, *arguments: int | None) -> int:
+    done = int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
+    if done < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return done
+
+
 @contextmanager
 def _held(pid: int) -> Iterator[int | None]:
     """Yield a descriptor of a process; ``None`` where there is none of that number."""
     try:
-        handle = os.pidfd_open(pid)
+        handle = _open(pid)
     except OSError as error:
         if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # the second and third of a thread's number
             raise WorkfleetError(f"process {pid} cannot be looked at ({error.strerror}); nothing was done to it") from error

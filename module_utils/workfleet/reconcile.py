@@ -250,8 +250,11 @@ class Reconciler:
         if group is None or not self.manager.has_mark(node.name):
             return None
         mark = self.manager.marked(node.name)
-        if not group.notifies and (node.pid is None or mark.get("process") != [node.pid, processes.start_time(node.pid)]):
-            return None
+        if not group.notifies:
+            here = None if node.pid is None else [node.pid, processes.start_time(node.pid)]
+            # A mark that was written before they named one does for the process that is there.
+            if here is None or mark.get("process", here) != here:
+                return None
         since = mark.get("since")  # a person may have made it
         return float(since) if isinstance(since, (int, float)) else time.time()
 

@@ -118,6 +118,18 @@ def test_a_claim_that_is_no_number_of_a_process_is_none(claim: object) -> None:
     assert processes.look(claim, ME) is None
 
 
+def test_a_python_that_was_built_before_pidfds_looks_and_kills_the_same(
+    monkeypatch: pytest.MonkeyPatch, spawn: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.delattr(signal, "pidfd_send_signal")
+    process = spawn()
+    known = processes.look(process.pid, ME)
+    assert known is not None and processes.look(2**31 - 1, ME) is None
+    assert processes.send(known, signal.SIGKILL) and process.wait(10) == -signal.SIGKILL
+    assert not processes.send(known, signal.SIGKILL)
+
+
 def test_a_zombie_is_not_a_process_that_runs(spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
     process = spawn()
     process.kill()
@@ -546,6 +558,13 @@ def test_a_command_that_heeds_no_mark_is_told_as_the_process_that_it_is(tmp_path
     assert lying.quiet_since(node) is None
     lying.manager.mark(NAME, 5.0, pid=node.pid)
     assert lying.quiet_since(node) == 5.0 and lying.quiet_since(replace(node, pid=os.getpid())) is None
+
+
+def test_a_command_that_was_told_before_marks_named_a_process_stays_drained(lying: reconcile.Reconciler) -> None:
+    lying.groups["a"] = replace(lying.groups["a"], notifies=False)
+    node, = lying.manager.present()
+    Path(lying.manager.mark_path(NAME)).write_text('{"since": 5.0, "queues": ["celery"]}')
+    assert lying.quiet_since(node) == 5.0 and lying.quiet_since(replace(node, pid=None)) is None
 
 
 def test_a_node_that_takes_its_record_away_has_neither_drained_nor_gone(lying: reconcile.Reconciler) -> None:
