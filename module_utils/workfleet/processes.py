@@ -65,7 +65,7 @@ def look(pid: object, owner: Owner, started: object = None) -> Process | None:
 
     Raises :class:`Foreign` where the process is another's.
     """
-    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+    if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31:
         return None
     with _held(pid) as handle:
         return None if handle is None else _looked(pid, handle, owner, started)
@@ -302,9 +302,6 @@ def _held(pid: int) -> Iterator[int | None]:
     except OSError as error:
         if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # the second and third of a thread's number
             raise WorkfleetError(f"process {pid} cannot be looked at ({error.strerror}); nothing was done to it") from error
-        yield None
-        return
-    except OverflowError:
         yield None
         return
     try:

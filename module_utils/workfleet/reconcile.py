@@ -729,7 +729,8 @@ class Reconciler:
                 if waited > seconds + OVERDUE_SECONDS + KILLED_SECONDS:
                     raise WorkfleetError(
                         f"{node.name} was to be gone {waited - seconds:.0f} s ago, and {self.request.manager} says that process {node.pid} "
-                        "of it is there, though it was killed: look at that process (ps), then at the manager, which may be another")
+                        "of it is there, though it was killed: look at that process (ps), then at the manager, which may be another"
+                        + (f" ({node.doubt})" if node.doubt else ""))
 
     def stopping(self, names: Sequence[Name]) -> list[Name]:
         """Return those of these nodes that are on their way down, or of which it is not written down yet what became of them."""
