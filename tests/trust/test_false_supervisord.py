@@ -115,7 +115,8 @@ def test_a_node_that_took_another_account_is_the_apps_and_keeps_its_release(mana
 
 
 def test_systemd_is_asked_for_the_service_once_a_call(manager: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, run = [], host.run
+    asked: list[list[str]] = []
+    run = host.run
 
     def counted(words: list[str], **more: Any) -> Any:
         asked.append(words[:2])

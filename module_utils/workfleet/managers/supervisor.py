@@ -710,7 +710,8 @@ def programs(told: Any, owner: Owner) -> Iterator[Program]:
         name = Name.parse(group)
         if name is not None:
             said = f"{state.lower()[:20]}: {error[:SAID_CHARACTERS] or 'exit status ' + str(info['exitstatus'])}"
-            process = doubt = None
+            process: Process | None = None
+            doubt: str | None = None
             try:
                 process = processes.look(info["pid"], owner)
             except Foreign as error:
