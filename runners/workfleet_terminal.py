@@ -68,7 +68,8 @@ def fence(uid: int) -> None:
         os.close(slave)
     status = Relay(child, master, streams, heard).run()
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        with suppress(OSError):  # SIGKILL has no other meaning that could be taken back
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status if status >= 0 else 128 - status)
 
@@ -122,10 +123,10 @@ class Relay:
 
     def engage(self) -> None:
         """Let the program's terminal be the one that gives keys their meaning."""
-        if self.is_interactive and self.is_foreground:
-            tty.setraw(0, termios.TCSANOW)
-        elif self.reads:
-            with suppress(termios.error):
+        with suppress(termios.error):
+            if self.is_interactive and self.is_foreground:
+                tty.setraw(0, termios.TCSANOW)
+            elif self.reads:
                 modes = termios.tcgetattr(self.master)
                 modes[3] &= ~termios.ECHO  # the real one echoes
                 termios.tcsetattr(self.master, termios.TCSANOW, modes)
@@ -139,7 +140,10 @@ class Relay:
         if free:
             self.feed()
         if 0 in ready:
-            data = os.read(0, _CHUNK)
+            try:
+                data = os.read(0, _CHUNK)
+            except OSError:  # the terminal is gone
+                data = b""
             self.reads = bool(data)
             self.pending += data or b"\x04"
         if self.master in ready and not self.show():
@@ -150,8 +154,12 @@ class Relay:
 
     def feed(self) -> None:
         """Type what fits."""
-        with suppress(BlockingIOError):
+        try:
             self.pending = self.pending[os.write(self.master, self.pending[:1024]):]
+        except BlockingIOError:
+            pass
+        except OSError:  # nobody has its terminal open any more
+            self.pending = b""
 
     def show(self) -> bool:
         """Show what the program wrote; return whether there may be more."""
@@ -161,8 +169,13 @@ class Relay:
             return True
         except OSError:  # nobody has its terminal open any more
             return False
-        while data:
-            data = data[os.write(self.shown, data):]
+        while data and self.shown >= 0:
+            try:
+                data = data[os.write(self.shown, data):]
+            except BlockingIOError:  # another program at this terminal has made it so
+                select.select([], [self.shown], [])
+            except OSError:  # the terminal is gone; the program goes on, and nobody hears it
+                self.shown = -1
         return True
 
     def drain(self) -> None:

@@ -21,17 +21,21 @@ AT_BOOT = "/etc/systemd/system/multi-user.target.wants"
 
 def needed(app: str, layout: Layout, user: str) -> set[str]:
     """Return the releases that a process runs from, that will be started again by themselves, or that an undo goes back to."""
-    return running(layout.releases, user) | named(layout.releases, texts(app, layout))
+    return running(app, layout.releases, user) | named(layout.releases, texts(app, layout))
 
 
-def running(releases: str, user: str) -> set[str]:
-    """Return the releases that a live process of the app's user, or of ours, runs from: by its directory, program or command line."""
-    return named(releases, places({uid for uid in (host.uid(user), os.geteuid()) if uid is not None}))
+def running(app: str, releases: str, user: str) -> set[str]:
+    """Return the releases that a live process of the app's user, of ours or of the app's units runs from.
+
+    Its directory, program or command line tells. Others could keep a release here by a word alone.
+    """
+    uids = {uid for uid in (host.uid(user), os.geteuid()) if uid is not None}
+    return named(releases, places({*processes.pids(uids), *processes.members(f"{processes.UNIT_PREFIX}{app}.")}))
 
 
-def places(uids: set[int]) -> Iterable[str]:
-    """Yield what tells of each live process of these users where it runs from; others could keep a release here by a word alone."""
-    for pid in processes.pids(uids):
+def places(pids: Iterable[int]) -> Iterable[str]:
+    """Yield what tells of each of these processes where it runs from."""
+    for pid in pids:
         for link in ("cwd", "exe"):
             with suppress(OSError):
                 yield os.readlink(f"/proc/{pid}/{link}")

@@ -9,6 +9,7 @@ to a child of its own that it has not reaped yet.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import select
@@ -24,13 +25,14 @@ from .errors import WorkfleetError
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-#: The slice of the units of the system, below the control group that pid 1 stands at the root of.
-SLICE = "/system.slice"
 UNIT_PREFIX = "workfleet."
 #: No more is read of an environment.
 ENVIRONMENT_BYTES = 4 << 20
 #: What a process leaves behind by forking while its group is killed is killed in the next round.
 KILL_ROUNDS = 20
+
+#: System calls, of the same number on all machines that Debian runs on.
+_PIDFD_SEND_SIGNAL, _PIDFD_OPEN = 424, 434
 
 
 class Foreign(WorkfleetError):
@@ -39,13 +41,14 @@ class Foreign(WorkfleetError):
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose a process has to be: of this user by its real, effective and saved id, in this control group or below it.
+    """Whose a process has to be: of this user by its real, effective and saved id, in the control group of this unit.
 
-    ``None`` stands for any user, where the group is one that systemd keeps for one node, and for a host without such groups.
+    ``None`` stands for any user, where systemd keeps a group of what the app's unit has started, be it by ``sudo``, and for a
+    host without such groups.
     """
 
     uid: int | None
-    group: str | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def look(pid: object, owner: Owner, started: object = None) -> Process | None:
 
     Raises :class:`Foreign` where the process is another's.
     """
-    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+    if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31:
         return None
     with _held(pid) as handle:
         return None if handle is None else _looked(pid, handle, owner, started)
@@ -82,7 +85,7 @@ def send(process: Process, number: int) -> bool:
         try:
             if handle is None or _looked(process.pid, handle, process.owner, process.started) is None:
                 return False
-            signal.pidfd_send_signal(handle, number)  # type: ignore[attr-defined,unused-ignore]
+            _signal(handle, number)
         except (Foreign, ProcessLookupError):
             return False
     return True
@@ -106,9 +109,21 @@ def start_time(pid: int) -> int | None:
     return None if process is None else process.started
 
 
-def group_of(unit: str) -> str:
-    """Return the control group of a unit of the system, by the unit's whole name."""
-    return f"{_root()}{SLICE}/{unit}"
+def unit_at(group: str) -> str:
+    """Return the unit of the system whose control group this is or lies in, in whatever slice: what stands first below slices.
+
+    None but systemd makes groups there; what another may make, as in a container or a session, is below a unit of systemd's.
+    """
+    if not group.startswith(f"{_root()}/"):
+        return ""
+    return next((part for part in group[len(_root()) + 1:].split("/") if not part.endswith(".slice")), "")
+
+
+def members(prefix: str) -> Iterator[int]:
+    """Yield the processes, of whatever user, in the control groups of the units whose names begin so."""
+    for pid in pids():
+        if any(unit_at(group).startswith(prefix) for group in _groups(pid)):
+            yield pid
 
 
 def unit_of(pid: int, run_directory: str | None = None) -> str:
@@ -119,7 +134,7 @@ def unit_of(pid: int, run_directory: str | None = None) -> str:
     that names a record in ``run_directory`` (by default that of the app), of a process of the directory's owner or of ours.
     """
     for group in _groups(pid):
-        unit = group[len(group_of("")):].partition("/")[0] if group.startswith(group_of("")) else ""
+        unit = unit_at(group)
         if unit.startswith(UNIT_PREFIX) and unit.endswith(".service"):
             unit = unit[: -len(".service")]
             app, _, what = unit[len(UNIT_PREFIX):].partition(".")
@@ -258,17 +273,35 @@ def _claimed_unit(pid: int) -> tuple[str, str]:
     return (directory, unit) if kind == ".json" and unit.startswith(UNIT_PREFIX) else ("", "")
 
 
+def _open(pid: int) -> int:
+    """Return a pidfd, of which a Python that was built with old headers knows nothing, be the kernel new."""
+    if hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid)
+    return _call(_PIDFD_OPEN, pid, 0)
+
+
+def _signal(handle: int, number: int) -> None:
+    if hasattr(signal, "pidfd_send_signal"):
+        signal.pidfd_send_signal(handle, number)
+    else:
+        _call(_PIDFD_SEND_SIGNAL, handle, number, None, 0)
+
+
+def _call(number: int, *arguments: int | None) -> int:
+    done = int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
+    if done < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return done
+
+
 @contextmanager
 def _held(pid: int) -> Iterator[int | None]:
     """Yield a descriptor of a process; ``None`` where there is none of that number."""
     try:
-        handle = os.pidfd_open(pid)
+        handle = _open(pid)
     except OSError as error:
         if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # the second and third of a thread's number
             raise WorkfleetError(f"process {pid} cannot be looked at ({error.strerror}); nothing was done to it") from error
-        yield None
-        return
-    except OverflowError:
         yield None
         return
     try:
@@ -286,6 +319,6 @@ def _looked(pid: int, handle: int, owner: Owner, started: object) -> Process | N
         return None
     if owner.uid is not None and uids != {owner.uid}:
         raise Foreign(f"process {pid} is not the app's: it is of user {', '.join(map(str, sorted(uids)))}, not {owner.uid}")
-    if owner.group is not None and not any(group == owner.group or group.startswith(f"{owner.group}/") for group in groups):
-        raise Foreign(f"process {pid} is not the app's: it is in the control group {', '.join(sorted(groups))}, not {owner.group}")
+    if owner.unit is not None and owner.unit not in map(unit_at, groups):
+        raise Foreign(f"process {pid} is not the app's: it is in the control group {', '.join(sorted(groups))}, not that of {owner.unit}")
     return Process(pid, stat.started, owner)

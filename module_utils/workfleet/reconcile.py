@@ -250,8 +250,11 @@ class Reconciler:
         if group is None or not self.manager.has_mark(node.name):
             return None
         mark = self.manager.marked(node.name)
-        if not group.notifies and (node.pid is None or mark.get("process") != [node.pid, processes.start_time(node.pid)]):
-            return None
+        if not group.notifies:
+            here = None if node.pid is None else [node.pid, processes.start_time(node.pid)]
+            # A mark that was written before they named one does for the process that is there.
+            if here is None or mark.get("process", here) != here:
+                return None
         since = mark.get("since")  # a person may have made it
         return float(since) if isinstance(since, (int, float)) else time.time()
 
@@ -726,7 +729,8 @@ class Reconciler:
                 if waited > seconds + OVERDUE_SECONDS + KILLED_SECONDS:
                     raise WorkfleetError(
                         f"{node.name} was to be gone {waited - seconds:.0f} s ago, and {self.request.manager} says that process {node.pid} "
-                        "of it is there, though it was killed: look at that process (ps), then at the manager, which may be another")
+                        "of it is there, though it was killed: look at that process (ps), then at the manager, which may be another"
+                        + (f" ({node.doubt})" if node.doubt else ""))
 
     def stopping(self, names: Sequence[Name]) -> list[Name]:
         """Return those of these nodes that are on their way down, or of which it is not written down yet what became of them."""

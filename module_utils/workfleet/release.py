@@ -453,7 +453,7 @@ def make(
 ) -> None:
     """Build a release whole, or leave nothing of it. What is there of it goes first, unless something runs from it."""
     target = declared.layout.release(release)
-    if os.path.isdir(target) and release in in_use.running(declared.layout.releases, declared.user):
+    if os.path.isdir(target) and release in in_use.running(declared.name, declared.layout.releases, declared.user):
         raise WorkfleetError(
             f"release {release} lacks a part (its release.json, src or venv/bin/python), so it has to be built anew, and processes "
             f"run from {target}: put back what is missing, or stop them first (stop.yml). Nothing of it was touched"

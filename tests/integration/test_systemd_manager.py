@@ -32,7 +32,7 @@ class Node:
         env = self.directory / "env"
         env.write_text("")
         self.manager.write(NAME, "\n".join((
-            "[Unit]", f"{OWNER_LINE}foo", f"{GENERATION_LINE}g1", "StartLimitIntervalSec=0", "[Service]",
+            "[Unit]", f"{OWNER_LINE}foo", f"{GENERATION_LINE}g1", "StartLimitIntervalSec=0", "[Service]", "Slice=foo-here.slice",
             f"ExecStart=:{sys.executable} {LAUNCHER} --env-file {env} --unit {NAME} --generation g1 --run-directory {self.directory} "
             f"-- {sys.executable} -c \"{script}\"", "Restart=always", f"RestartSec={restart_seconds}", "KillMode=mixed",
             "[Install]", "WantedBy=multi-user.target", "")))
@@ -69,6 +69,7 @@ def test_a_running_node_is_told_with_its_record(node: Node) -> None:
     shown = node.until(lambda shown: shown.record is not None)
     assert (shown.activity, shown.enabled, shown.generation, shown.file_generation) == ("running", True, "g1", "g1")
     assert shown.uptime_seconds is not None and shown.uptime_seconds < 15 and not shown.needs_reload
+    assert node.manager.lives([NAME]) == {NAME: (shown.pid, shown.record)}, "in whatever slice it is"
 
 
 def test_a_node_that_was_told_to_stop_and_ended_with_an_error_is_stopped(node: Node) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from plugins.module_utils.workfleet import host, in_use
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers.base import Name
+from plugins.module_utils.workfleet.managers.base import Name, Wanted
 from plugins.module_utils.workfleet.managers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -62,7 +66,7 @@ def manager() -> Iterator[Supervisor]:
     shutil.chown(RUN, USER)
     script = ROOT / "false.py"
     script.write_text(FALSE)
-    UNIT.write_text(f"[Service]\nUser={USER}\nExecStart=/usr/bin/python3 {script} {RUN} {NAME} workfleet.{APP}\n")
+    UNIT.write_text(f"[Service]\nUser={USER}\nSlice=trust-here.slice\nExecStart=/usr/bin/python3 {script} {RUN} {NAME} workfleet.{APP}\n")
     (RUN / "says").write_text("RUNNING child")
     subprocess.run(["systemctl", "daemon-reload"], check=True)
     subprocess.run(["systemctl", "restart", UNIT.name], check=True)
@@ -81,11 +85,48 @@ def test_a_process_outside_of_the_service_is_not_the_apps_though_it_is_the_users
     with subprocess.Popen(["/bin/sleep", "1000"], user=USER) as outside:
         (RUN / "says").write_text(f"RUNNING {outside.pid}")
         try:
-            with pytest.raises(WorkfleetError, match=rf"process {outside.pid} is not the app's: it is in the control group .*{UNIT.name}"):
-                manager.stop([NAME])
+            shown, = manager.present()
+            assert shown.pid is None and shown.doubt is not None
+            assert re.search(rf"process {outside.pid} is not the app's: .* control group .*, not that of {UNIT.name}", shown.doubt)
+            manager.stop([NAME])
+            manager.kill([replace(shown, pid=outside.pid)])
             assert outside.poll() is None
         finally:
             outside.kill()
+
+
+def test_a_node_that_took_another_account_is_the_apps_and_keeps_its_release(manager: Supervisor) -> None:
+    """As one by ``sudo`` does; its control group tells."""
+    source = ROOT / "releases" / "aaaaaaaaaaaa" / "src"
+    source.mkdir(parents=True)
+    with subprocess.Popen(["/bin/sleep", "1000"], user="daemon", cwd=source) as other:
+        (RUN / "says").write_text(f"RUNNING {other.pid}")
+        try:
+            assert manager.present()[0].pid is None
+            assert in_use.running(APP, str(source.parent.parent), USER) == set()
+            Path("/sys/fs/cgroup/trust.slice/trust-here.slice", UNIT.name, "cgroup.procs").write_text(str(other.pid))
+            shown, = manager.present()
+            assert (shown.pid, shown.doubt) == (other.pid, None)
+            assert in_use.running(APP, str(source.parent.parent), USER) == {"aaaaaaaaaaaa"}
+            manager.kill([shown])
+            assert other.wait(30) == -signal.SIGKILL
+        finally:
+            other.kill()
+
+
+def test_systemd_is_asked_for_the_service_once_a_call(manager: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    run = host.run
+
+    def counted(words: list[str], **more: Any) -> Any:
+        asked.append(words[:2])
+        return run(words, **more)
+
+    monkeypatch.setattr(host, "run", counted)
+    manager.present()
+    manager.prepare(Wanted({}, USER, "nogroup", 5))
+    manager.sweep()
+    assert asked.count(["systemctl", "show"]) == 1
 
 
 def test_nothing_is_said_to_a_process_of_the_app_that_systemd_did_not_start_as_supervisord(manager: Supervisor) -> None:
@@ -100,12 +141,13 @@ def test_nothing_is_said_to_a_process_of_the_app_that_systemd_did_not_start_as_s
             another.kill()
 
 
-def test_what_a_false_supervisord_hides_is_killed_when_no_node_is_to_run(manager: Supervisor) -> None:
+def test_what_a_false_supervisord_hides_is_killed_when_no_node_is_to_run(manager: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     child, = manager.present()
     assert child.pid and manager.sweep() == []
     (RUN / "says").write_text("STOPPED 0")
     assert manager.sweep() == [f"no node of {APP} is up, and what was left of them was killed: process {child.pid}"]
     until(lambda: not Path(f"/proc/{child.pid}/cmdline").exists() or not Path(f"/proc/{child.pid}/cmdline").read_bytes())
+    monkeypatch.setattr(manager, "present", lambda: pytest.fail("nothing is left, so no node is asked for"))
     assert manager.sweep() == []
 
 

@@ -106,7 +106,7 @@ def test_a_process_of_another_start_time_group_or_none_at_all_is_not_there(spawn
     for other in (started + 1, str(started), float("nan"), [started]):
         assert processes.look(process.pid, ME, other) is None
     with pytest.raises(Foreign, match="control group"):
-        processes.look(process.pid, Owner(os.geteuid(), "/system.slice/workfleet.shop.a.1.1.service"))
+        processes.look(process.pid, Owner(os.geteuid(), "workfleet.shop.a.1.1.service"))
     known = processes.look(process.pid, ME)
     process.kill()
     process.wait()
@@ -116,6 +116,18 @@ def test_a_process_of_another_start_time_group_or_none_at_all_is_not_there(spawn
 @pytest.mark.parametrize("claim", [None, True, 0, -1, 1.5, "1", "x", [1], {"pid": 1}, 2**31, 2**63, 10**400, math.inf, math.nan])
 def test_a_claim_that_is_no_number_of_a_process_is_none(claim: object) -> None:
     assert processes.look(claim, ME) is None
+
+
+def test_a_python_that_was_built_before_pidfds_looks_and_kills_the_same(
+    monkeypatch: pytest.MonkeyPatch, spawn: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.delattr(signal, "pidfd_send_signal")
+    process = spawn()
+    known = processes.look(process.pid, ME)
+    assert known is not None and not any(processes.look(claim, ME) for claim in (2**31 - 1, 2**31, 2**32 + process.pid, 10**400))
+    assert processes.send(known, signal.SIGKILL) and process.wait(10) == -signal.SIGKILL
+    assert not processes.send(known, signal.SIGKILL)
 
 
 def test_a_zombie_is_not_a_process_that_runs(spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
@@ -135,6 +147,21 @@ def test_a_group_is_killed_but_for_what_is_anothers_in_it(spawn: Callable[..., s
     processes.kill_group(known)
     assert [process.wait(10) for process in (leader, child)] == [-signal.SIGKILL] * 2
     assert foreign.poll() is None
+
+
+@pytest.mark.parametrize(("group", "unit"), [
+    ("/system.slice/workfleet.shop.a.1.1.service", "workfleet.shop.a.1.1.service"),
+    ("/app.slice/app-jobs.slice/workfleet.shop.a.1.1.service/below", "workfleet.shop.a.1.1.service"),
+    ("/workfleet.shop.a.1.1.service", "workfleet.shop.a.1.1.service"),
+    ("/user.slice/user-1000.slice/user@1000.service/app.slice/workfleet.shop.a.1.1.service", "user@1000.service"),
+    ("/machine.slice/libpod-1.scope/system.slice/workfleet.shop.a.1.1.service", "libpod-1.scope"),
+    ("/docker/1/system.slice/workfleet.shop.a.1.1.service", "docker"), ("/", ""), ("", ""),
+])
+def test_the_unit_of_a_control_group_is_systemds_in_whatever_slice(monkeypatch: pytest.MonkeyPatch, group: str, unit: str) -> None:
+    for root in ("", "/machine.slice/host.scope"):
+        monkeypatch.setattr(processes, "_root", lambda root=root: root)
+        assert processes.unit_at(root + group) == unit
+    assert processes.unit_at("/machine.slice/host.scope-2" + group) == ""
 
 
 # An environment is a claim
@@ -157,8 +184,8 @@ def test_another_user_does_not_keep_a_release_by_running_something_of_its_name(s
     words = ["/bin/sh", "-c", "sleep 1000; : /opt/shop/releases/aaaaaaaaaaaa/src"]
     with subprocess.Popen(words, user=NOBODY, cwd="/", start_new_session=True) as process:
         try:
-            assert in_use.running("/opt/shop/releases", "root") == set()
-            assert in_use.running("/opt/shop/releases", "nobody") == {"aaaaaaaaaaaa"}
+            assert in_use.running("shop", "/opt/shop/releases", "root") == set()
+            assert in_use.running("shop", "/opt/shop/releases", "nobody") == {"aaaaaaaaaaaa"}
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -227,13 +254,16 @@ def impostor(manager: supervisor.Supervisor) -> Iterator[Impostor]:
 def test_a_supervisord_that_names_anothers_process_has_nothing_done_to_it(
     manager: supervisor.Supervisor, impostor: Impostor, spawn: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    victim = spawn(user=NOBODY, process_group=0)
-    impostor.programs = [program(pid=victim.pid)]
-    for act in (manager.present, lambda: manager.stop([NAME]), lambda: manager.lives([NAME]), lambda: manager.start([NAME])):
-        with pytest.raises(WorkfleetError, match=f"lies, or another has taken its place: process {victim.pid} is not the app's.*run site"):
-            act()
-    manager.kill([Present(NAME, None, True, "stopping", pid=victim.pid)])
-    assert victim.poll() is None and not any("stop" in method for method in impostor.asked)
+    victim, node = spawn(user=NOBODY, process_group=0), spawn(process_group=0)
+    other = Name("shop", "a", 2, 1)
+    impostor.programs = [program(pid=victim.pid), program(group=str(other), pid=node.pid)]
+    there, beside = manager.present()
+    assert (there.pid, beside.pid, beside.doubt) == (None, node.pid, None), "the other nodes are what they are"
+    assert there.doubt is not None and f"process {victim.pid} is not the app's: it is of user {NOBODY}" in there.doubt
+    assert manager.lives([NAME])[NAME] == (None, None)
+    manager.stop([NAME])
+    manager.kill([there, Present(NAME, None, True, "stopping", pid=victim.pid)])
+    assert victim.poll() is None
 
 
 @as_root
@@ -528,6 +558,13 @@ def test_a_command_that_heeds_no_mark_is_told_as_the_process_that_it_is(tmp_path
     assert lying.quiet_since(node) is None
     lying.manager.mark(NAME, 5.0, pid=node.pid)
     assert lying.quiet_since(node) == 5.0 and lying.quiet_since(replace(node, pid=os.getpid())) is None
+
+
+def test_a_command_that_was_told_before_marks_named_a_process_stays_drained(lying: reconcile.Reconciler) -> None:
+    lying.groups["a"] = replace(lying.groups["a"], notifies=False)
+    node, = lying.manager.present()
+    Path(lying.manager.mark_path(NAME)).write_text('{"since": 5.0, "queues": ["celery"]}')
+    assert lying.quiet_since(node) == 5.0 and lying.quiet_since(replace(node, pid=None)) is None
 
 
 def test_a_node_that_takes_its_record_away_has_neither_drained_nor_gone(lying: reconcile.Reconciler) -> None:

@@ -123,7 +123,7 @@ def test_what_is_typed_comes_to_the_program_and_so_does_control_c(here: Path) ->
     assert b"KeyboardInterrupt" in terminal.said
 
 
-@pytest.mark.parametrize(("command", "status"), [("exit 7", 7), ("kill -TERM $$", -signal.SIGTERM)])
+@pytest.mark.parametrize(("command", "status"), [("exit 7", 7), ("kill -TERM $$", -signal.SIGTERM), ("kill -KILL $$", -signal.SIGKILL)])
 def test_the_exit_status_is_that_of_the_program(here: Path, command: str, status: int) -> None:
     assert Terminal(here, "sh", "-c", command).end() == status
 
@@ -146,6 +146,14 @@ def test_a_signal_to_the_command_comes_to_the_program(here: Path) -> None:
     os.kill(terminal.pid, signal.SIGTERM)
     assert terminal.end() == 5
     assert b"told" in terminal.said
+
+
+def test_a_program_that_bears_the_loss_of_its_terminal_goes_on_to_its_end(here: Path) -> None:
+    terminal = Terminal(here, "sh", "-c", f"trap '' HUP; echo up; until test -e {here}/gone; do sleep 0.05; done; seq 1 20000; exit 5")
+    terminal.wait_for(b"up")
+    os.close(terminal.master)
+    (here / "gone").touch()
+    assert terminal.end() == 5
 
 
 def test_a_program_ends_with_the_command_that_is_killed(here: Path) -> None:

@@ -210,10 +210,10 @@ class Manager(ABC):
     def mark(self, name: Name, since: float, queues: Sequence[str] = (), pid: int | None = None) -> None:
         """Write the mark of a node: since when (Unix time) it is to take no new tasks; ``queues`` are those that it consumed.
 
-        Of a node that heeds no mark ``pid`` is the process that was told.
+        Of a node that heeds no mark ``pid`` is the process that was told, once one was.
         """
-        process = {} if pid is None else {"process": [pid, processes.start_time(pid)]}
-        host.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues), **process}) + "\n")
+        process = None if pid is None else [pid, processes.start_time(pid)]
+        host.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues), "process": process}) + "\n")
 
     def has_mark(self, name: Name) -> bool:
         """Whether a node has its mark."""

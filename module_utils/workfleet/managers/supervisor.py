@@ -191,7 +191,8 @@ class Supervisor(Manager):
         self.conf = paths["supervisord.conf.j2"]
         self.unit = paths["supervisord.service.j2"]
         self.server = Server(socket_path(run_directory), f"workfleet.{app}", self._doubt)
-        self._service: tuple[Owner, int] | None = None
+        self._service: tuple[Owner, int, int] | None = None
+        self._state: dict[str, str] | None = None
 
     # Observing
 
@@ -225,18 +226,17 @@ class Supervisor(Manager):
         return [logfiles.stream(path, wish)] if path else []
 
     def _loaded(self) -> dict[Name, Program]:
-        """Return the programs of this app that supervisord knows. Raises where it names a process that is not the app's."""
-        for look in range(LOOKS):
+        """Return the programs of this app that supervisord knows."""
+        found: dict[Name, Program] = {}
+        for _ in range(LOOKS):
             told = self.server.call("supervisor.getAllProcessInfo")
             try:
-                return {program.name: program for program in programs(told, self._owner()) if program.name.app == self.app}
-            except Foreign as error:
-                if look == LOOKS - 1:
-                    raise WorkfleetError(f"supervisord of {self.app} lies, or another has taken its place: {error}. Nothing was done; "
-                                         f"{self._remedy()}") from error
+                found = {program.name: program for program in programs(told, self._owner()) if program.name.app == self.app}
             except (TypeError, LookupError) as error:
                 raise self.server.improper(f"it tells of its programs in another form ({error})") from error
-        raise AssertionError
+            if not any(program.doubt for program in found.values()):
+                break
+        return found
 
     # Who runs
 
@@ -248,18 +248,19 @@ class Supervisor(Manager):
         """Return whose every process of this app has to be."""
         return self._facts()[0]
 
-    def _facts(self) -> tuple[Owner, int]:
-        """Return whose the app's processes are, and the process that systemd started as supervisord, 0 where none runs.
+    def _facts(self) -> tuple[Owner, int, int]:
+        """Return whose the app's processes are, the app's user, and the process that systemd started as supervisord, 0 where none runs.
 
         Without a service they are the run directory's owner's; that lies where none but root, or we ourselves, could make it.
         """
         if self._service is None:
             if self._is_service():
-                state, group = self._service_state(), processes.group_of(os.path.basename(self.unit))
+                state = self._service_state()
                 uid, main = host.uid(state.get("User", "")), int(state.get("MainPID", "0") or 0)
             else:
-                uid, main, group = processes.owner_of(self.run_directory), 0, None
-            facts = Owner(os.geteuid() if uid is None else uid, group), main
+                uid, main = processes.owner_of(self.run_directory), 0
+            user = os.geteuid() if uid is None else uid
+            facts = Owner(None, os.path.basename(self.unit)) if self._is_service() else Owner(user), user, main
             if uid is None:  # nothing was installed yet
                 return facts
             self._service = facts
@@ -269,18 +270,13 @@ class Supervisor(Manager):
         """Say why what listens on the socket cannot be the supervisord that was started there."""
         for is_fresh in (False, True):
             if is_fresh:  # it may have been started since
-                self._service = None
-            owner, main = self._facts()
-            if uid == owner.uid and (owner.group is None or pid == main):
+                self._service = self._state = None
+            owner, user, main = self._facts()
+            if uid == user and (owner.unit is None or pid == main):
                 return None
         return f"process {pid} of user {uid}, and not " + (
-            f"one of user {owner.uid}" if owner.group is None
-            else f"process {main} of user {owner.uid}, which systemd started" if main else "what systemd started, which is down")
-
-    def _remedy(self) -> str:
-        if self._is_service():
-            return f"systemctl restart {os.path.basename(self.unit)} ends all that the app runs, and starts it again"
-        return "end what listens there, and run site.yml"
+            f"one of user {user}" if owner.unit is None
+            else f"process {main} of user {user}, which systemd started" if main else "what systemd started, which is down")
 
     def _texts(self) -> dict[Name, str]:
         found = {}
@@ -310,7 +306,8 @@ class Supervisor(Manager):
             with contextlib.suppress(Broken):
                 claim = self.claim(name)
                 starts = claim.record.starts if claim else 1
-            return self.as_told(Present(name, body, enabled, activity, restarts=starts - 1, needs_reload=leftover, result=result))
+            return self.as_told(Present(name, body, enabled, activity, restarts=starts - 1, needs_reload=leftover, result=result,
+                                        doubt=program.doubt if program else None))
         generation, record, doubt = self.identify(name, pid)
         memory, cpu = usage.usage(pid)
         return self.as_told(Present(
@@ -431,15 +428,17 @@ class Supervisor(Manager):
 
     def sweep(self) -> list[str]:
         """Kill what is left in the service's control group when no node is up, as systemd does with each node's own."""
-        owner, main = self._facts()
-        if owner.group is None or not main or any(node.is_up for node in self.present()):
+        owner, _, main = self._facts()
+        if owner.unit is None or not main:
             return []
-        found = [process for pid in processes.pids(None if owner.uid is None else {owner.uid})
+        found = [process for pid in processes.members(owner.unit)
                  for process in [processes.alive(pid, owner)] if process is not None and pid != main]
+        if not found or any(node.is_up for node in self.present()):
+            return []
         for process in found:
             processes.send(process, signal.SIGKILL)
         said = ", ".join(str(process.pid) for process in found[:8])
-        return [f"no node of {self.app} is up, and what was left of them was killed: process {said}"] if found else []
+        return [f"no node of {self.app} is up, and what was left of them was killed: process {said}"]
 
     def remove(self, names: Sequence[Name]) -> None:
         """Remove program files, run records and notes, and let supervisord forget; a live process is left alone.
@@ -601,9 +600,12 @@ class Supervisor(Manager):
                     timeout=600, env=foreign.for_pip(wanted.pip_environment))
 
     def _service_state(self) -> dict[str, str]:
-        unit = os.path.basename(self.unit)
-        shown = host.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload,User,MainPID", unit]).out
-        return dict(line.partition("=")[::2] for line in shown.splitlines())
+        """Return what systemd tells of the service; it is asked once, and again where that may have changed."""
+        if self._state is None:
+            unit = os.path.basename(self.unit)
+            shown = host.run(["systemctl", "show", "--property=UnitFileState,NeedDaemonReload,User,MainPID", unit]).out
+            self._state = dict(line.partition("=")[::2] for line in shown.splitlines())
+        return self._state
 
     def _service_reasons(self) -> list[str]:
         state = self._service_state()
@@ -617,6 +619,7 @@ class Supervisor(Manager):
     def _start_service(self) -> None:
         unit = os.path.basename(self.unit)
         host.run(["systemctl", "daemon-reload"])
+        self._service = self._state = None
         if self._service_state().get("UnitFileState") != "enabled":
             host.run(["systemctl", "enable", unit])
         if not self._is_up():
@@ -673,13 +676,17 @@ class Supervisor(Manager):
 
 @dataclass(frozen=True)
 class Program:
-    """A program as supervisord tells of it; ``process`` was looked at, ``result`` says in a few words why it is down."""
+    """A program as supervisord tells of it; ``process`` was looked at, ``result`` says in a few words why it is down.
+
+    ``doubt`` says that the process which supervisord names is not the app's: it is none of ours then.
+    """
 
     name: Name
     activity: str
     process: Process | None
     result: str
     log: str
+    doubt: str | None = None
 
     def log_below(self, directory: str) -> str | None:
         """Return the program's log where it is one of ours: a file of another name is none that we read or remove."""
@@ -689,7 +696,7 @@ class Program:
 def programs(told: Any, owner: Owner) -> Iterator[Program]:
     """Yield what is ours of an answer of ``getAllProcessInfo``.
 
-    Raises :class:`Foreign` where it names a process that is not ``owner``'s, ``TypeError`` or ``LookupError`` for another form.
+    Raises ``TypeError`` or ``LookupError`` for another form.
     """
     if not isinstance(told, list):
         raise TypeError("no list")
@@ -703,7 +710,13 @@ def programs(told: Any, owner: Owner) -> Iterator[Program]:
         name = Name.parse(group)
         if name is not None:
             said = f"{state.lower()[:20]}: {error[:SAID_CHARACTERS] or 'exit status ' + str(info['exitstatus'])}"
-            yield Program(name, ACTIVITY.get(state, "failed"), processes.look(info["pid"], owner), said, log)
+            process: Process | None = None
+            doubt: str | None = None
+            try:
+                process = processes.look(info["pid"], owner)
+            except Foreign as error:
+                doubt = f"supervisord says that a process runs as it which is left alone: {error}"
+            yield Program(name, ACTIVITY.get(state, "failed"), process, said, log, doubt)
 
 
 def _state(loaded: Mapping[Name, Program], name: Name) -> str | None:

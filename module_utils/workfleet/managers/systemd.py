@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import foreign, host, logs
 from ..errors import WorkfleetError
-from ..processes import Owner, group_of
+from ..processes import Owner
 from . import logfiles
 from .base import LOG_LINE, OWNER_LINE, Manager, Name, Present, line_value, process_usage
 
@@ -111,7 +111,7 @@ class Systemd(Manager):
 
     def owner(self, name: Name) -> Owner:
         """Return the control group of a node's unit, which the kernel keeps for whatever it forks; nobody else gets in there."""
-        return Owner(None, group_of(f"{name}.service"))
+        return Owner(None, f"{name}.service")
 
     def write(self, name: Name, text: str) -> None:
         """Write a unit file, but never over one that is not this app's."""
