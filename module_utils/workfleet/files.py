@@ -98,9 +98,16 @@ def _is_fixed(folder: os.stat_result, entry: os.stat_result) -> bool:
     return not folder.st_mode & (0o022 if os.geteuid() == 0 else 0o002) or bool(folder.st_mode & stat.S_ISVTX and entry.st_uid in _us())
 
 
-        folders[above] = found.folder, found.loose
-    folder, loose = folders[above]
-    return _Entry(folder, name or ".", path, loose, True)
+class _Passed(threading.local):
+    """Directories that one look at many files goes through again and again: by path, open, and which of them is loose.
+
+    Of one thread: a descriptor that another one closes may be another file by then.
+    """
+
+    folders: dict[str, tuple[int, str]] | None = None
+
+
+_passed = _Passed()
 
 
 @contextlib.contextmanager
