@@ -116,7 +116,8 @@ def one_look() -> Iterator[None]:
     if _passed.folders is not None:
         yield
         return
-    _passed.folders = folders = {}
+    folders: dict[str, tuple[int, str]] = {}
+    _passed.folders = folders
     try:
         yield
     finally:
