@@ -95,12 +95,12 @@ class Watch:
 
     def look(self, pid: int, before: Process | None = None) -> Process:
         """Return what /proc says of a process; what it does not say is as it was before."""
-        before = before or Process(ours=pid == self.command)
+        before = before or Process()
         line = _read(pid, "cmdline").replace("\0", " ").strip()
         test = re.search(r"(?:^|\0)PYTEST_CURRENT_TEST=([^\0]*?)(?: \(\w+\))?(?:\0|$)", _read(pid, "environ"))
         container = re.search(r"libpod-([0-9a-f]{12})", _read(pid, "cgroup"))
         return Process(line or before.line, test[1] if test else before.test, container[1] if container else before.container,
-                       before.ours)
+                       before.ours or pid == self.command)
 
 
 def _read(pid: int, name: str) -> str:
