@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet import dump, queues, resp
 from plugins.module_utils.workfleet import purge as steps
+from plugins.module_utils.workfleet.engines import celery_stash
 from plugins.module_utils.workfleet.engines.celery_wire import task_message
 from plugins.module_utils.workfleet.engines.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
@@ -418,6 +419,21 @@ def fill(client: resp.Client, engine: str) -> None:
 def values(client: resp.Client) -> dict[bytes, Any]:
     """All contents; messages of a stream have new numbers where they were put back."""
     return {key: [told for _, told in value] if b":stream:" in key else value for key, value in everything(client).items()}
+
+
+def test_tasks_were_deleted_and_not_dumped_where_the_noted_time_was_rounded_up(
+    client: resp.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(client, "celery")
+    whole = values(client)
+    monkeypatch.setattr(celery_stash.CeleryStash, "_now", lambda _: int(time.time()) + 0.0006)
+    identity, path, choice = uuid.uuid4().hex, str(tmp_path / "old.dump"), Choice("q", older_than=50.0)
+    mortal = run(client, "celery")
+    assert mortal.write(identity, choice, path, {}).records == 4
+    mortal.commit(identity, choice)
+    assert len(values(client)[b"q"]) == 2
+    run(client, "celery").restore(path)
+    assert sorted(values(client)[b"q"]) == sorted(whole[b"q"])
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SERVER = shutil.which("redis-server")
 pytestmark = pytest.mark.skipif(SERVER is None, reason="no redis-server on this machine")
-NASTY = "p a\"s's\\w#rd; %h $é€\t\n\x01*&"
+NASTY = "p a\"s's\\w#rd; %h $é€*&"  # control characters and line ends are refused
 
 
 class Local(Embedded):

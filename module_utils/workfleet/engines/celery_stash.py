@@ -7,6 +7,7 @@ messages of its priority as the first to be read, as if they had given it back.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .. import resp
@@ -170,13 +171,16 @@ class CeleryStash(Stash):
         return queues.seconds(self.client.call("TIME"))
 
     def _since(self) -> float:
-        """When it was taken: what is older than asked for goes. Where somebody else wrote there nothing is old enough."""
+        """When it was taken: what is older than asked for goes. Where no time stands there nothing is old enough.
+
+        It is not compared with the time of now: what is dumped and what is deleted are to be the same, whatever the clock does in between.
+        """
         said = self.client.call("GETRANGE", self.own(_SINCE), 0, 40)
         try:
             found = float(said or 0)
         except ValueError:
             found = 0.0
-        return found if 0 <= found <= self._now() else 0.0
+        return found if math.isfinite(found) else 0.0
 
     def _read(self, key: str) -> Iterator[list[bytes]]:
         done = 0
