@@ -28,7 +28,7 @@ from pathlib import Path
 
 #: What a process is, by the first pattern that is found in its command line; in the order in which they are tried.
 CAUSES = (
-    ("Ansible: plays", r"bin/ansible-playbook|-m ansible(\.cli\.playbook| playbook)"),
+    ("Ansible: plays", r"tests\.warm|bin/ansible-playbook|-m ansible(\.cli\.playbook| playbook)"),
     ("lint", r"ansible-lint|\bmypy\b|\bruff\b|yamllint|shellcheck"),
     ("molecule", r"bin/molecule\b|bin/ansible-config"),
     ("Ansible: other programs", r"bin/ansible\b|ansible-(inventory|doc|galaxy)"),
