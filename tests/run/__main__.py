@@ -44,12 +44,11 @@ class Choice:
     def __init__(self, words: list[str]) -> None:
         self.makers: dict[str, Callable[[], Iterable[Job]]] = {}
         self.is_usual = not words
-        self.is_whole = words == ["full"]
         if words[:1] == ["changed"]:
             self.add_changed(words[1:])
         elif words == ["quick"]:
             self.makers.update({name: parts.PARTS[name].jobs for name in ("lint", "unit", "floor")}, molecule=parts.one_converge)
-        elif self.is_whole:
+        elif words == ["full"]:
             shutil.rmtree(ROOT / "build" / "stop-contract", ignore_errors=True)  # what is printed was measured now
             self.makers.update({name: part.jobs for name, part in parts.PARTS.items()})
             self.makers["molecule"] = partial(map, parts.scenario, parts.scenarios(long=True))
