@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,10 @@ from plugins.module_utils.workfleet import host, in_use
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers.base import Name, Wanted
 from plugins.module_utils.workfleet.managers.supervisor import Supervisor
+from tests.patience import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.systemd
 APP, USER = "trust", "nobody"
@@ -50,13 +50,6 @@ class Answer(http.server.BaseHTTPRequestHandler):
 (run / "supervisor.sock").unlink(missing_ok=True)
 socketserver.UnixStreamServer(str(run / "supervisor.sock"), Answer).serve_forever()
 """
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
