@@ -5,11 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from fleet import Fleet
+
 sys.path[:0] = [str(Path(__file__).parent / "resources"), str(Path(__file__).parents[1])]
 pytest.register_assert_rewrite("common", "fleet", "systems")
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Fleet:
+    """The scenario's hosts."""
+    from fleet import Fleet
+
+    return Fleet()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

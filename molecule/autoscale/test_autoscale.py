@@ -17,12 +17,6 @@ NAME = "revrx-autoscaler"
 TASKS = 40
 
 
-@pytest.fixture(scope="session")
-def fleet() -> Fleet:
-    """The scenario's hosts."""
-    return Fleet()
-
-
 @pytest.fixture
 def paused(fleet: Fleet) -> Iterator[Fleet]:
     """The fleet without its timer, which is on again at the end."""

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import tempfile
 
-import pytest
 from fleet import Fleet, load_json
-
-
-@pytest.fixture(scope="session")
-def fleet() -> Fleet:
-    """The scenario's hosts."""
-    return Fleet()
 
 
 def sleepers(fleet: Fleet) -> dict[tuple[str, str], str]:

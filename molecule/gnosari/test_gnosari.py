@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from fleet import ANSIBLE, INVENTORY, PROJECT, Fleet, wait
 from systems import asked_for, open_to
 
@@ -32,12 +31,6 @@ with tempfile.TemporaryDirectory() as folder:
         shutil.copy(path, folder)
     print(shelve.open(folder + '/schedule', 'r')['entries']['tick'].total_run_count)
 """
-
-
-@pytest.fixture(scope="session")
-def fleet() -> Fleet:
-    """The scenario's hosts."""
-    return Fleet()
 
 
 def redis(fleet: Fleet, *words: str) -> list[str]:

@@ -5,17 +5,10 @@ from __future__ import annotations
 import re
 import time
 
-import pytest
 from fleet import Fleet, wait
 
 LOGS = "/opt/talk/log"
 SERVICE = "workfleet.talk.logs.service"
-
-
-@pytest.fixture(scope="session")
-def fleet() -> Fleet:
-    """The scenario's hosts."""
-    return Fleet()
 
 
 def unit(group: str, slot: int = 1, incarnation: int = 1) -> str:

@@ -8,19 +8,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import pytest
 from fleet import Fleet, wait
 
 #: Two other environments of the group reports: a change that replaces its nodes and no others.
 BLUE = {"reports": {"env": {"COLOUR": "blue"}}}
 GREEN = {"reports": {"env": {"COLOUR": "green"}}}
 SECRETS = ("pa ss#w0rd", "pa%20ss%23w0rd", "top$ecret#key")
-
-
-@pytest.fixture(scope="session")
-def fleet() -> Fleet:
-    """The scenario's hosts."""
-    return Fleet()
 
 
 def declared(fleet: Fleet, incarnation: int = 1) -> set[str]:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from fleet import Fleet
 from systems import asked_for, open_to
 
 SYSTEMD, SUPERVISOR = "revrx-staging-1", "revrx-staging-2"
-
-
-@pytest.fixture(scope="session")
-def fleet() -> Fleet:
-    """The scenario's hosts."""
-    return Fleet()
 
 
 def test_each_queue_is_consumed_on_both_hosts_and_the_dashboard_is_ready(fleet: Fleet) -> None:

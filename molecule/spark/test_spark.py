@@ -38,12 +38,6 @@ with get_sync_session() as session:
 """
 
 
-@pytest.fixture(scope="session")
-def fleet() -> Fleet:
-    """The scenario's hosts."""
-    return Fleet()
-
-
 def query(fleet: Fleet, sql: str) -> list[str]:
     """Ask Spark's database, past Spark."""
     return fleet.run(DATA, "runuser", "-u", "postgres", "--", "psql", "-At", "-d", "spark", "-c", sql).splitlines()

@@ -12,7 +12,6 @@ import tempfile
 import time
 
 from common import (  # noqa: F401 - pytest collects the tests of that file here
-    fleet,
     test_a_canary_comes_back_from_every_queue,
     test_a_change_is_predicted_restarts_only_its_group_and_loses_no_task,
     test_a_reboot_brings_every_node_back,
@@ -32,7 +31,7 @@ if os.environ.get("WORKFLEET_FULL"):
 LINE = re.compile(r"^\d\d:\d\d:\d\d supervisor-all (\w+) (\d+\.\d+) ([A-Z]+) (.*?)\r?$", re.MULTILINE)
 
 
-def followed(fleet: Fleet, words: str, seconds: float) -> str:  # noqa: F811 - the fixture, not the import
+def followed(fleet: Fleet, words: str, seconds: float) -> str:
     """Return what logs.yml shows in a terminal until these words are there, or for so long."""
     ours, theirs = pty.openpty()
     command = fleet.command("logs", f"{tempfile.mkdtemp()}/steps.json", {"follow": True, "lines": 1, "worker_only": "default"})
@@ -52,7 +51,7 @@ def followed(fleet: Fleet, words: str, seconds: float) -> str:  # noqa: F811 - t
     return said
 
 
-def test_logs_are_shown_by_time_by_level_and_as_they_come(fleet: Fleet) -> None:  # noqa: F811 - the fixture, not the import
+def test_logs_are_shown_by_time_by_level_and_as_they_come(fleet: Fleet) -> None:
     # Celery's own level is WARNING, at which a worker that is well says nothing.
     talkative = [{**group, "options": {**group["options"], "loglevel": "INFO"}} for group in fleet.vars["worker_groups"]]
     fleet.play("site", worker_groups=talkative)

@@ -1,7 +1,6 @@
 """What another release of Debian could change: units, processes and their limits, Valkey, a boot."""
 
 from common import (  # noqa: F401 - pytest collects the tests of that file here
-    fleet,
     test_a_canary_comes_back_from_every_queue,
     test_a_change_is_predicted_restarts_only_its_group_and_loses_no_task,
     test_a_reboot_brings_every_node_back,

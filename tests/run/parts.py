@@ -29,6 +29,7 @@ ELSEWHERE = "not systemd" if os.environ.get("WORKFLEET_FULL") else "not systemd 
 LONG = ("autoscale", "deploy", "logs", "stop-contract")
 #: What a scenario proves beyond what all share; `default` and `values` prove what all share.
 OWN = {
+    "apart": ("*drain*", "*leave*", "*/reap*", "*purge*", "*/reconcile.py", "runners/launch.py"),
     "arq": ("*/arq*", "inventories/flow/*", "runners/workfleet_arq.py"),
     "autoscale": ("*autoscal*", "*scal*"),
     "chicory": ("*/chicory*", "inventories/chicory/*", "runners/workfleet_chicory.py", "*beat*"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DEPLOY, COMMON, DEFAULT = "molecule/deploy/test_deploy.py", "molecule/resources/common.py", "molecule/default/test_fleet.py"
+DEPLOY, COMMON, APART = "molecule/deploy/test_deploy.py", "molecule/resources/common.py", "molecule/apart/test_apart.py"
 AUTOSCALE, BARE = "molecule/autoscale/test_autoscale.py", "molecule/resources/bare.py"
 QUEUES, REAP = "tests/integration/test_queues_foretold.py", "tests/integration/test_reap.py"
 RESET = "tests/integration/test_reset.py"
