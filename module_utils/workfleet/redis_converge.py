@@ -201,11 +201,13 @@ def _refused(error: resp.RespError) -> bool:
 # --- plan ---------------------------------------------------------------------------------------------------------
 
 
-def plan(declared: Declaration, what: Service, app: str, state: str, seen: Observed) -> Plan:
+def plan(declared: Declaration, what: Service, app: str, state: str, seen: Observed, *, keep_data: bool = True) -> Plan:
     """The difference between what is declared and what was seen; nothing of the host is changed."""
     made = Plan()
     if state == "absent":
-        _plan_absence(made, declared, what, seen)
+        # Where our configuration is not, neither server nor data are known to be ours.
+        ours = seen.texts[what.include] is not None
+        _plan_absence(made, declared, what, seen, _data(what, seen) if ours and not keep_data else [], keep_data=keep_data)
         return made
     text = redis_config.render(app, {**declared.lines, **what.fixed})
     _plan_software(made, what, seen)
@@ -219,17 +221,31 @@ def plan(declared: Declaration, what: Service, app: str, state: str, seen: Obser
     return made
 
 
-def _plan_absence(made: Plan, declared: Declaration, what: Service, seen: Observed) -> None:
+def _data(what: Service, seen: Observed) -> list[str]:
+    """Return what the server keeps on the disk."""
+    ours, base = redis_config.read(seen.texts[what.include]), redis_config.read(seen.base)
+
+    def value(name: str, default: str) -> str:
+        told = ours.get(name) or base.get(name) or [[default]]
+        return seen.live.config.get(name, default) if seen.live else told[-1][0]
+
+    folder = value("dir", "")
+    return what.data(folder, [value("dbfilename", "dump.rdb"), value("appenddirname", "appendonlydir")]) if folder else []
+
+
+def _plan_absence(made: Plan, declared: Declaration, what: Service, seen: Observed, data: list[str], *, keep_data: bool) -> None:
     if seen.running.pid is not None:
-        _refuse_loss(declared, seen, "stop")
+        if keep_data:
+            _refuse_loss(declared, seen, "stop")
         made.verb = "stop"
         made.steps.append(Step("stop", what.unit, "declared absent"))
-    for path in what.leftovers():
+    # Our configuration, which tells whose the data are, goes last.
+    for path in [*data, *what.leftovers()]:
         found = host.status(path)
         if found is not None:
             made.remove.append(path)
             made.steps.append(Step("remove", path, "declared absent"))
-            if stat.S_ISREG(found.st_mode):
+            if stat.S_ISREG(found.st_mode) and path not in data:
                 made.diff.append(_diff(path, host.read(path), None))
     if made.remove and what.boots:
         made.reload = True
@@ -499,7 +515,7 @@ def prove(declared: Declaration, what: Service, wait_seconds: float) -> resp.Cli
 
 def run(
     raw: Mapping[str, Any], *, app: str, state: str, check_mode: bool, wait_seconds: float,
-    pip_environment: Mapping[str, str] | None = None, what: Service | None = None,
+    pip_environment: Mapping[str, str] | None = None, what: Service | None = None, keep_data: bool = True,
 ) -> tuple[Plan, dict[str, Any]]:
     """Parse, observe, plan, apply; returns the plan and what the server is afterwards (in check mode: is now).
 
@@ -511,7 +527,7 @@ def run(
         what = service(declared, pip_environment)
     try:
         seen = observe(declared, what, app, wait_seconds)
-        made = plan(declared, what, app, state, seen)
+        made = plan(declared, what, app, state, seen, keep_data=keep_data)
         made.warnings += redis_config.warnings(raw)
         _warn_of_age(made, seen.live)
         if check_mode:

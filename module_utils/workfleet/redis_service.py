@@ -77,7 +77,11 @@ class Service(ABC):
 
     @abstractmethod
     def leftovers(self) -> list[str]:
-        """What goes with ``state: absent``, beside the data."""
+        """What goes with ``state: absent``, beside the data; our configuration last."""
+
+    @abstractmethod
+    def data(self, folder: str, names: list[str]) -> list[str]:
+        """What holds the data, in the server's directory."""
 
     @abstractmethod
     def start(self) -> None:
@@ -151,7 +155,11 @@ class Systemd(Service):
         ]
 
     def leftovers(self) -> list[str]:
-        return [f"{self._folder}/workfleet.conf", self.include]
+        is_ours = host.names(self._folder) == ["workfleet.conf"]
+        return [self._folder if is_ours else f"{self._folder}/workfleet.conf", self.include]
+
+    def data(self, folder: str, names: list[str]) -> list[str]:
+        return [f"{folder}/{name}" for name in names]
 
     def reload(self) -> None:
         host.run(["systemctl", "daemon-reload"])
@@ -225,7 +233,10 @@ class Embedded(Service):
         return [File(self.include, config, 0o600)]
 
     def leftovers(self) -> list[str]:
-        return [self.include, self.base, self._venv, *(f"{self.directory}/redis.{end}" for end in ("pid", "log"))]
+        return [self.base, self._venv, *(f"{self.directory}/redis.{end}" for end in ("pid", "log")), self.include]
+
+    def data(self, folder: str, names: list[str]) -> list[str]:
+        return [folder]
 
     def start(self) -> None:
         if host.read(self.base) is None:

@@ -124,3 +124,37 @@ def test_what_killed_nodes_held_is_returned_and_the_host_judges_itself_well(flee
     assert fleet.ended(task, 60) == "SUCCESS"
     assert task not in fleet.run(fleet.redis, *held)
     assert f"{fleet.app}: all declared nodes consume (6 of 6)" in fleet.play("health").out
+
+
+#: What a package, its index or the machine itself changes; and the login user's own.
+ELSEWHERE = (r"/proc|/sys|/dev|/tmp|/home|/root|/run/(systemd|udev|user|sudo|log|lock|credentials|adduser|motd.dynamic)"
+             r"|/var/(lib/(dpkg|apt|systemd)|backups|cache|log|tmp)")
+
+
+def seen(fleet: Fleet, host: str) -> dict[str, set[str]]:
+    """Return what is on a host, without what packages have brought that are there now and were not in the image."""
+    files = fleet.run(host, "sh", "-c", f"find / /run -xdev -regextype posix-extended -regex '({ELSEWHERE})' -prune -o -print")
+    units = fleet.run(host, "systemctl", "list-units", "--all", "--plain", "--no-legend")
+    return {"files": set(files.splitlines()), "users": set(fleet.run(host, "cat", "/etc/passwd", "/etc/group").splitlines()),
+            "units": {line.split()[0] for line in units.splitlines() if line.startswith(("workfleet", "redis"))},
+            "packages": set(fleet.run(host, "dpkg-query", "-W", "-f", "${Package}\\n").splitlines())}
+
+
+def test_an_app_that_is_declared_absent_leaves_the_hosts_as_they_were(fleet: Fleet) -> None:
+    """Compared with a clean host; packages stay, so that those go first by hand which a clean host has not."""
+    fleet.play("site")
+    words = f"absent {fleet.app}"
+    assert words in fleet.play("site", expect=2, app_state="absent").out
+    assert "site.yml takes this app away" in fleet.play("start", expect=2, app_state="absent").out
+    assert fleet.main_processes()
+    predicted = fleet.play("site", "--check", app_state="absent")
+    done = fleet.play("site", app_state="absent", confirm=words)
+    assert done.steps == predicted.steps and done.steps
+    assert fleet.play("site", app_state="absent").steps == []
+    with fleet.clean_host() as clean:
+        was = seen(fleet, clean)
+        for host in (fleet.redis, fleet.worker):
+            more = seen(fleet, host)["packages"] - was["packages"]
+            fleet.run(host, "sh", "-c", f"apt-get -qy purge {' '.join(more)} >/dev/null 2>&1")
+            left = seen(fleet, host)
+            assert {name: sorted(left[name] - was[name]) for name in left} == {name: [] for name in left}, host

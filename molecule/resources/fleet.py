@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from tests import warm
 from tests.patience import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 INVENTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
@@ -120,6 +121,16 @@ class Fleet:
     def on(self, host: str, *argv: str) -> list[str]:
         """Return the command line that runs a command on a host as root, past Ansible."""
         return [str(PROJECT / "molecule/resources/hosts"), "run", host, *argv]
+
+    @contextlib.contextmanager
+    def clean_host(self) -> Iterator[str]:
+        """One more host, to which nothing was done."""
+        name, command = f"{self.worker}-clean", str(PROJECT / "molecule/resources/hosts")
+        subprocess.run([command, "up", name], check=True, capture_output=True)
+        try:
+            yield name
+        finally:
+            subprocess.run([command, "down", name], check=True, capture_output=True)
 
     def main_processes(self, host: str | None = None) -> dict[str, int]:
         """Return the main process of every node on a host: node name → pid. Two of one name are an error."""

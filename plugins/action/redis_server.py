@@ -9,7 +9,7 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors im
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
-OTHERS = {"app", "state", "pip_environment", "wait_seconds"}
+OTHERS = {"app", "state", "keep_data", "pip_environment", "wait_seconds"}
 
 
 class ActionModule(actions.Action):
@@ -35,5 +35,5 @@ def pack(given: dict[str, Any], host: str) -> dict[str, Any]:
     return {
         "app": given["app"], "state": given["state"], "host": host, "variables": variables,
         "pip_environment": {key: str(value) for key, value in (given["pip_environment"] or {}).items()},
-        "wait_seconds": given["wait_seconds"],
+        "wait_seconds": given["wait_seconds"], "keep_data": given["keep_data"],
     }

@@ -30,7 +30,11 @@ class ActionModule(actions.Action):
         warned.update((text, []) for text in inventory.lonely(fleet))
         for text, where in warned.items():
             self._display.warning(f"{named(where, hosts)}: {text}" if where else text)
-        result = {"changed": False, "problems": list(found), "warned": list(warned), "placement": inventory.placement(ordered)}
+        absent = [host.name for host in fleet[:len(hosts)] if host.is_absent]
+        if values["present"] and absent:
+            found.setdefault("app_state: absent: site.yml takes this app away; nothing of it is deployed or started", []).extend(absent)
+        result = {"changed": False, "absent": absent,
+                  "problems": list(found), "warned": list(warned), "placement": inventory.placement(ordered)}
         if found:
             count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
             lines = [f"- {named(where, hosts)}: {text}" for text, where in found.items()]

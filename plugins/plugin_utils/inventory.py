@@ -80,6 +80,14 @@ class Host:
         return isinstance(declared, dict) and bool(declared) and declared.get("state") != "absent"
 
     @property
+    def is_absent(self) -> bool:
+        """Whether the app is to go from this host."""
+        try:
+            return bool(self.value("app_state") == "absent")
+        except AnsibleError:  # said of the host itself
+            return False
+
+    @property
     def is_ours(self) -> bool:
         """Whether the host is this machine, and what runs there is run by who runs this: there is nobody to be kept from anything."""
         return bool(self.value("ansible_connection") == "local" and self.value("app_user") == getpass.getuser())
@@ -171,7 +179,8 @@ def worker_problems(host: Host) -> Iterator[str]:
 def other_problems(host: Host) -> list[str]:
     """Return the mistakes in what no declaration holds, and in what this control node alone can tell."""
     found: list[str] = []
-    app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("database_connections", "user", "group")}, found)
+    app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("state", "database_connections", "user", "group")}, found)
+    app.choice("state", "present", ("present", "absent"))
     app.whole("database_connections", None, 0, MOST_CONNECTIONS)
     for key in ("user", "group"):
         if app.raw[key] == "root" and not host.is_ours:

@@ -1,0 +1,48 @@
+"""Control node's half of app_removal: ask for the typed confirmation, and say what goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps
+
+
+class ActionModule(actions.Action):
+    """Nothing is removed that was not asked for by its name."""
+
+    _supports_check_mode = True
+
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return what goes, or what has gone."""
+        name = values["name"]
+        if values["step"] == "confirm":
+            return self.confirm(f"absent {name}", task_vars)
+        host = str(task_vars["inventory_hostname"])
+        request = {"host": host, "name": name, "user": values["user"] or name, "group": values["group"] or name,
+                   "root": values["root"] or f"/opt/{name}", "run_directory": values["run_directory"],
+                   "redis": values["redis"], "is_look": values["step"] == "look"}
+        result: dict[str, Any] = self._execute_module(
+            module_name="workfleet.core.app_removal", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        if request["is_look"] and not result.get("failed"):
+            # The steps are told when they are taken.
+            things = [step["unit"] for step in result.pop("steps") if step["action"] == "remove"]
+            things += [f"{server} with its data" for server in result["servers"]]
+            if result["nodes"]:
+                things.insert(0, f"{len(result['nodes'])} nodes, which drain first")
+            result["found"] = bool(things)
+            if things:
+                self._display.display(f"  {host}: what goes: {', '.join(things)}")
+        return result
+
+    def confirm(self, words: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what was not typed, where there is something to be taken away."""
+        told = [task_vars["hostvars"].get(host, {}).get(self.values["register"]) or {} for host in self.values["hosts"]]
+        failed = next((one for one in told if one.get("failed")), None)
+        if failed:
+            raise AnsibleActionFail(f"{failed.get('msg')}; nothing was touched")
+        found = any(one.get("found") for one in told)
+        if found and not self._task.check_mode:
+            dumps.confirmed(words, self.values["confirm"])
+        return {"changed": False, "found": found}
