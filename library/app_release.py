@@ -45,7 +45,8 @@ options:
           - V(archive) of the control node. A wheel or sdist is installed into the virtualenv; other tar and zip files
             are unpacked, without a single directory around everything unless that is itself a Python package.
           - V(git) repository, resolved and fetched on the control node. Hosts need no git and no credentials.
-            Submodules are not fetched.
+            A commit with submodules or files of git-LFS is refused; give a checkout that has them as V(directory), or
+            exclude them. C(export-ignore) leaves nothing out.
           - V(pypi) package, installed on the host.
         type: str
         required: true
@@ -284,13 +285,13 @@ def main() -> None:
     try:
         declared = release.Declared.of(payload.unpack(module.params["payload"], "app_release"))
         plan = release.plan(declared, archive, check=module.check_mode)
-        waiting = plan.archive_needed and not module.check_mode
+        waiting = plan.archive_needed
         if plan.changes and not waiting and not module.check_mode:
             plan = release.apply(declared, archive)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(
-        changed=bool(plan.changes) and not waiting,
+        changed=bool(plan.changes) and (module.check_mode or not waiting),
         archive_needed=waiting,
         release=plan.release,
         previous=plan.previous,

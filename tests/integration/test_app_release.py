@@ -606,12 +606,18 @@ def test_through_ansible_check_predicts_the_run_and_the_second_run_does_nothing(
     again = json.loads((site.folder / "result-False").read_text())
     assert (again["changed"], again["steps"], again["release"]) == (False, [], done["release"])
     assert "geheim" not in said
+    if interpreter == PYTHON:
+        (site.code / "model.bin").write_text(f"{source.POINTER.decode()}oid sha256:{0:064}\nsize 9\n")
+        for argv in (["init", "-q", "-b", "main"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "one"]):
+            subprocess.run(["git", *argv], cwd=site.code, check=True)
+        commit = json.dumps({"app_source": {"type": "git", "location": str(site.code), "version": "main"}})
+        assert "model.bin: not the content, but a pointer of git-LFS" in playbook(site, "--check", "-e", commit, rc=2)
 
 
-def playbook(site: Site, *arguments: str) -> str:
+def playbook(site: Site, *arguments: str, rc: int = 0) -> str:
     program = Path(sys.executable).with_name("ansible-playbook")
     argv = [str(program), "-i", str(site.folder / "hosts.yml"), str(site.folder / "play.yml"), *arguments]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
     done = subprocess.run(argv, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == rc, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
