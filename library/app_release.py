@@ -75,6 +75,8 @@ options:
       - What to install into the virtualenv. An entry is a pip requirement (C(celery[redis]==5.7.0)), the name of a
         requirements file inside the release (C(requirements.txt)), the release itself (V(.), C(.[extra])) or an
         option of pip (begins with C(-)).
+      - Where a file has hashes, what lies in the release (V(.), C(-e .), C(./lib), a package file; listed, or in that file) is installed
+        behind it by a call of pip of its own, with C(--no-deps), for pip refuses what has none.
       - The release itself is not installed unless V(.) is listed; its top is the working directory of the nodes, so
         plain modules are found.
     type: list

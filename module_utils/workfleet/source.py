@@ -393,7 +393,7 @@ def some(stream: BinaryIO) -> bytes:
     """Return what git says, no more than fits."""
     found = stream.read(GIT_BYTES + 1)
     if len(found) > GIT_BYTES:
-        raise WorkfleetError(f"app_source: git said more than {GIT_BYTES // 1024**2} MiB: the repository has too many branches, tags or files")
+        raise WorkfleetError(f"app_source: git said more than {GIT_BYTES // 1024**2} MiB: too many branches, tags or files")
     return found
 
 

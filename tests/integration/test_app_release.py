@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -80,9 +81,6 @@ class Site:
     def declared(self, **raw: Any) -> tuple[release.Declared, str | None]:
         """Do what the action plugin does; return the packed source beside the declaration."""
         values, found = release_spec.parse({**self.raw, **raw}, "web1")
-        # Putting pip into a virtualenv takes seconds; only releases that install something need it.
-        installs = values["requirements"] or (found and found["kind"] == "archive")
-        build.MAKE_VENV = ("-m", "venv") if installs else ("-m", "venv", "--without-pip")
         described, archive = None, None
         if found is not None:
             looked = source.look(**release_spec.located(found, "/"), cache=str(self.folder))
@@ -128,7 +126,6 @@ def site() -> Iterator[Site]:
     folder.chmod(0o755)
     made = Site(folder)
     yield made
-    build.MAKE_VENV = ("-m", "venv")
     shutil.rmtree(folder, ignore_errors=True)
     if ROOT and host.uid(made.user) is not None:
         accounts.run("userdel", made.user)
@@ -348,6 +345,15 @@ def test_a_wheel_is_installed(site: Site) -> None:
     make_wheel(wheel, {"tiny.py": b"x = 5\n"})
     site.converge(source={"type": "archive", "location": str(wheel)})
     assert site.run("python", "-c", "import tiny; print(tiny.x)") == "5"
+
+
+def test_the_release_itself_is_installed_behind_requirements_with_hashes(site: Site) -> None:
+    wheel = site.folder / "tiny-1.0-py3-none-any.whl"
+    make_wheel(wheel, {"tiny.py": b"x = 5\n"})
+    site.code.joinpath("requirements.txt").write_text(f"tiny==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n.\n")
+    done = site.converge(requirements=[f"--no-index --find-links={site.folder}", "requirements.txt"])
+    assert site.run("python", "-c", "import tiny, shop_installed; print(tiny.x, shop_installed.answer)") == "5 42"
+    assert not list((site.root / "releases" / str(done.release) / "src").glob(".workfleet-*"))
 
 
 def make_wheel(path: Path, files: dict[str, bytes]) -> None:
