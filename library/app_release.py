@@ -82,6 +82,15 @@ options:
     type: list
     elements: str
     default: []
+  shared_paths:
+    description:
+      - Paths in the release that outlive it. In their place are links to the same path below C(<root>/shared), which belongs to O(user).
+      - A path that ends with C(/) is a directory, and made where there is none. Any other is what the release holds there, or a file
+        that the app makes. What the release holds is the first content; what is in C(shared) already stays as it is.
+      - None may lie in another, nor hold code. Another list makes another release.
+    type: list
+    elements: str
+    default: []
   env:
     description: Environment variables of the app.
     type: dict

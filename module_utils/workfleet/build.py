@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import archives, foreign, host, requirements, seal, virtualenv
+from . import archives, foreign, host, requirements, seal, shared, virtualenv
 from .changes import Change
 from .errors import WorkfleetError
 from .source import without_credentials
@@ -55,6 +55,7 @@ class Order:
     requirements: tuple[str, ...]
     pip_environment: Mapping[str, str]
     archive: str | None
+    shared: tuple[str, ...] = ()
 
 
 def interpreter(declared: str, user: str) -> Interpreter:
@@ -119,7 +120,7 @@ def build(order: Order) -> None:
         entries = (order.source["install"], *entries)
     wanted = requirements.parse(entries, layout.src(release), package)
     for path, text in wanted.rests.items():
-        host.write(path, text, **rights)
+        host.write(path, text, owner=order.user, group=order.group)
     host.directory(layout.src(release), mode=0o755, **rights)
     host.directory(layout.venv(release), mode=0o755, **rights)
     host.directory(layout.release(release), mode=0o755)
@@ -130,6 +131,7 @@ def build(order: Order) -> None:
         host.remove(path)
     # What is not compiled now never is: nothing that runs may write here. What does not compile may be no Python of this version.
     attempt(order, [layout.python(release), "-I", "-m", "compileall", "-q", "."])
+    shared.link(partial(run_as, order), order.python.path, layout.shared, order.shared)
     close(order)
     host.remove(os.path.join(layout.release(release), "package"))
     host.directory(layout.release(release), mode=0o755)
@@ -144,6 +146,7 @@ def description(order: Order) -> dict[str, Any]:
         "python": order.python.version,
         "source": order.source["label"],
         "requirements": [without_credentials(item) for item in order.requirements],
+        "shared": list(order.shared),
     }
 
 

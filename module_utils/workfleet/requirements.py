@@ -47,7 +47,7 @@ class Requirements(NamedTuple):
 
 
 def parse(entries: Iterable[str], src: str, package: Sequence[str] = ()) -> Requirements:
-    """Return what pip is to be told. ``src`` is the release, where pip is run; nobody else comes there yet. ``package`` was sent to the host.
+    """Return what pip is to be told. ``src`` is the release, where pip runs; nobody else comes there yet. ``package`` was sent to us.
 
     An entry is an option of pip (it begins with ``-``), a file of requirements or a package file inside the release,
     the release itself (``.``, ``.[extra]``) or an ordinary requirement.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, shared, source
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
@@ -29,7 +29,7 @@ class ActionModule(actions.Action):
         request.update(source=described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"])
         result = self._call(request, None, task_vars)
         if result.pop("archive_needed", False) and looked is not None:
-            packed = self._pack(looked)
+            packed = self._pack(looked, request["shared"])
             if not self._task.check_mode:
                 result = self._call(request, self._send(packed), task_vars)
                 result.pop("archive_needed", None)
@@ -47,10 +47,14 @@ class ActionModule(actions.Action):
         """Run the module on the host."""
         return actions.call(self, "app_release", request, time.monotonic() + self.values["lock_seconds"], variables, archive=archive)
 
-    def _pack(self, looked: source.Source) -> str:
+    def _pack(self, looked: source.Source, paths: list[str]) -> str:
         """Pack the source, once for all hosts of this run. What cannot be packed is found so, in check mode too."""
         packed = os.path.join(constants.DEFAULT_LOCAL_TMP, f"source-{looked.fingerprint}")
-        return packed if looked.pack is None else source.made(packed, looked.pack)
+        if looked.pack is not None:
+            source.made(packed, looked.pack)
+        if looked.kind == "tree":
+            shared.require_shareable(packed, paths)
+        return packed
 
     def _send(self, packed: str) -> str:
         """Put a packed source on this host."""

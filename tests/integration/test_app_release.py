@@ -367,6 +367,40 @@ def make_wheel(path: Path, files: dict[str, bytes]) -> None:
         wheel.writestr("tiny-1.0.dist-info/RECORD", "")
 
 
+def test_what_is_shared_outlives_releases_and_stays_writable_in_a_sealed_one(site: Site) -> None:
+    for folder in ("media", "logs"):
+        (site.code / folder).mkdir()
+    (site.code / "media" / "sample").write_text("first")
+    (site.code / "notes.txt").write_text("first")
+    paths = ["media/", "var/db.sqlite3", "notes.txt", "new/place/"]
+    before = site.converge().release
+    first = site.converge(shared_paths=paths)
+    kept = site.root / "shared"
+    assert first.release != before
+    assert {("write", f"directory {path}") for path in (kept, kept / "media", kept / "new/place", kept / "var")} <= set(units(first))
+    write = ("import pathlib, sqlite3; [pathlib.Path(p).write_text('mine') for p in ('media/upload', 'notes.txt', 'new/place/x')];"
+             "db = sqlite3.connect('var/db.sqlite3'); db.execute('create table t (x)'); db.commit()")
+    site.run("python", "-c", write)
+    (site.code / "media" / "sample").write_text("second")
+    second = site.converge(shared_paths=paths)
+    assert second.previous == first.release != second.release
+    read = ("import pathlib, sqlite3; print([pathlib.Path(p).read_text() for p in ('media/sample', 'media/upload', 'notes.txt', "
+            "'new/place/x')], sqlite3.connect('var/db.sqlite3').execute('select count(*) from t').fetchall())")
+    assert site.run("python", "-c", read) == "['first', 'mine', 'mine', 'mine'] [(0,)]"
+    user = host.uid(site.user) if ROOT else os.geteuid()
+    assert {path.lstat().st_uid for path in (kept, *kept.rglob("*"))} == {user}
+    source_tree = site.root / "current" / "src"
+    assert {path.lstat().st_uid for path in source_tree.rglob("*")} == {os.geteuid()}
+    shutil.rmtree(kept / "new")
+    kept.chmod(0o755)  # a web server may read it
+    assert units(site.converge(shared_paths=paths)) == [("write", f"directory {kept}/new"), ("write", f"directory {kept}/new/place")]
+    assert kept.stat().st_mode & 0o777 == 0o755
+    (kept / "new" / "place").rmdir()
+    (kept / "new" / "place").touch()
+    with pytest.raises(WorkfleetError, match=r"new/place is a file, and a directory is wanted there"):
+        release.plan(site.declared(shared_paths=paths)[0])
+
+
 @needs_root
 def test_a_full_disk_leaves_the_current_release(site: Site) -> None:
     site.root.mkdir(parents=True)
@@ -614,8 +648,8 @@ def test_through_ansible_check_predicts_the_run_and_the_second_run_does_nothing(
     assert "geheim" not in said
     if interpreter == PYTHON:
         (site.code / "model.bin").write_text(f"{source.POINTER.decode()}oid sha256:{0:064}\nsize 9\n")
-        for argv in (["init", "-q", "-b", "main"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "one"]):
-            subprocess.run(["git", *argv], cwd=site.code, check=True)
+        for argv in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"]):
+            subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *argv], cwd=site.code, check=True)
         commit = json.dumps({"app_source": {"type": "git", "location": str(site.code), "version": "main"}})
         assert "model.bin: not the content, but a pointer of git-LFS" in playbook(site, "--check", "-e", commit, rc=2)
 

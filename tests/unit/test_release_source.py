@@ -63,7 +63,9 @@ def test_the_same_files_make_the_same_bytes(app: Path, tmp_path: Path) -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
-@pytest.mark.parametrize("name", [".git/config", "shop/__pycache__/tasks.pyc", ".env", "shop/old.pyc", "gone/__pycache__/tasks.pyc", "my-env/lib/"])
+@pytest.mark.parametrize(
+    "name", [".git/config", "shop/__pycache__/tasks.pyc", ".env", "shop/old.pyc", "gone/__pycache__/tasks.pyc", "my-env/lib/"]
+)
 def test_what_is_no_code_changes_nothing(app: Path, name: str) -> None:
     before = look(app).fingerprint
     (app / "my-env").mkdir()
@@ -277,7 +279,7 @@ def test_a_submodule_of_which_only_the_place_is_there_is_refused_by_its_path_or_
 
     git(tmp_path, "clone", "-q", str(with_submodule), "clone")
     git(with_submodule, "archive", "--prefix=shop-main/", "-o", str(tmp_path / "shop.tar"), "HEAD")
-    with pytest.raises(WorkfleetError, match=r"shop/part: a submodule of git, .* git submodule update --init --recursive .* type directory"):
+    with pytest.raises(WorkfleetError, match=r"shop/part: a submodule of git, .* submodule update --init --recursive .* type directory"):
         packed_so([])
     assert packed_so(["shop/part"]) == {".gitmodules", "manage.py", "shop/tasks.py"}
 

@@ -23,7 +23,8 @@ def src(tmp_path: Path) -> Path:
     (tmp_path / "plain.txt").write_text("six\n-e ./lib\n")
     (tmp_path / "hashed.txt").write_text(PINNED)
     (tmp_path / "deploy" / "uv.txt").write_text(
-        f"# made by uv export --hash=no\n-e .\n{PINNED}./lib[a,b] ; python_version > '3' # mine\n--editable=../x\n.hidden==1 \\\n  --hash=x\n"
+        f"# made by uv export --hash=no\n-e .\n{PINNED}./lib[a,b] ; python_version > '3' # mine\n--editable=../x\n"
+        ".hidden==1 \\\n  --hash=x\n"
     )
     return tmp_path
 
