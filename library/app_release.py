@@ -45,7 +45,8 @@ options:
           - V(archive) of the control node. A wheel or sdist is installed into the virtualenv; other tar and zip files
             are unpacked, without a single directory around everything unless that is itself a Python package.
           - V(git) repository, resolved and fetched on the control node. Hosts need no git and no credentials.
-            Submodules are not fetched.
+            A commit with submodules or files of git-LFS is refused; give a checkout that has them as V(directory), or
+            exclude them. C(export-ignore) leaves nothing out.
           - V(pypi) package, installed on the host.
         type: str
         required: true
@@ -74,8 +75,19 @@ options:
       - What to install into the virtualenv. An entry is a pip requirement (C(celery[redis]==5.7.0)), the name of a
         requirements file inside the release (C(requirements.txt)), the release itself (V(.), C(.[extra])) or an
         option of pip (begins with C(-)).
+      - Where a file has hashes, what lies in the release (V(.), C(-e .), C(./lib), a package file; listed, or in that file) is installed
+        behind it by a call of pip of its own, with C(--no-deps), for pip refuses what has none.
       - The release itself is not installed unless V(.) is listed; its top is the working directory of the nodes, so
         plain modules are found.
+    type: list
+    elements: str
+    default: []
+  shared_paths:
+    description:
+      - Paths in the release that outlive it. In their place are links to the same path below C(<root>/shared), which belongs to O(user).
+      - A path that ends with C(/) is a directory, and made where there is none. Any other is what the release holds there, or a file
+        that the app makes. What the release holds is the first content; what is in C(shared) already stays as it is.
+      - None may lie in another, nor hold code. Another list makes another release.
     type: list
     elements: str
     default: []
@@ -284,13 +296,13 @@ def main() -> None:
     try:
         declared = release.Declared.of(payload.unpack(module.params["payload"], "app_release"))
         plan = release.plan(declared, archive, check=module.check_mode)
-        waiting = plan.archive_needed and not module.check_mode
+        waiting = plan.archive_needed
         if plan.changes and not waiting and not module.check_mode:
             plan = release.apply(declared, archive)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(
-        changed=bool(plan.changes) and not waiting,
+        changed=bool(plan.changes) and (module.check_mode or not waiting),
         archive_needed=waiting,
         release=plan.release,
         previous=plan.previous,

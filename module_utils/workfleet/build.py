@@ -6,15 +6,15 @@ import fcntl
 import json
 import os
 import re
-import shlex
 import shutil
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import archives, foreign, host, seal
+from . import archives, foreign, host, requirements, seal, shared, virtualenv
 from .changes import Change
 from .errors import WorkfleetError
 from .source import without_credentials
@@ -30,8 +30,6 @@ LOCK_SECONDS = 30
 #: For pip and for the app's own release commands.
 LONG_SECONDS = 3600
 APT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-MAKE_VENV: tuple[str, ...] = ("-m", "venv")
-PACKAGES = (".whl", ".zip", ".tar.gz")
 ASK_PYTHON = "import sys; print('%s-%d.%d' % (sys.implementation.name, *sys.version_info[:2]))"
 # One release is built at a time in a process; what watches pip and the compilers under it holds this lock too.
 held: list[int] = []
@@ -57,6 +55,7 @@ class Order:
     requirements: tuple[str, ...]
     pip_environment: Mapping[str, str]
     archive: str | None
+    shared: tuple[str, ...] = ()
 
 
 def interpreter(declared: str, user: str) -> Interpreter:
@@ -81,7 +80,7 @@ def asker(user: str) -> str:
 
 def venv_package(python: Interpreter, user: str) -> list[Change]:
     """Return the installation of Debian's package for virtualenvs, where this Python cannot make them yet."""
-    able = foreign.run(asker(user), [python.path, "-I", "-c", "import ensurepip, venv"], check=False).rc == 0
+    able = foreign.run(asker(user), [python.path, "-I", "-c", virtualenv.NEEDED], check=False).rc == 0
     if able:
         return []
     if os.geteuid() != 0 or not os.path.realpath(python.path).startswith("/usr/bin/"):
@@ -111,22 +110,28 @@ def build(order: Order) -> None:
     # Nobody else comes in before all is in its place.
     host.directory(layout.release(release), mode=0o700)
     host.directory(layout.src(release), mode=0o755)
-    install: list[str] = []
+    package: list[str] = []
+    entries = order.requirements
     if order.source["kind"] == "tree":
         unpack(order.archive, layout.src(release), order.user, order.group)
     elif order.source["kind"] == "package":
-        install.append(place(order))
+        package.append(place(order))
     else:
-        install.append(order.source["install"])
+        entries = (order.source["install"], *entries)
+    wanted = requirements.parse(entries, layout.src(release), package)
+    for path, text in wanted.rests.items():
+        host.write(path, text, owner=order.user, group=order.group)
     host.directory(layout.src(release), mode=0o755, **rights)
     host.directory(layout.venv(release), mode=0o755, **rights)
     host.directory(layout.release(release), mode=0o755)
-    run_as(order, [order.python.path, *MAKE_VENV, layout.venv(release)])
-    install += requirement_arguments(order.requirements, layout.src(release))
-    if install:
+    virtualenv.make(partial(run_as, order), order.python.path, layout.venv(release))
+    for install in wanted.calls():
         pip(order, install)
+    for path in wanted.rests:
+        host.remove(path)
     # What is not compiled now never is: nothing that runs may write here. What does not compile may be no Python of this version.
     attempt(order, [layout.python(release), "-I", "-m", "compileall", "-q", "."])
+    shared.link(partial(run_as, order), order.python.path, layout.shared, order.shared)
     close(order)
     host.remove(os.path.join(layout.release(release), "package"))
     host.directory(layout.release(release), mode=0o755)
@@ -141,6 +146,7 @@ def description(order: Order) -> dict[str, Any]:
         "python": order.python.version,
         "source": order.source["label"],
         "requirements": [without_credentials(item) for item in order.requirements],
+        "shared": list(order.shared),
     }
 
 
@@ -174,25 +180,6 @@ def place(order: Order) -> str:
     return path
 
 
-def requirement_arguments(requirements: tuple[str, ...], src: str) -> list[str]:
-    """Return pip's arguments for ``app_requirements``.
-
-    An entry is an option of pip (it begins with ``-``), a file of requirements or a package file inside the release,
-    the release itself (``.``, ``.[extra]``) or an ordinary requirement.
-    """
-    found: list[str] = []
-    for entry in requirements:
-        if entry.startswith("-"):
-            found += shlex.split(entry)
-        elif os.path.isfile(os.path.join(src, entry)) and not entry.endswith(PACKAGES):
-            found += ["-r", entry]
-        elif re.search(r"\.(txt|in)\Z", entry):
-            raise WorkfleetError(f"app_requirements: {entry} is not in the release; files are named from its top")
-        else:
-            found.append(entry)
-    return found
-
-
 def pip(order: Order, install: list[str]) -> None:
     """Let the release's own pip install; where it fails, tell its last lines, and which of our entries they are about."""
     argv = [
@@ -222,18 +209,18 @@ def blamed(order: Order, said: str) -> str:
     return "; ".join(f"{key}: {entry}" for key, entry in named or [pair for pair in entries if pair[1][0] != "-"] or entries)
 
 
-def run_as(order: Order, argv: list[str]) -> None:
+def run_as(order: Order, argv: list[str], stdin: str = "") -> None:
     """Run a part of the build as the app's user, and tell its last lines where it fails."""
-    done = attempt(order, argv)
+    done = attempt(order, argv, stdin)
     if done.rc != 0:
-        raise WorkfleetError(f"{' '.join(argv[:3])} failed with status {done.rc}:\n{tail(done.out + done.err)}", rc=done.rc)
+        raise WorkfleetError(f"{' '.join(argv[:4])} failed with status {done.rc}:\n{tail(done.out + done.err)}", rc=done.rc)
 
 
-def attempt(order: Order, argv: list[str]) -> host.Completed:
+def attempt(order: Order, argv: list[str], stdin: str = "") -> host.Completed:
     """Run a part of the build as the app's user. Should we be killed, it ends too, and the lock is held until it has."""
     environment = foreign.for_pip({"PIP_CACHE_DIR": order.layout.cache, **order.pip_environment})
     src = order.layout.src(order.release)
-    return foreign.run(order.user, argv, check=False, timeout=LONG_SECONDS, cwd=src, env=environment, locks=held)
+    return foreign.run(order.user, argv, check=False, timeout=LONG_SECONDS, cwd=src, env=environment, locks=held, stdin=stdin)
 
 
 def tail(text: str, lines: int = 15) -> str:

@@ -54,6 +54,7 @@ def run(
     timeout: float = 60.0,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
+    stdin: str = "",
 ) -> Completed:
     """Run a program of the system's or of ours (never through a shell) with ``LC_ALL=C`` and our rights; return what it said.
 
@@ -64,7 +65,7 @@ def run(
     try:
         done = subprocess.run(  # noqa: S603 - argv is a list, no shell is involved
             list(argv), env={**os.environ, "LC_ALL": "C", **(env or {})}, cwd=cwd, timeout=timeout, capture_output=True, check=False,
-            stdin=subprocess.DEVNULL, start_new_session=True,
+            input=stdin.encode(), start_new_session=True,
         )
     except FileNotFoundError as error:
         raise WorkfleetError(f"{argv[0]} is not on this host: {error}") from error

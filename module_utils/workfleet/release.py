@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, build, changes, envfile, foreign, host, in_use, lock, ownership, release_choice, system
+from . import accounts, build, changes, envfile, foreign, host, in_use, lock, ownership, release_choice, shared, system
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
@@ -58,6 +58,7 @@ class Declared:
     python: str
     source: Mapping[str, Any] | None = None
     requirements: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
     broker_env: tuple[str, ...] = ()
     broker_options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class Declared:
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Declared:
         """Return the declaration in a decoded payload."""
-        lists = {key: tuple(payload[key]) for key in ("requirements", "secret_names", "commands_done", "broker_env")}
+        lists = {key: tuple(payload[key]) for key in ("requirements", "shared", "secret_names", "commands_done", "broker_env")}
         holds = tuple(Hold(**each) for each in payload.get("holds", ()))
         return cls(**{**payload, **lists, "commands": tuple(tuple(argv) for argv in payload["commands"]), "holds": holds})
 
@@ -176,6 +177,7 @@ def foundation(declared: Declared) -> Iterator[Change]:
         (layout.cache, Rights(0o700, *app)),
     ):
         yield from changes.directory(path, rights)
+    yield from shared.changes([layout.shared] if declared.shared else [], *app)
     yield from changes.file(ownership.path(layout.root), ownership.text(declared.name), Rights(0o644, owner, group))
     for name, text in declared.runners.items():
         mode = 0o755 if text.startswith("#!") else 0o644
@@ -288,6 +290,8 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
     if building:
         archive_needed = (declared.source or {})["kind"] != "index" and archive is None
         stages[BUILT] = list(build_changes(declared, release, previous, python, archive))
+    if not skip:
+        stages[BUILT] += shared.changes(shared.below(layout.shared, declared.shared), declared.user, declared.group)
     stages[BUILT] += environment_file(declared)
     if declared.until != BUILT:
         stages[READY] = list(command_changes(declared, release, previous, python))
@@ -375,6 +379,8 @@ def release_id(declared: Declared, python: build.Interpreter) -> str:
     """Return the name of the release: the same for the same source, requirements and Python, and only then."""
     source = declared.source or {}
     parts = [source["kind"], source["fingerprint"], list(declared.requirements), declared.python, python.version]
+    if declared.shared:
+        parts.append(list(declared.shared))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -439,6 +445,7 @@ def release_diff(layout: Layout, previous: str | None, release: str, declared: D
         f"release {release}",
         f"source {source['label']}",
         *(f"requirement {build.masked(item, declared.secrets)}" for item in declared.requirements),
+        *(f"shared {path}" for path in declared.shared),
     ]
     return {
         "before_header": layout.current,
@@ -469,6 +476,7 @@ def make(
         requirements=declared.requirements,
         pip_environment=declared.pip_environment,
         archive=archive,
+        shared=declared.shared,
     )
     try:
         build.build(order)

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import forms, release_choice, source
+from . import forms, release_choice, shared, source
 from .spec import App, Checker, SpecError, parse_app, plain
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ KEYS = (
     "source",
     "python",
     "requirements",
+    "shared_paths",
     "env",
     "secrets",
     "release_commands",
@@ -76,6 +77,7 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "root": app.root,
         "python": python(check),
         "requirements": requirements(check),
+        "shared": shared_paths(check),
         "broker_env": list(BROKER_ENV if app.broker_env is None else app.broker_env),
         "broker_options": dict(app.broker_options),
         "environment": environment,
@@ -96,8 +98,8 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
     }
     if payload["release"]:
         declared = None
-    elif declared is None and (payload["requirements"] or commands):
-        problems.append("app_source: is not set, and app_requirements or app_release_commands need a release")
+    elif declared is None and (payload["requirements"] or payload["shared"] or commands):
+        problems.append("app_source: is not set, and app_requirements, app_shared_paths and app_release_commands need a release")
     if problems:
         raise SpecError(problems)
     return payload, declared
@@ -123,6 +125,18 @@ def requirements(check: Checker) -> list[str]:
         )
         return []
     return found
+
+
+def shared_paths(check: Checker) -> list[str]:
+    """Return what outlives releases."""
+    found = check.texts("shared_paths", "a list of paths in the release")
+    for path in found:
+        why = shared.wrong(path, found)
+        if why:
+            check.wrong("shared_paths", why, given=path)
+    if len(found) > shared.MOST:
+        check.wrong("shared_paths", f"holds {len(found)} paths, and {shared.MOST} may be: share directories around them", secret=True)
+    return list(found)
 
 
 def check_root(check: Checker, root: str) -> None:

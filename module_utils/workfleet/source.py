@@ -41,14 +41,25 @@ GIT_PROTOCOLS = "file:git:http:https:ssh"
 NO_REF = re.compile(r"\A[-+]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{")
 
 
+#: What git keeps of a file of git-LFS begins so, and is never long.
+POINTER, POINTER_BYTES = b"version https://git-lfs.github.com/spec/v1\n", 1024
+MODULES, MODULES_BYTES = ".gitmodules", 1 << 20
+MODULE_PATH = re.compile(rb"(?m)^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t\r]*$")
+
+
 class Entry(NamedTuple):
-    """One file of a tree: exactly one of ``read`` (opens its content) and ``link`` (a symbolic link's target) is set."""
+    """One file of a tree has ``read`` (opens its content), a symbolic link ``link`` (its target); an empty directory has neither."""
 
     path: str
     executable: bool
     size: int
     read: Callable[[], BinaryIO] | None = None
     link: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The word of :class:`archives.Member` for it."""
+        return "link" if self.link is not None else "file" if self.read else "directory"
 
 
 @dataclass(frozen=True)
@@ -135,7 +146,8 @@ def pack_tree(entries: Iterable[Entry], path: str) -> None:
             member = tarfile.TarInfo(entry.path)
             member.mtime = archives.PACKED_TIME
             if entry.read is None:
-                member.type, member.linkname = tarfile.SYMTYPE, entry.link or ""
+                member.type, member.linkname = (tarfile.DIRTYPE, "") if entry.link is None else (tarfile.SYMTYPE, entry.link)
+                member.mode = 0o755
                 tar.addfile(member)
                 continue
             with entry.read() as file:
@@ -154,11 +166,55 @@ def judged(entries: list[Entry]) -> list[Entry]:
     try:
         found = archives.Tree()
         for entry in entries:
-            found.add(archives.sound(entry.path), "file" if entry.link is None else "link")
+            found.add(archives.sound(entry.path), entry.kind)
         archives.require_inside({entry.path: entry.link for entry in entries if entry.link is not None})
+        require_whole(entries)
     except WorkfleetError as error:
         raise WorkfleetError(f"app_source: {error}") from error
     return entries
+
+
+# What git leaves in the place of something
+
+
+def require_whole(entries: list[Entry]) -> None:
+    """Refuse what stands for another file or repository, of which the app would miss the content later: in a task, say."""
+    declared = {path for entry in entries if os.path.basename(entry.path) == MODULES for path in declared_submodules(entry)}
+    require_filled([entry.path for entry in entries if entry.kind == "directory" and entry.path in declared])
+    pointers = [entry.path for entry in entries if is_pointer(entry)]
+    if pointers:
+        raise WorkfleetError(f"{named(pointers)}: not the content, but a pointer of git-LFS to it. Run git lfs pull in a checkout, and "
+                             "deploy that with type directory; or exclude what the app does not need")
+
+
+def require_filled(submodules: list[str]) -> None:
+    """Refuse submodules of which there is nothing but the place."""
+    if submodules:
+        raise WorkfleetError(f"{named(submodules)}: a submodule of git, of which only the empty place is there. Run git submodule update "
+                             "--init --recursive in a checkout, and deploy that with type directory; or exclude what the app does not need")
+
+
+def declared_submodules(modules: Entry) -> list[str]:
+    """Return the paths that a ``.gitmodules`` names."""
+    if modules.read is None:
+        return []
+    with modules.read() as file:
+        found = [path.decode(errors="surrogateescape").strip('"') for path in MODULE_PATH.findall(file.read(MODULES_BYTES))]
+    return [os.path.join(os.path.dirname(modules.path), path) for path in found]
+
+
+def is_pointer(entry: Entry) -> bool:
+    """Whether a file is what git has of one that git-LFS keeps."""
+    if entry.read is None or not len(POINTER) < entry.size < POINTER_BYTES:
+        return False
+    with entry.read() as file:
+        return file.read(len(POINTER)) == POINTER
+
+
+def named(paths: list[str], most: int = 5) -> str:
+    """Return the first of some paths, and how many there are more."""
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(archives.shown(path) for path in sorted(paths)[:most]) + more
 
 
 # directory
@@ -177,20 +233,27 @@ def directory(location: str, exclude: tuple[str, ...]) -> Source:
 
 
 def walk(root: str, exclude: tuple[str, ...], below: str = "") -> Iterator[Entry]:
-    """Yield the files under ``root``; directories without files are not carried over, as in git."""
+    """Yield the files under ``root``, and the directories without any: who made one needs it. Not one that only running has left."""
+    is_bare, is_run = bool(below), False
     for item in sorted(os.scandir(os.path.join(root, below)), key=lambda found: found.name):
         path = f"{below}/{item.name}" if below else item.name
         if excluded(path, exclude):
             continue
+        found: list[Entry] = []
         if item.is_symlink():
-            yield Entry(path, False, 0, link=os.readlink(item.path))
+            found = [Entry(path, False, 0, link=os.readlink(item.path))]
         elif item.is_dir():
             # Both are made of a tree by running it, whatever an inventory excludes: a source that changes by that would be rolled out.
             if item.name != "__pycache__" and not os.path.exists(os.path.join(item.path, "pyvenv.cfg")):
-                yield from walk(root, exclude, path)
+                found = list(walk(root, exclude, path))
+            is_run = is_run or not found
         elif item.is_file():
             status = item.stat()
-            yield Entry(path, bool(status.st_mode & 0o100), status.st_size, read=reader(item.path))
+            found = [Entry(path, bool(status.st_mode & 0o100), status.st_size, read=reader(item.path))]
+        is_bare = is_bare and not found
+        yield from found
+    if is_bare and not is_run:
+        yield Entry(below, False, 0)
 
 
 def reader(path: str) -> Callable[[], BinaryIO]:
@@ -288,9 +351,12 @@ def resolve(location: str, wanted: str, path: str) -> None:
 
 
 def pack_commit(location: str, wanted: str, commit: str, exclude: tuple[str, ...], path: str) -> None:
-    """Fetch one commit, as shallow as the server allows, and write its tree as ``git archive`` has it."""
+    """Fetch one commit, as shallow as the server allows, and write its tree, whole."""
     repository, unpacked = path + ".git", path + ".tree"
     run_git("init", "--quiet", "--bare", "--template=", repository)
+    os.makedirs(os.path.join(repository, "info"), exist_ok=True)
+    with open(os.path.join(repository, "info", "attributes"), "w", encoding="utf-8") as file:
+        file.write("* -export-ignore\n")  # meant for archives that are published; what is left out of a release stands in exclude
     deep = "+refs/*:refs/fetched/*"
     for arguments in (("--depth=1", "--", location, commit), ("--depth=1", "--", location, wanted), ("--", location, deep)):
         last = arguments[-1] == deep
@@ -304,6 +370,11 @@ def pack_commit(location: str, wanted: str, commit: str, exclude: tuple[str, ...
             continue
         break
 
+    try:
+        require_filled([found for found in submodules(repository, commit) if not excluded(found, exclude)])
+    except WorkfleetError as error:
+        raise WorkfleetError(f"app_source: {wanted} of {without_credentials(location)}: {error}") from error
+
     def take(stream: BinaryIO) -> bytes:
         unpack(archives.tar_members(stream), unpacked, without_credentials(location))
         return stream.read(archives.LONGEST_PATH * 1024)  # what fills the last block: git ends when it is taken
@@ -312,11 +383,17 @@ def pack_commit(location: str, wanted: str, commit: str, exclude: tuple[str, ...
     pack_tree(judged(list(walk(unpacked, exclude))), path)
 
 
+def submodules(repository: str, commit: str) -> list[str]:
+    """Return the paths of a commit where another repository's commit belongs."""
+    listed = run_git("--git-dir", repository, "ls-tree", "-r", "-z", "--full-tree", commit).decode(errors="surrogateescape")
+    return [entry.partition("\t")[2] for entry in listed.split("\0") if entry.startswith("160000 ")]
+
+
 def some(stream: BinaryIO) -> bytes:
     """Return what git says, no more than fits."""
     found = stream.read(GIT_BYTES + 1)
     if len(found) > GIT_BYTES:
-        raise WorkfleetError(f"app_source: git said more than {GIT_BYTES // 1024**2} MiB: the repository has too many branches and tags")
+        raise WorkfleetError(f"app_source: git said more than {GIT_BYTES // 1024**2} MiB: too many branches, tags or files")
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, shared, source
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
@@ -29,8 +29,10 @@ class ActionModule(actions.Action):
         request.update(source=described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"])
         result = self._call(request, None, task_vars)
         if result.pop("archive_needed", False) and looked is not None:
-            result = self._call(request, self._send(looked), task_vars)
-            result.pop("archive_needed", None)
+            packed = self._pack(looked, request["shared"])
+            if not self._task.check_mode:
+                result = self._call(request, self._send(packed), task_vars)
+                result.pop("archive_needed", None)
         for note in result.get("notes", []):
             self._display.warning(f"{host}: {note}")
         return result
@@ -45,11 +47,17 @@ class ActionModule(actions.Action):
         """Run the module on the host."""
         return actions.call(self, "app_release", request, time.monotonic() + self.values["lock_seconds"], variables, archive=archive)
 
-    def _send(self, looked: source.Source) -> str:
-        """Pack the source, once for all hosts of this run, and put it on this host."""
+    def _pack(self, looked: source.Source, paths: list[str]) -> str:
+        """Pack the source, once for all hosts of this run. What cannot be packed is found so, in check mode too."""
         packed = os.path.join(constants.DEFAULT_LOCAL_TMP, f"source-{looked.fingerprint}")
         if looked.pack is not None:
             source.made(packed, looked.pack)
+        if looked.kind == "tree":
+            shared.require_shareable(packed, paths)
+        return packed
+
+    def _send(self, packed: str) -> str:
+        """Put a packed source on this host."""
         folder = self._connection._shell.tmpdir or self._make_tmp_path()
         remote: str = self._transfer_file(packed, self._connection._shell.join_path(folder, "source"))
         self._fixup_perms2((folder, remote))

@@ -193,7 +193,8 @@ def sandbox(group: Group, declared: Declaration) -> list[tuple[str, str]]:
     lines = list({"basic": BASIC_SANDBOX, "strict": STRICT_SANDBOX}[group.sandbox].items())
     paths = [*group.directories, *group.writable_paths]
     if group.sandbox == "strict":
-        paths = [f"{declared.app.root}/log", declared.run_directory, *paths]
+        # The last one is there where app_shared_paths are.
+        paths = [f"{declared.app.root}/log", declared.run_directory, *paths, f"-{declared.app.root}/shared"]
     if paths:
         lines.append(("ReadWritePaths", " ".join(unit_word(path) for path in paths)))
     return lines

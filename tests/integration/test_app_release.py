@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -80,9 +81,6 @@ class Site:
     def declared(self, **raw: Any) -> tuple[release.Declared, str | None]:
         """Do what the action plugin does; return the packed source beside the declaration."""
         values, found = release_spec.parse({**self.raw, **raw}, "web1")
-        # Putting pip into a virtualenv takes seconds; only releases that install something need it.
-        installs = values["requirements"] or (found and found["kind"] == "archive")
-        build.MAKE_VENV = ("-m", "venv") if installs else ("-m", "venv", "--without-pip")
         described, archive = None, None
         if found is not None:
             looked = source.look(**release_spec.located(found, "/"), cache=str(self.folder))
@@ -128,7 +126,6 @@ def site() -> Iterator[Site]:
     folder.chmod(0o755)
     made = Site(folder)
     yield made
-    build.MAKE_VENV = ("-m", "venv")
     shutil.rmtree(folder, ignore_errors=True)
     if ROOT and host.uid(made.user) is not None:
         accounts.run("userdel", made.user)
@@ -350,6 +347,15 @@ def test_a_wheel_is_installed(site: Site) -> None:
     assert site.run("python", "-c", "import tiny; print(tiny.x)") == "5"
 
 
+def test_the_release_itself_is_installed_behind_requirements_with_hashes(site: Site) -> None:
+    wheel = site.folder / "tiny-1.0-py3-none-any.whl"
+    make_wheel(wheel, {"tiny.py": b"x = 5\n"})
+    site.code.joinpath("requirements.txt").write_text(f"tiny==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n.\n")
+    done = site.converge(requirements=[f"--no-index --find-links={site.folder}", "requirements.txt"])
+    assert site.run("python", "-c", "import tiny, shop_installed; print(tiny.x, shop_installed.answer)") == "5 42"
+    assert not list((site.root / "releases" / str(done.release) / "src").glob(".workfleet-*"))
+
+
 def make_wheel(path: Path, files: dict[str, bytes]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
         for name, content in files.items():
@@ -359,6 +365,40 @@ def make_wheel(path: Path, files: dict[str, bytes]) -> None:
             "tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+
+
+def test_what_is_shared_outlives_releases_and_stays_writable_in_a_sealed_one(site: Site) -> None:
+    for folder in ("media", "logs"):
+        (site.code / folder).mkdir()
+    (site.code / "media" / "sample").write_text("first")
+    (site.code / "notes.txt").write_text("first")
+    paths = ["media/", "var/db.sqlite3", "notes.txt", "new/place/"]
+    before = site.converge().release
+    first = site.converge(shared_paths=paths)
+    kept = site.root / "shared"
+    assert first.release != before
+    assert {("write", f"directory {path}") for path in (kept, kept / "media", kept / "new/place", kept / "var")} <= set(units(first))
+    write = ("import pathlib, sqlite3; [pathlib.Path(p).write_text('mine') for p in ('media/upload', 'notes.txt', 'new/place/x')];"
+             "db = sqlite3.connect('var/db.sqlite3'); db.execute('create table t (x)'); db.commit()")
+    site.run("python", "-c", write)
+    (site.code / "media" / "sample").write_text("second")
+    second = site.converge(shared_paths=paths)
+    assert second.previous == first.release != second.release
+    read = ("import pathlib, sqlite3; print([pathlib.Path(p).read_text() for p in ('media/sample', 'media/upload', 'notes.txt', "
+            "'new/place/x')], sqlite3.connect('var/db.sqlite3').execute('select count(*) from t').fetchall())")
+    assert site.run("python", "-c", read) == "['first', 'mine', 'mine', 'mine'] [(0,)]"
+    user = host.uid(site.user) if ROOT else os.geteuid()
+    assert {path.lstat().st_uid for path in (kept, *kept.rglob("*"))} == {user}
+    source_tree = site.root / "current" / "src"
+    assert {path.lstat().st_uid for path in source_tree.rglob("*")} == {os.geteuid()}
+    shutil.rmtree(kept / "new")
+    kept.chmod(0o755)  # a web server may read it
+    assert units(site.converge(shared_paths=paths)) == [("write", f"directory {kept}/new"), ("write", f"directory {kept}/new/place")]
+    assert kept.stat().st_mode & 0o777 == 0o755
+    (kept / "new" / "place").rmdir()
+    (kept / "new" / "place").touch()
+    with pytest.raises(WorkfleetError, match=r"new/place is a file, and a directory is wanted there"):
+        release.plan(site.declared(shared_paths=paths)[0])
 
 
 @needs_root
@@ -606,12 +646,18 @@ def test_through_ansible_check_predicts_the_run_and_the_second_run_does_nothing(
     again = json.loads((site.folder / "result-False").read_text())
     assert (again["changed"], again["steps"], again["release"]) == (False, [], done["release"])
     assert "geheim" not in said
+    if interpreter == PYTHON:
+        (site.code / "model.bin").write_text(f"{source.POINTER.decode()}oid sha256:{0:064}\nsize 9\n")
+        for argv in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"]):
+            subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *argv], cwd=site.code, check=True)
+        commit = json.dumps({"app_source": {"type": "git", "location": str(site.code), "version": "main"}})
+        assert "model.bin: not the content, but a pointer of git-LFS" in playbook(site, "--check", "-e", commit, rc=2)
 
 
-def playbook(site: Site, *arguments: str) -> str:
+def playbook(site: Site, *arguments: str, rc: int = 0) -> str:
     program = Path(sys.executable).with_name("ansible-playbook")
     argv = [str(program), "-i", str(site.folder / "hosts.yml"), str(site.folder / "play.yml"), *arguments]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
     done = subprocess.run(argv, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == rc, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr

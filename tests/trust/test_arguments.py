@@ -41,6 +41,7 @@ app_root: /opt/shop
 app_source: {type: pypi, location: shop, version: "1.0", exclude: [a]}
 app_python: python3
 app_requirements: [celery]
+app_shared_paths: [db.sqlite3, media/]
 app_env: {A: b}
 app_secrets: {S: hushhush}
 app_release_commands: [[echo, hi]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.workfleet import source
+from plugins.module_utils.workfleet import archives, source
 from plugins.module_utils.workfleet.errors import WorkfleetError
 
 
@@ -63,12 +63,30 @@ def test_the_same_files_make_the_same_bytes(app: Path, tmp_path: Path) -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
-@pytest.mark.parametrize("name", [".git/config", "shop/__pycache__/tasks.pyc", ".env", "shop/old.pyc", "empty/"])
+@pytest.mark.parametrize(
+    "name", [".git/config", "shop/__pycache__/tasks.pyc", ".env", "shop/old.pyc", "gone/__pycache__/tasks.pyc", "my-env/lib/"]
+)
 def test_what_is_no_code_changes_nothing(app: Path, name: str) -> None:
     before = look(app).fingerprint
-    (app / name).parent.mkdir(exist_ok=True)
+    (app / "my-env").mkdir()
+    (app / "my-env" / "pyvenv.cfg").write_text("")
+    (app / name).parent.mkdir(exist_ok=True, parents=True)
     (app / name).mkdir() if name.endswith("/") else (app / name).write_text("x")
     assert look(app).fingerprint == before
+
+
+def test_an_empty_directory_is_kept_also_where_all_that_is_in_it_is_left_out(app: Path, tmp_path: Path) -> None:
+    before = look(app, ["*.log"]).fingerprint
+    (app / "var" / "logs").mkdir(parents=True)
+    looked = look(app, ["*.log"])
+    assert looked.fingerprint != before
+    assert "var/logs" in packed(looked, tmp_path)
+    (app / "var" / "logs" / "x.log").write_text("x")
+    assert look(app, ["*.log"]).fingerprint == looked.fingerprint
+    target = tmp_path / "target"
+    target.mkdir()
+    archives.unpack(archives.members(str(tmp_path / "packed")), str(target))
+    assert (target / "var" / "logs").is_dir()
 
 
 def test_bytecode_is_left_out_whatever_an_inventory_excludes(app: Path) -> None:
@@ -107,8 +125,8 @@ def test_every_change_of_the_code_changes_the_fingerprint(app: Path, change: str
     ("pattern", "left"),
     [
         ("shop", {"manage.py"}),
-        ("*.py", set()),
-        ("shop/tasks.py", {"manage.py"}),
+        ("*.py", {"shop"}),
+        ("shop/tasks.py", {"manage.py", "shop"}),
         ("/shop/", {"manage.py"}),
         ("tasks", {"manage.py", "shop/tasks.py"}),
     ],
@@ -235,3 +253,62 @@ def test_an_unknown_version_is_named_and_the_password_is_not(repository: Path, t
     with pytest.raises(WorkfleetError) as caught:
         source.look("git", "http://me:geheim@127.0.0.1:9/x.git", "main", None, str(tmp_path))
     assert "geheim" not in str(caught.value)
+
+
+@pytest.fixture
+def with_submodule(repository: Path, tmp_path: Path) -> Path:
+    part = tmp_path / "part"
+    part.mkdir()
+    git(part, "init", "-q", "-b", "main")
+    (part / "part.py").write_text("")
+    git(part, "add", ".")
+    git(part, "commit", "-q", "-m", "part")
+    git(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(part), "shop/part")
+    git(repository, "commit", "-q", "-m", "with a submodule")
+    return repository
+
+
+@pytest.mark.parametrize("kind", ["git", "directory", "archive"])
+def test_a_submodule_of_which_only_the_place_is_there_is_refused_by_its_path_or_excluded(
+    with_submodule: Path, tmp_path: Path, kind: str
+) -> None:
+    def packed_so(exclude: list[str]) -> set[str]:
+        location = tmp_path / "clone" if kind == "directory" else tmp_path / "shop.tar" if kind == "archive" else with_submodule
+        looked = source.look(kind, str(location), "main" if kind == "git" else None, [".git", *exclude], str(tmp_path))
+        return set(packed(looked, tmp_path))
+
+    git(tmp_path, "clone", "-q", str(with_submodule), "clone")
+    git(with_submodule, "archive", "--prefix=shop-main/", "-o", str(tmp_path / "shop.tar"), "HEAD")
+    with pytest.raises(WorkfleetError, match=r"shop/part: a submodule of git, .* submodule update --init --recursive .* type directory"):
+        packed_so([])
+    assert packed_so(["shop/part"]) == {".gitmodules", "manage.py", "shop/tasks.py"}
+
+
+def test_a_checkout_with_its_submodules_is_whole(with_submodule: Path, tmp_path: Path) -> None:
+    assert "shop/part/part.py" in packed(look(with_submodule), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["git", "directory"])
+def test_pointers_of_git_lfs_are_refused_by_name_or_excluded(repository: Path, tmp_path: Path, kind: str) -> None:
+    for number in range(7):
+        (repository / f"model{number}.bin").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{number:064}\nsize 9\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "models")
+
+    def packed_so(exclude: list[str]) -> set[str]:
+        looked = source.look(kind, str(repository), "main" if kind == "git" else None, [".git", *exclude], str(tmp_path))
+        return set(packed(looked, tmp_path))
+
+    with pytest.raises(WorkfleetError, match=r"model4\.bin and 2 more: not the content, but a pointer of git-LFS"):
+        packed_so([])
+    assert packed_so(["*.bin"]) == {"manage.py", "shop/tasks.py"}
+
+
+def test_export_ignore_leaves_nothing_out(repository: Path, tmp_path: Path) -> None:
+    (repository / ".gitattributes").write_text("[attr]unwanted export-ignore\ndeploy/ export-ignore\n*.py unwanted\n")
+    (repository / "deploy").mkdir()
+    (repository / "deploy" / "requirements.txt").write_text("")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "two")
+    whole = {".gitattributes", "deploy/requirements.txt", "manage.py", "shop/tasks.py"}
+    assert set(packed(source.look("git", str(repository), "main", None, str(tmp_path)), tmp_path)) == whole

@@ -70,6 +70,7 @@ def test_declared_names_replace_the_usual_ones_and_an_empty_list_means_none() ->
         ({"release_commands": ["migrate"]}, r"release_commands\[0\]"),
         ({"release_commands": [["x"]]}, "app_source: is not set"),
         ({"requirements": ["six"]}, "app_source: is not set"),
+        ({"shared_paths": ["media/"]}, "app_source: is not set"),
         ({"requirements": "six", "source": {"type": "directory", "location": "x"}}, "requirements"),
         ({"source": {"location": "x"}}, "type: is required"),
         ({"source": {"type": "svn", "location": "x"}}, "'svn'"),

@@ -50,9 +50,10 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import foreign, host, logs, processes
+from .. import foreign, host, logs, processes, virtualenv
 from ..errors import WorkfleetError
 from ..processes import Foreign, Owner, Process, Processes
 from . import logfiles
@@ -595,7 +596,7 @@ class Supervisor(Manager):
         """Make the virtualenv as the app's user, who shall never run what another account could change."""
         python = os.path.join(self.venv, "bin", "python")
         if not os.access(python, os.X_OK):
-            foreign.run(wanted.user, [usable_python(wanted.user), "-m", "venv", "--clear", self.venv], timeout=300)
+            virtualenv.make(partial(foreign.run, wanted.user, timeout=300), usable_python(wanted.user), self.venv, clear=True)
         foreign.run(wanted.user, [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", f"supervisor=={VERSION}"],
                     timeout=600, env=foreign.for_pip(wanted.pip_environment))
 
@@ -727,6 +728,6 @@ def usable_python(user: str) -> str:
     """Return a Python that ``user`` may run: the one we are, or the system's where ours is in a private place."""
     for python in dict.fromkeys((sys.executable, "/usr/bin/python3")):
         with contextlib.suppress(OSError, WorkfleetError):
-            if foreign.run(user, [python, "-c", "import ensurepip, venv"], check=False).rc == 0:
+            if foreign.run(user, [python, "-c", virtualenv.NEEDED], check=False).rc == 0:
                 return python
     raise WorkfleetError(f"no Python with venv and pip that {user} may run: install python3-venv")
