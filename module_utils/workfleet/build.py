@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import archives, foreign, host, seal
+from . import archives, foreign, host, limits, seal
 from .changes import Change
 from .errors import WorkfleetError
 from .source import without_credentials
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from .layout import Layout
 
 LOCK_SECONDS = 30
-#: For pip and for the app's own release commands.
-LONG_SECONDS = 3600
 APT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 MAKE_VENV: tuple[str, ...] = ("-m", "venv")
 PACKAGES = (".whl", ".zip", ".tar.gz")
@@ -56,6 +54,7 @@ class Order:
     source: Mapping[str, Any]
     requirements: tuple[str, ...]
     pip_environment: Mapping[str, str]
+    step_seconds: float
     archive: str | None
 
 
@@ -233,7 +232,7 @@ def attempt(order: Order, argv: list[str]) -> host.Completed:
     """Run a part of the build as the app's user. Should we be killed, it ends too, and the lock is held until it has."""
     environment = foreign.for_pip({"PIP_CACHE_DIR": order.layout.cache, **order.pip_environment})
     src = order.layout.src(order.release)
-    return foreign.run(order.user, argv, check=False, timeout=LONG_SECONDS, cwd=src, env=environment, locks=held)
+    return foreign.run(order.user, argv, check=False, timeout=limits.of_step(order.step_seconds), cwd=src, env=environment, locks=held)
 
 
 def tail(text: str, lines: int = 15) -> str:

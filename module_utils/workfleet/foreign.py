@@ -138,7 +138,7 @@ def _completed(user: str, argv: Sequence[str], said: Mapping[str, _Said], check:
     if told["left"]:
         raise WorkfleetError(f"{' '.join(argv[:4])} as {user} left {told['left']} processes that could not be ended: end them")
     if told["is_late"]:
-        late = timeout if isinstance(timeout, Limit) else f"did not end within {timeout:g} s"
+        late = timeout.is_over if isinstance(timeout, Limit) else f"did not end within {timeout:g} s"
         raise WorkfleetError(f"{' '.join(argv[:4])} {late}")
     result = Completed(told["rc"], said["out"].text, said["err"].text)
     if check and result.rc != 0:

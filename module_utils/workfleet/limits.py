@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+#: Of a step on the way to a release, where nothing is declared.
+STEP_SECONDS = 3600.0
 #: An import of the app before a node is started may take so long, whatever a node has.
 LEAST_IMPORT_SECONDS = 120.0
 
@@ -15,8 +17,15 @@ class Limit(NamedTuple):
     does: str
     variable: str
 
-    def __str__(self) -> str:
+    @property
+    def is_over(self) -> str:
+        """What is said of a program that took longer."""
         return f"did not end within {self.seconds:g} s. It {self.does}: give that more time by {self.variable}"
+
+
+def of_step(seconds: float) -> Limit:
+    """Return the limit of one step on the way to a release: a fetch by git, a virtualenv, a run of pip, a release command."""
+    return Limit(seconds, "makes the release", "app_step_seconds")
 
 
 def of_import(ready_timeout_seconds: float) -> Limit:

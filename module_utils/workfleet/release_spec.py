@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import forms, release_choice, source
+from . import forms, limits, release_choice, source
 from .spec import App, Checker, SpecError, parse_app, plain
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ KEYS = (
     "release_commands",
     "releases_kept",
     "pip_environment",
+    "step_seconds",
     "broker_url",
     "result_url",
     "broker_env",
@@ -85,6 +86,7 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "run_commands": bool(raw.get("run_commands", True)),
         "kept": check.whole("releases_kept", 5, 1, MOST_RELEASES),
         "pip_environment": check.environment("pip_environment"),
+        "step_seconds": check.seconds("step_seconds", limits.STEP_SECONDS, zero=False),
         "release": Checker("app_release", raw, problems).text(
             "release", "", pattern=WANTED,
             allowed=f"the id of a release, 12 of 0-9 a-f, or one of {', '.join(release_choice.WORDS)} (-e release=ID)"
