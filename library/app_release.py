@@ -126,6 +126,10 @@ options:
     description: Environment variables for pip, such as C(PIP_INDEX_URL), C(HTTPS_PROXY), C(PIP_CERT).
     type: dict
     default: {}
+  step_seconds:
+    description: How long one step on the way to a release may take, a fetch by git, a run of pip or a release command. It is ended then.
+    type: float
+    default: 3600
   broker_url:
     description: URL of the broker, given to the app under the names in O(broker_env).
     type: str

@@ -63,7 +63,7 @@ def _in_turn(teller: Teller) -> Teller:
 def ready(what: str, doing: str = "consuming") -> None:
     """The worker takes tasks from its queues from now on; may be said again, never after :func:`stopping`."""
     if not _stopped:
-        _record(ready=time.time(), stopping=None)
+        _record(ready=time.time(), stopping=None, zone=os.environ.get("TZ"))  # Django sets one itself
         _notify(f"READY=1\nSTATUS={QUIET if _quiet else f'{doing} {what}'}\n")
 
 

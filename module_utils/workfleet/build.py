@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import archives, foreign, host, requirements, seal, shared, virtualenv
+from . import archives, foreign, host, limits, requirements, seal, shared, virtualenv
 from .changes import Change
 from .errors import WorkfleetError
 from .source import without_credentials
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from .layout import Layout
 
 LOCK_SECONDS = 30
-#: For pip and for the app's own release commands.
-LONG_SECONDS = 3600
 APT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 ASK_PYTHON = "import sys; print('%s-%d.%d' % (sys.implementation.name, *sys.version_info[:2]))"
 # One release is built at a time in a process; what watches pip and the compilers under it holds this lock too.
@@ -54,6 +52,7 @@ class Order:
     source: Mapping[str, Any]
     requirements: tuple[str, ...]
     pip_environment: Mapping[str, str]
+    step_seconds: float
     archive: str | None
     shared: tuple[str, ...] = ()
 
@@ -220,7 +219,8 @@ def attempt(order: Order, argv: list[str], stdin: str = "") -> host.Completed:
     """Run a part of the build as the app's user. Should we be killed, it ends too, and the lock is held until it has."""
     environment = foreign.for_pip({"PIP_CACHE_DIR": order.layout.cache, **order.pip_environment})
     src = order.layout.src(order.release)
-    return foreign.run(order.user, argv, check=False, timeout=LONG_SECONDS, cwd=src, env=environment, locks=held, stdin=stdin)
+    return foreign.run(order.user, argv, check=False, timeout=limits.of_step(order.step_seconds), cwd=src, env=environment, locks=held,
+                       stdin=stdin)
 
 
 def tail(text: str, lines: int = 15) -> str:

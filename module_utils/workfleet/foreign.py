@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .errors import WorkfleetError
 from .host import Completed
+from .limits import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,7 +80,7 @@ def run(
     argv: Sequence[str],
     *,
     check: bool = True,
-    timeout: float = 60.0,
+    timeout: float | Limit = 60.0,
     env: Mapping[str, str] | None = None,
     cwd: str = "/",
     stdin: str = "",
@@ -91,7 +92,7 @@ def run(
     It gets HOME, USER, LOGNAME, PATH, LC_ALL and the names in ``env``, ``stdin`` as a file, no terminal and no descriptor of ours. Where
     its rights are ours already, so is its environment, but for Python's own paths.
     All that it has started ends with it; that of an ``is_starter`` goes on, unless it fails. ``locks`` are held until all that has
-    ended. Raises :class:`WorkfleetError` when the program cannot be executed, runs longer than ``timeout`` seconds, or exits
+    ended. Raises :class:`WorkfleetError` when the program cannot be executed, runs longer than ``timeout`` (seconds), or exits
     non-zero while ``check`` holds.
     """
     who = account(user)
@@ -101,12 +102,13 @@ def run(
     os.write(given, stdin.encode())
     os.lseek(given, 0, os.SEEK_SET)
     us = os.getpid()
+    seconds = timeout.seconds if isinstance(timeout, Limit) else timeout
     keeper = os.fork()
     if keeper == 0:
         ends = {name: writes for name, (_, writes) in files.items()}
         with _without_return():
             _leave_others(given, *ends.values(), *locks)
-            _keep(us, lambda: _become(who, argv, environment, cwd, given, ends), ends["told"], timeout, is_starter)
+            _keep(us, lambda: _become(who, argv, environment, cwd, given, ends), ends["told"], seconds, is_starter)
     for number in (given, *(writes for _, writes in files.values())):
         os.close(number)
     said = {name: _Said(reads) for name, (reads, _) in files.items()}
@@ -122,7 +124,7 @@ def run(
     return _completed(user, argv, said, check, timeout)
 
 
-def _completed(user: str, argv: Sequence[str], said: Mapping[str, _Said], check: bool, timeout: float) -> Completed:
+def _completed(user: str, argv: Sequence[str], said: Mapping[str, _Said], check: bool, timeout: float | Limit) -> Completed:
     """Return what the keeper told, or raise."""
     try:
         told = json.loads(said["told"].text.splitlines()[0])
@@ -136,7 +138,8 @@ def _completed(user: str, argv: Sequence[str], said: Mapping[str, _Said], check:
     if told["left"]:
         raise WorkfleetError(f"{' '.join(argv[:4])} as {user} left {told['left']} processes that could not be ended: end them")
     if told["is_late"]:
-        raise WorkfleetError(f"{' '.join(argv[:4])} did not end within {timeout:g} s")
+        late = timeout.is_over if isinstance(timeout, Limit) else f"did not end within {timeout:g} s"
+        raise WorkfleetError(f"{' '.join(argv[:4])} {late}")
     result = Completed(told["rc"], said["out"].text, said["err"].text)
     if check and result.rc != 0:
         what = (result.err.strip() or result.out.strip())[-2000:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import time
 from dataclasses import dataclass, field
@@ -11,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _STAMP = r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,6}))?(Z|[+-]\d\d:?\d\d)?"
 _MOMENT = re.compile(_STAMP)
 _CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)(?![\d.])")
 _LEVEL = re.compile(r"\b(DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)\b")
+#: The name of a zone, or its rules, as POSIX has them; no path that leads anywhere else.
+ZONE = re.compile(r"(?!.*\.\.)[A-Za-z<][A-Za-z0-9_+/<>,.:-]{0,99}\Z")
 _ALIASES = {"warn": "warning", "fatal": "critical"}
 _TRACEBACK = "Traceback (most recent call last):"
 #: How far into a line its head may reach.
@@ -39,10 +43,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Stream:
-    """The lines of one file or journal, oldest first, the last of them written at ``until``."""
+    """The lines of one file or journal, oldest first, the last of them written at ``until`` by a process with this ``TZ``."""
 
     lines: Sequence[Line]
     until: float
+    zone: str | None = None
 
 
 @dataclass
@@ -84,8 +89,32 @@ class Wish:
 
 def read(streams: Iterable[Stream]) -> list[Entry]:
     """Return the entries of a node's streams, merged by time."""
-    found = [entry for stream in streams for entry in dated(gathered(stream.lines), stream.until)]
+    found: list[Entry] = []
+    for stream in streams:
+        with clock_of(stream.zone):
+            found += dated(gathered(stream.lines), stream.until)
     return sorted(found, key=lambda entry: entry.at or 0.0)  # sorted() keeps the order of what has one time
+
+
+@contextlib.contextmanager
+def clock_of(zone: str | None) -> Iterator[None]:
+    """Have local times be those of a process with this ``TZ``; those of this host where there is none, or it is a file's path.
+
+    The variable is the app's. What the C library may open for it stands in the system's directory of zones.
+    """
+    name = (zone or "").removeprefix(":").removeprefix("/usr/share/zoneinfo/")
+    if zone is None or (zone and not ZONE.match(name)):
+        yield
+        return
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = name
+    time.tzset()
+    try:
+        yield
+    finally:
+        del os.environ["TZ"]
+        os.environ.update({} if before is None else {"TZ": before})
+        time.tzset()
 
 
 def gathered(lines: Iterable[Line]) -> list[Entry]:
@@ -127,7 +156,7 @@ def head(line: Line) -> Entry | None:
 
 
 def moment(stamp: re.Match[str]) -> float | None:
-    """Return the Unix time of a stamp, which is this host's local time unless it says a zone."""
+    """Return the Unix time of a stamp, which is local time unless it says a zone."""
     try:
         found = datetime.strptime(" ".join(stamp.groups()[:6]), "%Y %m %d %H %M %S")
         found = found.replace(microsecond=int((stamp[7] or "").ljust(6, "0")))

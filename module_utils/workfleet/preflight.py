@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, foreign, ownership, resp
+from . import answers, engines, foreign, limits, ownership, resp
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .reconcile import GroupRequest, Reconciler, Request
 
 ANSWER = "workfleet-tasks:"
-#: For an import of the app, and for what nodes answer over the broker.
-ASK_SECONDS, ANSWER_SECONDS = 120.0, 2.0
+#: For what nodes answer over the broker.
+ANSWER_SECONDS = 2.0
 #: Clocks that differ by more make tasks with a time, and canaries, come too early or too late.
 CLOCKS_WARN, CLOCKS_REFUSE = 2.0, 30.0
 #: Tasks at once of one node where nothing is declared; celery takes the number of processors.
@@ -122,7 +122,8 @@ def ask(request: Request, group: GroupRequest, release: str) -> dict[str, Any]:
     if not os.path.exists(argv[0]):
         return {**seen, "unbuilt": True}
     try:
-        done = foreign.run(values["user"], argv, check=False, env=values["environment"], cwd=values["directory"], timeout=ASK_SECONDS)
+        done = foreign.run(values["user"], argv, check=False, env=values["environment"], cwd=values["directory"],
+                           timeout=limits.of_import(request.rollout.ready_timeout_seconds))
     except WorkfleetError as error:
         return {**seen, "error": str(error)}
     lines = [line for line in done.out.splitlines() if line.startswith(ANSWER)]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, envfile, foreign, host, leave, managers, plan, postgresql_login, processes, scaled, snapshot
+from . import answers, engines, envfile, foreign, host, leave, limits, managers, plan, postgresql_login, processes, scaled, snapshot
 from .errors import WorkfleetError
 from .layout import Layout
 from .lock import Lock
@@ -38,6 +38,8 @@ RECORD_POLL_SECONDS, START_POLL_SECONDS = 0.02, 0.4
 LOG_LINES = 15
 #: How long after its time a node that was told to stop is killed, and then said to be there still. Its manager was to kill it at its time.
 OVERDUE_SECONDS, KILLED_SECONDS = 15.0, 10.0
+#: What gives a node more time.
+BY = " (worker_rollout.ready_timeout_seconds)"
 #: Begins a line of a trial's output that is for people.
 TRIAL_WARNING = "workfleet-warning:"
 #: How long answers over the broker are waited for, between two looks at the nodes.
@@ -673,7 +675,8 @@ class Reconciler:
         trial = engines.named(group.engine).trial(values["command"], Layout(self.request.root).workfleet, group.drain_seconds)
         if not trial:
             return []
-        done = foreign.run(values["user"], trial, check=False, env=values["environment"], cwd=values["directory"])
+        done = foreign.run(values["user"], trial, check=False, env=values["environment"], cwd=values["directory"],
+                           timeout=limits.of_import(self.request.rollout.ready_timeout_seconds))
         if done.rc:
             raise WorkfleetError(f"a worker cannot be made: {done.err.strip()[-2000:]}")
         return [f"{name}: {line[len(TRIAL_WARNING):].strip()}" for line in done.out.splitlines() if line.startswith(TRIAL_WARNING)]
@@ -818,7 +821,7 @@ class Reconciler:
                 self.fail(node, f"is no good: {wrapped}")
             if told.reached(node.name) and answers.is_missed(group, answer):
                 if (node.uptime_seconds or 0) > limit:
-                    self.fail(node, f"is up, but its worker did not answer over the broker within {limit:g} s")
+                    self.fail(node, f"is up, but its worker did not answer over the broker within {limit:g} s{BY}")
                 awaited.append(node.name)
         return awaited
 
@@ -830,7 +833,7 @@ class Reconciler:
         if restarts is not None and (node.activity == "failed" or node.restarts > restarts):
             what = f"does not stay up: {node.result or f'it was restarted {node.restarts - restarts} times'}"
         elif node.is_up and not self.is_ready(node) and (node.uptime_seconds or 0) > limit:
-            what = f"is up but did not become ready within {limit:g} s"
+            what = f"is up but did not become ready within {limit:g} s{BY}"
         else:
             return
         self.fail(node, what)

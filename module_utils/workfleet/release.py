@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, build, changes, envfile, foreign, host, in_use, lock, ownership, release_choice, shared, system
+from . import accounts, build, changes, envfile, foreign, host, in_use, limits, lock, ownership, release_choice, shared, system
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
@@ -68,6 +68,7 @@ class Declared:
     run_commands: bool = True
     kept: int = 5
     pip_environment: Mapping[str, str] = field(default_factory=dict)
+    step_seconds: float = limits.STEP_SECONDS
     runners: Mapping[str, str] = field(default_factory=dict)
     release: str = ""
     until: str = LINKED
@@ -475,6 +476,7 @@ def make(
         source=declared.source or {},
         requirements=declared.requirements,
         pip_environment=declared.pip_environment,
+        step_seconds=declared.step_seconds,
         archive=archive,
         shared=declared.shared,
     )
@@ -617,7 +619,8 @@ def run_command(
     # By app_python, which the app's user can read: our own interpreter may be in root's home.
     launcher = [python.path, "-I", os.path.join(layout.workfleet, "launch.py"), "--user", declared.user]
     place = ["--env-file", layout.app_env, "--chdir", layout.src(release), "--path", layout.venv_bin(release)]
-    done = foreign.run(declared.user, [*launcher, *place, "--", *argv], check=False, timeout=build.LONG_SECONDS, locks=build.held)
+    done = foreign.run(declared.user, [*launcher, *place, "--", *argv], check=False, locks=build.held,
+                       timeout=limits.of_step(declared.step_seconds))
     if done.rc != 0:
         said = build.masked(build.tail(done.out + done.err), declared.secrets)
         untouched = f"The current release {previous} is untouched" if previous else "No release is current"

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import forms, release_choice, shared, source
+from . import forms, limits, release_choice, shared, source
 from .spec import App, Checker, SpecError, parse_app, plain
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ KEYS = (
     "release_commands",
     "releases_kept",
     "pip_environment",
+    "step_seconds",
     "broker_url",
     "result_url",
     "broker_env",
@@ -87,8 +88,10 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "run_commands": bool(raw.get("run_commands", True)),
         "kept": check.whole("releases_kept", 5, 1, MOST_RELEASES),
         "pip_environment": check.environment("pip_environment"),
-        "release": check.text(
-            "release", "", pattern=WANTED, allowed=f"the id of a release, 12 of 0-9 a-f, or one of {', '.join(release_choice.WORDS)}"
+        "step_seconds": check.seconds("step_seconds", limits.STEP_SECONDS, zero=False),
+        "release": Checker("app_release", raw, problems).text(
+            "release", "", pattern=WANTED,
+            allowed=f"the id of a release, 12 of 0-9 a-f, or one of {', '.join(release_choice.WORDS)} (-e release=ID)"
         ),
         "until": check.choice("until", release_choice.LINKED, release_choice.STAGES),
         "hold": check.choice("hold", release_choice.OBEY, release_choice.HOLDS),
@@ -217,7 +220,7 @@ def parse_source(raw: Any, problems: list[str]) -> dict[str, Any] | None:
         if version is None or not PYPI_VERSION.match(version):
             check.wrong("version", "is required with type pypi, one exact version, such as 1.4.2", given=version)
     if kind in ("directory", "archive") and version is not None:
-        check.wrong("version", f"has no meaning with type {kind}: what the files are decides", given=version)
+        check.wrong("version", f"has no meaning with type {kind}: what the files are decides; leave it out, also behind -e", given=version)
     return {"kind": kind, "location": location, "version": version, "exclude": exclude}
 
 

@@ -21,10 +21,12 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from . import archives
 from .errors import WorkfleetError
+from .limits import STEP_SECONDS, of_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +35,6 @@ TYPES = ("directory", "archive", "git", "pypi")
 DEFAULT_EXCLUDE = (".git", ".env", "*.pyc")
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-GIT_SECONDS = 300
 GIT_BYTES = 64 * 1024 * 1024
 #: Never ``ext``, which runs a command.
 GIT_PROTOCOLS = "file:git:http:https:ssh"
@@ -78,14 +79,14 @@ class Source:
     pack: Callable[[str], None] | None = None
 
 
-def look(kind: str, location: str, version: str | None, exclude: Iterable[str] | None, cache: str) -> Source:
-    """Return the source as it is now. ``cache`` is a directory that lives as long as this run of a playbook."""
+def look(kind: str, location: str, version: str | None, exclude: Iterable[str] | None, cache: str, seconds: float = STEP_SECONDS) -> Source:
+    """Return the source as it is now. ``cache`` is a directory that lives as long as this run of a playbook; git has ``seconds``."""
     if kind == "directory":
         return directory(location, DEFAULT_EXCLUDE if exclude is None else tuple(exclude))
     if kind == "archive":
         return archive(location, tuple(exclude or ()), cache)
     if kind == "git":
-        return git(location, version, tuple(exclude or ()), cache)
+        return git(location, version, tuple(exclude or ()), cache, partial(run_git, seconds=seconds))
     return Source("index", digest("pypi", location, version), f"{location} {version}", install=f"{location}=={version}")
 
 
@@ -311,7 +312,7 @@ def stripped(folder: str) -> str:
 # git
 
 
-def git(location: str, version: str | None, exclude: tuple[str, ...], cache: str) -> Source:
+def git(location: str, version: str | None, exclude: tuple[str, ...], cache: str, run_git: Callable[..., bytes]) -> Source:
     """Return a commit as a source. A branch or tag is resolved once a run, so that all hosts get the same commit."""
     wanted = version or "HEAD"
     if location.startswith("-") or NO_REF.search(wanted):
@@ -321,18 +322,18 @@ def git(location: str, version: str | None, exclude: tuple[str, ...], cache: str
         wanted
         if COMMIT.match(wanted)
         else once(
-            os.path.join(cache, f"ref-{digest(location, wanted)[:16]}"), lambda path: resolve(location, wanted, path)
+            os.path.join(cache, f"ref-{digest(location, wanted)[:16]}"), lambda path: resolve(location, wanted, path, run_git)
         )
     )
     return Source(
         "tree",
         digest("git", commit, list(exclude)),
         f"{wanted} ({commit[:12]})",
-        pack=lambda path: pack_commit(location, wanted, commit, exclude, path),
+        pack=lambda path: pack_commit(location, wanted, commit, exclude, path, run_git),
     )
 
 
-def resolve(location: str, wanted: str, path: str) -> None:
+def resolve(location: str, wanted: str, path: str, run_git: Callable[..., bytes]) -> None:
     """Write the commit that a branch, tag or ``HEAD`` of a repository stands for now."""
     listed = run_git(
         "ls-remote", "--", location, wanted, f"refs/heads/{wanted}", f"refs/tags/{wanted}", f"refs/tags/{wanted}^{{}}"
@@ -350,7 +351,9 @@ def resolve(location: str, wanted: str, path: str) -> None:
     )
 
 
-def pack_commit(location: str, wanted: str, commit: str, exclude: tuple[str, ...], path: str) -> None:
+def pack_commit(
+    location: str, wanted: str, commit: str, exclude: tuple[str, ...], path: str, run_git: Callable[..., bytes]
+) -> None:
     """Fetch one commit, as shallow as the server allows, and write its tree, whole."""
     repository, unpacked = path + ".git", path + ".tree"
     run_git("init", "--quiet", "--bare", "--template=", repository)
@@ -397,7 +400,7 @@ def some(stream: BinaryIO) -> bytes:
     return found
 
 
-def run_git(*arguments: str, take: Callable[[BinaryIO], bytes] = some) -> bytes:
+def run_git(*arguments: str, take: Callable[[BinaryIO], bytes] = some, seconds: float = STEP_SECONDS) -> bytes:
     """Run git on the control node and return what it wrote. It may not ask for a password, nor run what a repository brings."""
     quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": GIT_PROTOCOLS, "LC_ALL": "C"}
     command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments]
@@ -414,7 +417,7 @@ def run_git(*arguments: str, take: Callable[[BinaryIO], bytes] = some) -> bytes:
             is_late.append(True)
             os.killpg(program.pid, signal.SIGKILL)
 
-        timer = threading.Timer(GIT_SECONDS, end)
+        timer = threading.Timer(seconds, end)
         timer.start()
         try:
             with program, cast("BinaryIO", program.stdout) as stream:
@@ -430,7 +433,7 @@ def run_git(*arguments: str, take: Callable[[BinaryIO], bytes] = some) -> bytes:
         finally:
             timer.cancel()
         if is_late:
-            raise WorkfleetError(f"app_source: git {arguments[0]} did not end within {GIT_SECONDS} s")
+            raise WorkfleetError(f"app_source: git {arguments[0]} {of_step(seconds).is_over}")
         if program.returncode != 0:
             complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 4000))
             said = without_credentials(complaints.read().decode(errors="replace").strip()[-1000:])

@@ -41,7 +41,7 @@ class ActionModule(actions.Action):
         """Look at the source; a relative path counts from the inventory's directory."""
         base = variables.get("inventory_dir") or self._loader.get_basedir()
         found = release_spec.located(declared, str(base))
-        return source.look(**found, cache=constants.DEFAULT_LOCAL_TMP)
+        return source.look(**found, cache=constants.DEFAULT_LOCAL_TMP, seconds=self.values["step_seconds"])
 
     def _call(self, request: dict[str, Any], archive: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the module on the host."""

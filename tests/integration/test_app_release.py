@@ -458,6 +458,9 @@ def test_what_a_failed_command_says_is_told_without_secrets(site: Site) -> None:
     declared, archive = site.declared(**raw)
     with pytest.raises(WorkfleetError, match="no such table for <secret>"):
         release.apply(declared, archive)
+    declared, archive = site.declared(release_commands=[["sleep", "600"]], step_seconds=3)
+    with pytest.raises(WorkfleetError, match=r"did not end within 3 s\. .* by app_step_seconds"):
+        release.apply(declared, archive)
 
 
 def test_old_releases_go_but_not_current_the_one_before_or_one_in_use(site: Site) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Ansible's own for a run in which a host could not be reached.
 UNREACHABLE = 4
+#: What an inventory has for something else; playbooks take such words from -e alone.
+ITS_OWN = {"queue": "mail", "sample_seconds": 3600, "force": True, "dump_dir": "/nowhere", "confirm": "no", "dump": "none",
+           "task_name": "x", "priority": 3, "older_than": "long", "group": "staff", "version": "main", "release": "bookworm"}
 
 
 class Operator:
@@ -38,7 +41,7 @@ class Operator:
         away = {"ansible_host": "127.0.0.1", "ansible_port": 1, "app_user": "shop", "app_group": "shop"}
         hosts = {"web0": {**app, **away}, "web1": {"ansible_connection": "local", **app}}
         self.inventory = folder / "inventory.json"
-        self.inventory.write_text(json.dumps({"workers": {"hosts": hosts}}))
+        self.inventory.write_text(json.dumps({"workers": {"hosts": hosts, "vars": ITS_OWN}}))
 
     def play(self, name: str, *words: str, **extra: Any) -> str:
         """Run a playbook; return what it said."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import preflight, spec
+from plugins.module_utils.workfleet import limits, preflight, spec
 from plugins.module_utils.workfleet.engines import backlog, named
 from plugins.module_utils.workfleet.engines.base import Place
+from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.drained import Drained
 from tests.integration.supervised import site
@@ -86,6 +88,30 @@ def test_a_host_tells_what_its_groups_have_run(site: Site, redis_server: RedisSe
     told = preflight.look(site.reconciler(site.request([group]), check=True), release="0123456789ab")
     assert told["groups"]["w"]["ran"] == {"work": 2}
     assert preflight.look(site.reconciler(site.request([{**group, "nodes": 3}]), check=True), release=None)["counts"] == {"w": 3}
+
+
+def test_an_import_may_take_what_a_node_may_take_and_who_runs_into_that_is_told_what_to_raise(
+    site: Site, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """60 and 120 s ended the look at an app for whose nodes 300 s were declared."""
+    fleet = Drained(site, redis_server, tmp_path, "celery")
+    app = tmp_path / "noted.py"
+    app.write_text("import time\ntime.sleep(3)\n" + app.read_text())
+    monkeypatch.setattr(limits, "LEAST_IMPORT_SECONDS", 0.5)
+    said = r"did not end within 1 s\. It imports the app: give that more time by worker_rollout\.ready_timeout_seconds"
+
+    def looked(seconds: float) -> dict[str, Any]:
+        request = site.request([fleet.group()], rollout={"ready_timeout_seconds": seconds})
+        values = json.loads(request["groups"][0]["values"])
+        values["command"][0] = fleet.interpreter  # as that of a release is told
+        request["groups"][0]["values"] = json.dumps(values)
+        return dict(preflight.look(site.reconciler(request, check=True), release="0123456789ab")["groups"]["w"])
+
+    assert re.search(said, looked(1)["error"])
+    assert "work" in looked(120)["tasks"]
+    with pytest.raises(WorkfleetError, match=said):
+        site.work([fleet.group()], rollout={"ready_timeout_seconds": 1})
+    assert site.present() == {}
 
 
 def test_a_long_celery_queue_is_read_from_its_head_and_said_to_be_cut(redis_server: RedisServer) -> None:

@@ -47,6 +47,7 @@ app_secrets: {S: hushhush}
 app_release_commands: [[echo, hi]]
 app_releases_kept: 5
 app_pip_environment: {PIP_CERT: /x}
+app_step_seconds: 3600
 app_broker_url: redis://:hushhush@h:6379/0
 app_result_url: redis://:hushhush@h:6379/1
 app_broker_env: [X]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.workfleet.core.plugins.plugin_utils import logtext
 
-from plugins.module_utils.workfleet import logs
+from plugins.module_utils.workfleet import logs, managers
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.logs import Entry, Line, Stream, Wish
 from plugins.module_utils.workfleet.managers import logfiles, systemd
+from plugins.module_utils.workfleet.managers.base import Name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,41 @@ HEADS = {
 def test_a_line_tells_when_it_was_written_and_how_bad_it_is(text: str, at: str, level: str | None) -> None:
     entry, = entries(text)
     assert (clock(entry), entry.level, entry.text) == (at, level, text)
+
+
+#: The clock of the tests.
+HERE = time.tzname
+#: By summer and winter time, and by a rule that is no zone of any file.
+ZONES = {"EST5EDT,M3.2.0,M11.1.0": ("[2026-07-01 07:30:01,250: INFO/MainProcess] x", 7.5 + 4),
+         "": ("[2026-07-01 11:30:01: INFO/MainProcess] x", 11.5),
+         "<+0545>-5:45": ("[2026-07-01 07:30:01,250: INFO/MainProcess] x", 7.5 - 5.75), ":UTC": ("07:30:01: arq", 7.5)}
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_line_was_written_by_the_clock_of_the_process_that_wrote_it(zone: str) -> None:
+    text, hour = ZONES[zone]
+    day = datetime(2026, 7, 1, tzinfo=timezone.utc).timestamp()
+    entry, = logs.read([Stream([Line(text)], day + 12 * 3600, zone)])
+    assert int(entry.at or 0) == day + hour * 3600 + 1
+    assert time.tzname == HERE
+
+
+def test_the_zone_is_that_of_a_nodes_environment_unless_its_process_has_set_another(tmp_path: Path) -> None:
+    """As Django does, of its ``TIME_ZONE``."""
+    manager, name = managers.named("supervisor", "shop", str(tmp_path), str(tmp_path / "run")), Name("shop", "a", 1, 1)
+    assert manager.zone(name) is None
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / f"{name}.env").write_text('A="b"\nTZ="Asia/Kathmandu"\n')
+    assert manager.zone(name) == "Asia/Kathmandu"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f"{name}.json").write_text(json.dumps({"zone": "America/Chicago"}))
+    assert manager.zone(name) == "America/Chicago"
+
+
+@pytest.mark.parametrize("zone", [":/etc/shadow", "../../../etc/shadow", "/dev/zero", "a" * 200, "x\ny"])
+def test_no_zone_leads_to_a_file_that_is_none(zone: str) -> None:
+    with logs.clock_of(zone):
+        assert time.tzname == HERE
 
 
 def test_a_traceback_stays_with_its_line_and_is_an_error() -> None:

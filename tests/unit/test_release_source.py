@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
 import tarfile
 import zipfile
@@ -312,3 +313,11 @@ def test_export_ignore_leaves_nothing_out(repository: Path, tmp_path: Path) -> N
     git(repository, "commit", "-q", "-m", "two")
     whole = {".gitattributes", "deploy/requirements.txt", "manage.py", "shop/tasks.py"}
     assert set(packed(source.look("git", str(repository), "main", None, str(tmp_path)), tmp_path)) == whole
+
+
+def test_a_fetch_that_takes_too_long_is_ended_and_the_variable_that_gives_it_more_time_is_named(tmp_path: Path) -> None:
+    """A large repository was given up after 300 s, and nothing could be set."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        location = f"git://127.0.0.1:{silent.getsockname()[1]}/x.git"
+        with pytest.raises(WorkfleetError, match=r"git ls-remote did not end within 0\.5 s\. .* by app_step_seconds"):
+            source.look("git", location, "main", None, str(tmp_path), seconds=0.5)

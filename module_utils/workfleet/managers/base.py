@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from .. import host, logs, processes
+from .. import envfile, host, logs, processes
+from ..errors import WorkfleetError
 from ..processes import Owner
 from .records import TEXT_CHARACTERS, Broken, Claim, Record, decode
 
@@ -190,6 +191,16 @@ class Manager(ABC):
     def record_path(self, name: Name) -> str:
         """Return where the launcher of a node writes its run record."""
         return os.path.join(self.run_directory, f"{name}.json")
+
+    def zone(self, name: Name) -> str | None:
+        """Return the ``TZ`` of a node's process: what its runner tells, since an app may set one itself, or its environment's."""
+        told = read_json(self.record_path(name)).get("zone")
+        if isinstance(told, str):
+            return told
+        with suppress(OSError, WorkfleetError):
+            text = host.read(os.path.join(self.root, "env", f"{name}.env"), limit=host.LARGEST_ENVIRONMENT)
+            return envfile.parse(text or "").get("TZ")
+        return None
 
     def record_times(self, names: Iterable[Name]) -> dict[Name, int]:
         """Return when the run records that are there were written last, in nanoseconds."""

@@ -34,8 +34,8 @@ def tail(path: str, lines: int, most_bytes: int = MOST_BYTES) -> list[str]:
     return split(found, is_whole)[-lines:]
 
 
-def stream(path: str, wish: logs.Wish) -> logs.Stream:
-    """Return the end of what stands in a file and its backups; a filter looks at more of it."""
+def stream(path: str, wish: logs.Wish, zone: str | None = None) -> logs.Stream:
+    """Return the end of what stands in a file and its backups, written in a zone; a filter looks at more of it."""
     left, parts = MOST_BYTES * (_FILTERED_TIMES if wish.is_filter else 1), []
     until, said = time.time(), []
     for number in range(_MOST_BACKUPS):
@@ -50,7 +50,7 @@ def stream(path: str, wish: logs.Wish) -> logs.Stream:
         if left <= 0 or not (part and is_whole):
             break
     texts = split(b"".join(reversed(parts)), True)
-    return logs.Stream([*said, *(logs.Line(text) for text in texts)], until)
+    return logs.Stream([*said, *(logs.Line(text) for text in texts)], until, zone)
 
 
 def split(found: bytes, is_whole: bool) -> list[str]:

@@ -224,7 +224,7 @@ class Supervisor(Manager):
     def streams(self, name: Name, wish: logs.Wish) -> list[logs.Stream]:
         """Return what stands in a node's log files."""
         path = self._log_path(name)
-        return [logfiles.stream(path, wish)] if path else []
+        return [logfiles.stream(path, wish, self.zone(name))] if path else []
 
     def _loaded(self) -> dict[Name, Program]:
         """Return the programs of this app that supervisord knows."""

@@ -184,7 +184,7 @@ class Systemd(Manager):
                          f"--lines={lines}", *since, f"--unit={name}.service"], check=False)
         found = [logs.Stream([journal_line(json.loads(text)) for text in said.out.splitlines() if text.startswith("{")], time.time())]
         path = line_value(host.read(self.path(name)), LOG_LINE)
-        return [*found, logfiles.stream(path, wish)] if path else found
+        return [*found, logfiles.stream(path, wish, self.zone(name))] if path else found
 
     # The service that keeps log files at a size, where nodes write files
 
