@@ -68,7 +68,8 @@ def test_a_role_takes_its_own_defaults(role: str) -> None:
 
 @pytest.mark.parametrize("role", NAMES)
 def test_what_a_role_reads_of_the_app_it_takes_as_a_parameter_too(role: str) -> None:
-    texts = "".join(path.read_text(encoding="utf-8") for folder in ("tasks", "vars", "defaults") for path in (ROLES / role).glob(f"{folder}/*"))
+    files = [path for folder in ("tasks", "vars", "defaults") for path in (ROLES / role).glob(f"{folder}/*")]
+    texts = "".join(path.read_text(encoding="utf-8") for path in files)
     read = set(re.findall(r"(?<![\w.'])app_(?!release\b)\w+", texts))
     assert read <= set(options(role))
     for name in read - {"app_name"}:
