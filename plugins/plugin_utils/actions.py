@@ -17,9 +17,11 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils import display
+from ansible.utils.vars import load_extra_vars
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.payload import pack
+from ansible_collections.workfleet.core.plugins.plugin_utils import results
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
@@ -52,7 +54,13 @@ class Action(ActionBase):
         except WorkfleetError as error:
             result.update(failed=True, msg=str(error), **error.details)
         checked: dict[str, Any] = shown.value(result)
+        self.keep(checked, task_vars or {})
         return checked
+
+    def keep(self, result: dict[str, Any], task_vars: dict[str, Any]) -> None:
+        """Write what this run was asked to write, as far as it has come."""
+        host = str(task_vars.get("inventory_hostname", ""))
+        results.keep(playbook(), load_extra_vars(self._loader), result, self._task._uuid, host, task_vars.get("ansible_play_batch", [host]))
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the task's result; ``values`` are its arguments, with defaults."""

@@ -145,6 +145,10 @@ def mistakes(host: Host) -> Iterator[str]:
             beside = spec.Checker("redis_", {key: host.value(f"redis_{key}") for key in ("state", "pip_environment")}, found)
             beside.choice("state", "started", REDIS_STATES)
             beside.environment("pip_environment")
+            if not host.parts:  # else said with the rest of the app
+                app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("root", "pip_environment")}, found)
+                app.directory("root", "/x")
+                app.environment("pip_environment")
             yield from found
         if "control" in host.groups:
             yield from autoscaler.check({name: host.value(name) for name in defaults("autoscaler")})

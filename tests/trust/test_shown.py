@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.workfleet.core.plugins.callback.steps import CallbackModule
-from ansible_collections.workfleet.core.plugins.plugin_utils import eventtext, logtext, queues, status
+from ansible_collections.workfleet.core.plugins.plugin_utils import eventtext, logtext, queues, results, status
 
 from plugins.module_utils.workfleet import host, shown
 from plugins.module_utils.workfleet.engines.queues import Figures
@@ -77,11 +76,10 @@ def test_a_hostile_text_does_not_reach_any_display(text: str, tmp_path: Path, mo
     assert all(not acts(line) and "\n" not in line and "\t" not in line for line in displayed), displayed
     assert all(not acts(line) for line in (shown.text(line) for line, _ in logtext.lines("web1", entry)))
 
-    callback = CallbackModule()
-    callback.path, callback.steps = str(tmp_path / "steps.json"), [{"action": text, text: [float("inf"), (text,)]}]
-    callback.v2_playbook_on_stats(None)
+    result = {"steps": [{"action": text, "reason": "", text: [float("inf"), (text,)]}]}
+    results.keep(os.getpid(), {"steps_json": str(tmp_path / "steps.json")}, result, str(tmp_path), "web1", ["web1"])
     written = json.loads((tmp_path / "steps.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    assert written == [{"action": shown.text(text), shown.text(text): [None, [shown.text(text)]]}]
+    assert written[-1] == {"action": shown.text(text), "reason": "", shown.text(text): [None, [shown.text(text)]], "host": "web1"}
 
     place = str(tmp_path / "journal")
     monkeypatch.setattr(host, "JOURNAL", place)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from plugins.module_utils.workfleet import engines, scaling, spec
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = ROOT / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir())
 
 
@@ -32,10 +35,15 @@ def group_options() -> dict[str, dict[str, Any]]:
     return found
 
 
+def own(role: str) -> dict[str, dict[str, Any]]:
+    """Return the options of a role without those that it shares with the role app."""
+    return {name: option for name, option in options(role).items() if role == "app" or name == "app_name" or not name.startswith("app_")}
+
+
 @pytest.mark.parametrize("role", NAMES)
 def test_every_input_is_typed_described_and_defaulted(role: str) -> None:
     defaults = load(role, "defaults/main.yml")
-    inputs = options(role)
+    inputs = own(role)
     assert set(inputs) == set(defaults) | {name for name, option in inputs.items() if option.get("required")}
     assert all(option["type"] and option["description"] for option in inputs.values())
 
@@ -51,8 +59,32 @@ def test_defaults_equal_the_specs(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", NAMES)
+def test_a_role_takes_its_own_defaults(role: str) -> None:
+    """Ansible checks what a role is given, defaults included, wherever it is used by its name: ``roles: [workfleet.core.worker]``."""
+    computed = {name for name, value in load(role, "defaults/main.yml").items() if isinstance(value, str) and "{{" in value}
+    given = {name: value for name, value in load(role, "defaults/main.yml").items() if name not in computed}
+    assert ArgumentSpecValidator(options(role)).validate({**given, "app_name": "shop"}).error_messages == []
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_what_a_role_reads_of_the_app_it_takes_as_a_parameter_too(role: str) -> None:
+    files = [path for folder in ("tasks", "vars", "defaults") for path in (ROLES / role).glob(f"{folder}/*")]
+    texts = "".join(path.read_text(encoding="utf-8") for path in files)
+    read = set(re.findall(r"(?<![\w.'])app_(?!release\b)\w+", texts))
+    assert read <= set(options(role))
+    for name in read - {"app_name"}:
+        compared = ("type", "elements", "default", "no_log")
+        assert [options(role)[name].get(key) for key in compared] == [options("app")[name].get(key) for key in compared], name
+
+
+def test_no_play_and_no_role_of_ours_turns_the_check_of_arguments_off() -> None:
+    files = [*ROOT.glob("playbooks/*.yml"), *ROLES.glob("*/tasks/*.yml")]
+    assert [path.name for path in files if "rolespec_validate" in path.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("role", NAMES)
 def test_names_begin_with_their_role_and_secrets_are_marked(role: str) -> None:
-    for name, option in options(role).items():
+    for name, option in own(role).items():
         assert name.startswith((f"{role}_", "app_name"))
         if any(word in name for word in ("secret", "password", "url")):
             assert option["no_log"] is True, name
