@@ -42,6 +42,19 @@ def own(sources: Sequence[Source]) -> dict[str, list[str]]:
     return found
 
 
+def require_known(app: str, source: Source, queue: str) -> None:
+    """Refuse a queue that no worker group consumes and of which the broker has nothing: its name was mistyped."""
+    if queue not in own([source])[source.engine]:
+        require_one_of(queue, [figures.queue for figures in engines.named(source.engine).figures(source.question(app))])
+
+
+def require_one_of(queue: str, known: Sequence[str]) -> None:
+    """Refuse a queue that is none of those that there are."""
+    if queue not in known:
+        raise WorkfleetError(f"queue = {queue!r}: no worker group consumes it, and the broker has nothing of it (nothing was changed). "
+                             f"There are: {', '.join(known) or 'none'}")
+
+
 def look(app: str, sources: Sequence[Source], sample_seconds: float = 0, mine: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """Return ``queues`` and ``problems``; with ``sample_seconds`` also what comes and goes a second.
 

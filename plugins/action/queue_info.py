@@ -6,6 +6,7 @@ from typing import Any
 
 from ansible.utils.color import stringc
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import require_one_of
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues
 
 
@@ -23,6 +24,7 @@ class ActionModule(actions.Action):
             return result
         name = values["queue"]
         if name:
+            require_one_of(name, [queue["queue"] for queue in result["queues"]])
             result["queues"] = [queue for queue in result["queues"] if queue["queue"] == name]
         if values["show"]:
             self._display.table(queues.table(result["queues"], result["problems"], stringc))

@@ -242,6 +242,18 @@ def placement(hosts: Sequence[Host]) -> dict[str, dict[str, dict[str, int]]]:
     return found
 
 
+def placeless(hosts: Sequence[Host]) -> Iterator[str]:
+    """Yield a mistake where the inventory groups leave nothing to look at, or no host for the workers."""
+    groups = ", ".join(dict.fromkeys(group for host in hosts for group in host.raw.get("group_names", ()))) or "none"
+    if not any(host.groups for host in hosts):
+        yield f"no host is in one of the inventory groups {', '.join(ROLES_OF)}: there is nothing to do or to look at (groups with hosts: {groups})"
+        return
+    with contextlib.suppress(AnsibleError):  # said of the host itself
+        if not any("workers" in host.groups for host in hosts) and any(host.value("worker_groups") for host in hosts):
+            yield ("worker_groups is declared, but no host is in the inventory group workers: no node would run, and none be looked at "
+                   f"(groups with hosts: {groups})")
+
+
 def lonely(hosts: Sequence[Host]) -> Iterator[str]:
     """Yield a warning for what is declared and has no host."""
     for part in (spec.SCHEDULER, spec.DASHBOARD):
