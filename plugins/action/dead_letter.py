@@ -27,7 +27,8 @@ class ActionModule(actions.Action):
         if verb == "drop" and not self._task.check_mode:
             dumps.confirmed(f"drop {app} {queue}", values["confirm"])
         own = queues.own(declared)
-        request = {"app": app, "declared": own.get(source["engine"], []), "engine": source["engine"], "url": source["url"], "options": source["options"], "queue": queue,
+        request = {"app": app, "declared": own.get(source["engine"], []),
+                   "engine": source["engine"], "url": source["url"], "options": source["options"], "queue": queue,
                    "task_name": values["task_name"] or None, "id": identity, "replay": verb == "replay"}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.dead_letter", module_args={"payload": payload.pack(request)}, task_vars=task_vars)

@@ -17,7 +17,7 @@ class ActionModule(actions.Action):
         """Return what the module found, print it and write it as JSON."""
         declared = queues.declarations(values, task_vars, self._templar)
         request = {"app": declared[0].app.name, "sources": queues.sources(declared, actions.only(values)), "own": queues.own(declared),
-                   "sample_seconds": values["sample_seconds"]}
+                   "ours": queues.ours(declared, task_vars), "sample_seconds": values["sample_seconds"]}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.queue_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         if result.get("failed"):
