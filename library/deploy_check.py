@@ -106,7 +106,7 @@ nodes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import managers, payload, preflight, reconcile
+from ..module_utils.workfleet import consumers, managers, payload, preflight, reconcile
 from ..module_utils.workfleet.errors import WorkfleetError
 
 
@@ -114,9 +114,13 @@ def main() -> None:
     """Parse, look, report."""
     module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
-        request = reconcile.Request.parse(payload.unpack(module.params["payload"], "deploy_check"))
+        given = payload.unpack(module.params["payload"], "deploy_check")
+        asking = given.pop("asking", None)
+        request = reconcile.Request.parse(given)
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
         seen = preflight.look(reconcile.Reconciler(request, manager, check=True), release=request.release)
+        if asking and request.release is None:
+            seen["strangers"] = consumers.look(asking)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, seen=seen)

@@ -90,7 +90,7 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, queues
+from ..module_utils.workfleet import consumers, payload, queues
 from ..module_utils.workfleet.errors import WorkfleetError
 
 
@@ -100,7 +100,7 @@ def main() -> None:
     try:
         given = payload.unpack(module.params["payload"], "queue_info")
         sources = [queues.Source(**source) for source in given["sources"]]
-        found = queues.look(given["app"], sources, given["sample_seconds"], given["own"])
+        found = queues.look(given["app"], sources, given["sample_seconds"], given["own"], consumers.Ours(**given["ours"]))
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, **found)

@@ -118,7 +118,7 @@ recovered:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, purge, resp
+from ..module_utils.workfleet import payload, purge, queues, resp
 from ..module_utils.workfleet.engines.stash import Choice
 from ..module_utils.workfleet.errors import WorkfleetError
 
@@ -131,6 +131,9 @@ def main() -> None:
         choice = Choice.parse(given["choice"])
         with resp.connect(given["url"]) as client:
             run = purge.Run(client, given["app"], given["engine"], given["options"], given["holder"], given["queues"])
+            if given["step"] == "write" and not choice.results:
+                queues.require_known(given["app"], queues.Source(given["engine"], given["url"], given["declared"], given["options"]),
+                                     choice.queue)
             found = purge.step(run, given, choice, check=module.check_mode)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)

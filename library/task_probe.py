@@ -134,11 +134,22 @@ probes:
   sample: [{"queue": "reports", "ok": true, "state": "ok", "seconds": 0.01, "reason": null, "begun": true}]
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import engines, payload
+from ..module_utils.workfleet import consumers, engines, payload
 from ..module_utils.workfleet.engines import probe
 from ..module_utils.workfleet.errors import WorkfleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def prove(request: probe.Request, ours: dict[str, Any] | None) -> Iterable[probe.Proof]:
+    """Send the canaries; of an app's nodes only their own answers prove anything."""
+    proofs = engines.named(request.engine).probe(request)
+    return consumers.judged(proofs, request, consumers.Ours(**ours)) if ours else proofs
 
 
 def main() -> None:
@@ -147,12 +158,13 @@ def main() -> None:
     try:
         values = payload.unpack(module.params["payload"], "task_probe")
         must_return = values.pop("must_return", True)
+        ours = values.pop("ours", None)
         must_begin = values.pop("must_begin", True)
         requests = [probe.parse(entry) for entry in values["requests"]]
         if module.check_mode:
             proofs = [proof for request in requests for proof in probe.not_proved(request.queues, "check mode: nothing was sent")]
         else:
-            proofs = [proof for request in requests for proof in engines.named(request.engine).probe(request)]
+            proofs = [proof for request in requests for proof in prove(request, ours)]
         probes = probe.result(proofs)
         silent = [f"{proof.queue}: {proof.reason}" for proof in proofs if proof.ok is False and (proof.begun or must_begin)]
         if silent and must_return:

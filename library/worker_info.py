@@ -132,10 +132,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_info")
-        timeout = given.pop("timeout")
+        timeout, asking = given.pop("timeout"), given.pop("asking", None)
         request = reconcile.Request.parse(given)
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
-        found = info.look(reconcile.Reconciler(request, manager, check=True), timeout)
+        found = info.look(reconcile.Reconciler(request, manager, check=True), timeout, asking)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, **found)

@@ -93,7 +93,8 @@ options:
     type: dict
     default: {}
   nodes:
-    description: V(inventory) makes the counts of the entries hold again in place of those that were set. Others mean nothing here.
+    description:
+      - V(inventory) makes the counts of the entries hold again in place of those that were set. Others are refused without O(scale).
     type: str
     default: ""
   canary:

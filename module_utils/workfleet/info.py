@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, leave
+from . import answers, consumers, engines, leave
 from .engines import local
 from .engines.base import Report
 from .engines.queues import Figures, Question
@@ -15,6 +15,8 @@ from .managers.base import Name
 from .plan import is_current
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .managers.base import Present
     from .plan import Plan
     from .reconcile import GroupRequest, Reconciler
@@ -23,9 +25,10 @@ QUIESCED = "told to take no new tasks; resume.yml ends that"
 PROBLEM_STATES = ("failed", "unresponsive", "unknown")
 
 
-def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
+def look(reconciler: Reconciler, timeout: float, asking: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return ``manager``, ``release``, ``nodes``, ``queues``, ``scaled`` and ``problems`` as in the status JSON, and ``processes``.
 
+    Where the host is the one that asks for all, ``strangers`` tells who else consumes the queues: see :func:`consumers.look`.
     ``timeout`` bounds the wait for answers over the broker, in seconds; the wait ends when all nodes have answered.
     """
     request = reconciler.request
@@ -41,7 +44,7 @@ def look(reconciler: Reconciler, timeout: float) -> dict[str, Any]:
     problems += missing(made, nodes, reconciler)
     problems += [ending(line) for line in leave.lines(reconciler.manager).values() if line["lost"]]
     return {"manager": request.manager, "release": reconciler.release, "nodes": entries, "queues": queues(reconciler, told, problems),
-            "scaled": reconciler.counts.told(), "problems": problems,
+            "scaled": reconciler.counts.told(), "problems": problems, "strangers": consumers.look(asking) if asking else [],
             "processes": processes(reconciler, [node.present for node in seen], told)}
 
 

@@ -27,6 +27,16 @@ class Order:
     timeout: float = 5.0
 
 
+def require_consumed(reconciler: Reconciler, order: Order, names: list[str]) -> None:
+    """Refuse a queue that no node of the group consumes; who does not answer may."""
+    request, queue = reconciler.request, order.arguments["queue"]
+    told = engines.named(reconciler.groups[order.group].engine).inspect(request.broker_url, names, request.broker_options, order.timeout)
+    known = dict.fromkeys(name for report in told.values() for name in report.queues or ())
+    if names and len(told) == len(names) and queue not in known:
+        raise WorkfleetError(f"queue = {queue!r}: no node of {order.group} here consumes it (no node was told). They consume: "
+                             f"{', '.join(known) or 'nothing'}")
+
+
 def control(reconciler: Reconciler, order: Order, *, check: bool) -> dict[str, Any]:
     """Carry a control out on the nodes of a group that run here; return the module's result.
 
@@ -46,6 +56,8 @@ def control(reconciler: Reconciler, order: Order, *, check: bool) -> dict[str, A
     steps = [Step("live", str(node.name), words, node.name.group, node.name.slot, node.name.incarnation) for node in up]
     notes = [NOTE] if up else [f"no node of {order.group} runs here"]
     names = [reconciler.filled(group.node_name, node.name, "") for node in up]
+    if order.control == "cancel_consumer" and order.arguments["queue"] not in group.queues:
+        require_consumed(reconciler, order, names)
     answers: dict[str, str | None] = dict.fromkeys(names)
     if up and not check:
         answers = engines.named(group.engine).control(

@@ -241,7 +241,7 @@ class Fleet:
 
 def before_build(fleet: Fleet) -> list[Finding]:
     """Judge what is known before anything is built."""
-    return [*held_back(fleet), *disks(fleet), *brokers(fleet), *clocks(fleet), *connections(fleet)]
+    return [*held_back(fleet), *disks(fleet), *brokers(fleet), *strangers(fleet), *clocks(fleet), *connections(fleet)]
 
 
 def after_build(fleet: Fleet) -> list[Finding]:
@@ -278,6 +278,12 @@ def brokers(fleet: Fleet) -> Iterator[Finding]:
     for policy in policies:
         yield Finding(f"the broker's maxmemory-policy is {policy}: when its memory is full, queues are thrown away", (),
                       "Set redis_maxmemory_policy: noeviction", refuses=False)
+
+
+def strangers(fleet: Fleet) -> Iterator[Finding]:
+    """Warn of workers that are not of the inventory: they go on with the code that they have."""
+    for text in dict.fromkeys(text for seen in fleet.seen.values() for text in seen.get("strangers", ())):
+        yield Finding(text, (), "The deploy does not replace it", refuses=False)
 
 
 def clocks(fleet: Fleet) -> Iterator[Finding]:

@@ -15,6 +15,8 @@ from .errors import WorkfleetError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .consumers import Ours
+
 
 LONGEST_SAMPLE = 300
 
@@ -42,11 +44,25 @@ def own(sources: Sequence[Source]) -> dict[str, list[str]]:
     return found
 
 
-def look(app: str, sources: Sequence[Source], sample_seconds: float = 0, mine: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+def require_known(app: str, source: Source, queue: str) -> None:
+    """Refuse a queue that no worker group consumes and of which the broker has nothing: its name was mistyped."""
+    if queue not in own([source])[source.engine]:
+        require_one_of(queue, [figures.queue for figures in engines.named(source.engine).figures(source.question(app))])
+
+
+def require_one_of(queue: str, known: Sequence[str]) -> None:
+    """Refuse a queue that is none of those that there are."""
+    if queue not in known:
+        raise WorkfleetError(f"queue = {queue!r}: no worker group consumes it, and the broker has nothing of it (nothing was changed). "
+                             f"There are: {', '.join(known) or 'none'}")
+
+
+def look(app: str, sources: Sequence[Source], sample_seconds: float = 0, mine: Mapping[str, Sequence[str]] | None = None,
+         ours: Ours | None = None) -> dict[str, Any]:
     """Return ``queues`` and ``problems``; with ``sample_seconds`` also what comes and goes a second.
 
     A broker that cannot be asked is a problem, and its declared queues are told without figures. ``mine`` are all queues of the app
-    by engine, where ``sources`` are only a part.
+    by engine, where ``sources`` are only a part. With ``ours`` who consumes a declared queue and is none of them is a problem too.
     """
     if not 0 <= sample_seconds <= LONGEST_SAMPLE:
         raise WorkfleetError(f"sample_seconds = {sample_seconds:g}: must be from 0 to {LONGEST_SAMPLE}")
@@ -55,7 +71,7 @@ def look(app: str, sources: Sequence[Source], sample_seconds: float = 0, mine: M
     first = [ask(source, question, problems) for source, question in asked]
     if sample_seconds:
         time.sleep(sample_seconds)
-        asked = [(source, replace(question, before=before, problems=[], unread=Unread()))
+        asked = [(source, replace(question, before=before, problems=[], unread=Unread(), heard={}))
                  for (source, question), before in zip(asked, first)]
         second = [ask(source, question, problems) for source, question in asked]
     else:
@@ -66,6 +82,8 @@ def look(app: str, sources: Sequence[Source], sample_seconds: float = 0, mine: M
     problems += [figures.problem for after in second for figures in after if figures.problem]
     problems += [f"queue {entry['queue']}: {entry['waiting']} tasks wait and no node consumes it" for entry in found
                  if entry["waiting"] and entry["consumers"] == 0]
+    if ours is not None:
+        problems += [text for source, question in asked for text in ours.problems(question.heard, source.queues)]
     problems += unfinished(app, sources, own(sources) if mine is None else mine)
     return {"queues": sorted(found, key=lambda entry: (not entry["declared"], entry["engine"], entry["queue"])),
             "problems": list(dict.fromkeys(problems))}

@@ -26,7 +26,9 @@ class ActionModule(actions.Action):
         source = queues.source_of(queues.sources(declared, actions.only(values)), queue)
         if verb == "drop" and not self._task.check_mode:
             dumps.confirmed(f"drop {app} {queue}", values["confirm"])
-        request = {"engine": source["engine"], "url": source["url"], "options": source["options"], "queue": queue,
+        own = queues.own(declared)
+        request = {"app": app, "declared": own.get(source["engine"], []),
+                   "engine": source["engine"], "url": source["url"], "options": source["options"], "queue": queue,
                    "task_name": values["task_name"] or None, "id": identity, "replay": verb == "replay"}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.dead_letter", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
@@ -35,7 +37,7 @@ class ActionModule(actions.Action):
         if verb == "drop" and result["letters"]:
             result["changed"] = True
             if not self._task.check_mode:
-                dropped = self.drop(task_vars, app, source, queue, result["letters"], queues.own(declared))
+                dropped = self.drop(task_vars, app, source, queue, result["letters"], own)
                 if dropped.get("failed"):
                     return dropped
                 result["dump"] = dropped["dump"]

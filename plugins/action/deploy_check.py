@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,8 @@ class ActionModule(actions.Action):
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the host told."""
         declared = actions.declaration(values, str(task_vars["inventory_hostname"]))
-        request = {**actions.payload(declared), "only": actions.only(values), "release": values["release"] or None}
+        request = {**actions.payload(declared), "only": actions.only(values), "release": values["release"] or None,
+                   "asking": queues.asking(values, task_vars, self._templar)}
         before = time.time()
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.deploy_check", module_args={"payload": payload.pack(request)}, task_vars=task_vars)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ansible.utils.color import stringc
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import require_one_of
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues
 
 
@@ -16,13 +17,14 @@ class ActionModule(actions.Action):
         """Return what the module found, print it and write it as JSON."""
         declared = queues.declarations(values, task_vars, self._templar)
         request = {"app": declared[0].app.name, "sources": queues.sources(declared, actions.only(values)), "own": queues.own(declared),
-                   "sample_seconds": values["sample_seconds"]}
+                   "ours": queues.ours(declared, task_vars), "sample_seconds": values["sample_seconds"]}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.queue_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         if result.get("failed"):
             return result
         name = values["queue"]
         if name:
+            require_one_of(name, [queue["queue"] for queue in result["queues"]])
             result["queues"] = [queue for queue in result["queues"] if queue["queue"] == name]
         if values["show"]:
             self._display.table(queues.table(result["queues"], result["problems"], stringc))

@@ -77,10 +77,11 @@ class ActionModule(actions.Action):
     def of_queue(self, groups: list[Group], queue: str) -> list[Group]:
         """Return the groups of a queue. Events do not tell it, so a group that consumes others too cannot be told apart."""
         found = [group for group in groups if queue in engines.named(group.engine).queues(group)]
+        known = dict.fromkeys(name for group in groups for name in engines.named(group.engine).queues(group))
         many = [group.name for group in found if len(engines.named(group.engine).queues(group)) > 1]
         if many or not found:
             why = (f"{', '.join(many)} consumes others too, and a worker's events do not tell from which queue a task came" if many
-                   else "no group with task events consumes it")
+                   else f"no group with task events consumes it; consumed are {', '.join(known)}")
             raise AnsibleActionFail(f"queue = {queue!r}: {why}; narrow by worker_only or task_name instead")
         return found
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+from ansible_collections.workfleet.core.plugins.plugin_utils import queues as fleet
 
 if TYPE_CHECKING:
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
@@ -22,8 +23,9 @@ class ActionModule(actions.Action):
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the module returns, and say it a line a queue."""
         self.host = str(task_vars["inventory_hostname"])
+        ours = None
         if values["groups"] is not None:
-            queues = self.declared(values)
+            queues, ours = self.declared(values, task_vars)
         elif values["broker_url"] is None or values["queues"] is None:
             raise AnsibleActionFail("task_probe needs broker_url and queues, or app and groups")
         else:
@@ -32,7 +34,8 @@ class ActionModule(actions.Action):
         requests = [{**asked, "engine": engine, "queues": list(names)} for engine, names in queues.items() if names]
         if not requests:
             return {"changed": False, "probes": []}
-        sent = {"requests": requests, "must_return": values["must_return"], "must_begin": values["must_begin"]}
+        sent = {"requests": requests, "must_return": values["must_return"], "must_begin": values["must_begin"],
+                "ours": ours}
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.task_probe", module_args={"payload": payload.pack(sent)}, task_vars=task_vars)
         for probe in result.get("probes", []):
@@ -40,8 +43,8 @@ class ActionModule(actions.Action):
             self.say(probe["queue"], probe["state"], probe["reason"] or f"there and back{took}")
         return result
 
-    def declared(self, values: dict[str, Any]) -> dict[str, list[str]]:
-        """Return the queues of the groups that should run, by engine; say of the others why they are not proved.
+    def declared(self, values: dict[str, Any], task_vars: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, Any]]:
+        """Return the queues of the groups that should run, by engine, and whose answers count; say of the others why they are not proved.
 
         Where the declared app has its queues and its results goes into ``values``.
         """
@@ -58,7 +61,7 @@ class ActionModule(actions.Action):
                     known += [queue for queue in engines.named(group.engine).queues(group) if queue not in known]
         app = declaration.app
         values.update(broker_url=app.broker_url, result_url=app.result_url, broker_options=dict(app.broker_options))
-        return queues
+        return queues, fleet.ours([declaration], task_vars)
 
     def say(self, what: str, state: str, why: str) -> None:
         """Show one line."""

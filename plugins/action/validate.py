@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory
+from ansible.errors import AnsibleActionFail
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, asked, inventory
 
 
 class ActionModule(actions.Action):
@@ -12,6 +13,9 @@ class ActionModule(actions.Action):
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the mistakes and warnings; fail where there is a mistake."""
+        wrong = asked.problems(task_vars, self._loader)
+        if wrong:
+            raise AnsibleActionFail("\n".join(["No host was touched.", *(f"- {text}" for text in wrong)]))
         found: dict[str, list[str]] = {}
         warned: dict[str, list[str]] = {}
         names = inventory.known()
@@ -27,6 +31,7 @@ class ActionModule(actions.Action):
             for text in inventory.warnings(host, names):
                 warned.setdefault(text, []).append(host.name)
         found.update(inventory.across(fleet))
+        found.update((text, []) for text in inventory.placeless(fleet))
         warned.update((text, []) for text in inventory.lonely(fleet))
         for text, where in warned.items():
             self._display.warning(f"{named(where, hosts)}: {text}" if where else text)
@@ -37,7 +42,7 @@ class ActionModule(actions.Action):
                   "problems": list(found), "warned": list(warned), "placement": inventory.placement(ordered)}
         if found:
             count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
-            lines = [f"- {named(where, hosts)}: {text}" for text, where in found.items()]
+            lines = [f"- {named(where, hosts)}: {text}" if where else f"- {text}" for text, where in found.items()]
             result.update(failed=True, msg="\n".join([f"The inventory has {count}; no host was touched.", *lines]))
         return result
 

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
@@ -94,6 +95,9 @@ def counts(values: dict[str, Any], declared: spec.Declaration) -> dict[str, Any]
     """Return the new counts of nodes that the host is to remember, or to forget."""
     if values["nodes"] == "inventory":
         return {group.name: {"nodes": None, "by": ""} for group in declared.groups if wanted(group, actions.only(values))}
+    if values["nodes"] and not values["scale"]:
+        raise AnsibleActionFail(f"nodes = {values['nodes']!r}: here only nodes=inventory is taken, which forgets counts that were set; "
+                                "scale.yml sets them (no node was touched)")
     return dict(bare(values["scale"]))
 
 

@@ -55,7 +55,7 @@ class Purge:
     ) -> None:
         """``own`` are the app's queues by engine; what an interrupted purge of another queue left is left alone."""
         self.action, self.task_vars, self.app, self.choice, self.force = action, task_vars, app, choice, force
-        self.source = source
+        self.source, self.declared = source, list(own.get(source["engine"], ()))
         self.queues = queues.with_queue(own, source["engine"], choice.queue)
         self.id = secrets.token_hex(16)
 
@@ -64,7 +64,7 @@ class Purge:
         request = {
             "app": self.app, "engine": self.source["engine"], "url": self.source["url"], "options": self.source["options"], "id": self.id,
             "holder": holder(), "choice": asdict(self.choice), "step": name, "path": path, "force": self.force,
-            "queues": self.queues,
+            "queues": self.queues, "declared": self.declared,
             "header": {"made": datetime.now(timezone.utc).isoformat(timespec="seconds"), "by": holder()},
         }
         result: dict[str, Any] = self.action._execute_module(

@@ -9,6 +9,7 @@ import getpass
 import json
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
@@ -255,6 +256,19 @@ def placement(hosts: Sequence[Host]) -> dict[str, dict[str, dict[str, int]]]:
     return found
 
 
+def placeless(hosts: Sequence[Host]) -> Iterator[str]:
+    """Yield a mistake where the inventory groups leave nothing to look at, or no host for the workers."""
+    groups = ", ".join(dict.fromkeys(group for host in hosts for group in host.raw.get("group_names", ()))) or "none"
+    if not any(host.groups for host in hosts):
+        yield (f"no host is in one of the inventory groups {', '.join(ROLES_OF)}: there is nothing to do or to look at "
+               f"(groups with hosts: {groups})")
+        return
+    with contextlib.suppress(AnsibleError):  # said of the host itself
+        if not any("workers" in host.groups for host in hosts) and any(host.value("worker_groups") for host in hosts):
+            yield ("worker_groups is declared, but no host is in the inventory group workers: no node would run, and none be looked at "
+                   f"(groups with hosts: {groups})")
+
+
 def lonely(hosts: Sequence[Host]) -> Iterator[str]:
     """Yield a warning for what is declared and has no host."""
     for part in (spec.SCHEDULER, spec.DASHBOARD):
@@ -262,6 +276,19 @@ def lonely(hosts: Sequence[Host]) -> Iterator[str]:
             declared = any(host.value(f"worker_{part}") for host in hosts if host.parts)
             if declared and not any(part in host.parts for host in hosts):
                 yield f"worker_{part} is declared, but no host is in the inventory group {part}: it runs nowhere"
+
+
+def nameless(host: Host) -> Iterator[str]:
+    """Yield a warning where a host's nodes have a name on the broker that those of other machines may have too."""
+    with contextlib.suppress(AnsibleError, ValueError):  # said of the host itself
+        if is_loopback(host.name) and not is_loopback(urlsplit(str(host.value("app_broker_url") or "")).hostname or "localhost"):
+            yield (f"{host.name} is what every machine calls itself, and its nodes' names on the broker have it: two machines that are "
+                   f"deployed so silence each other. Name the host as others know it, with ansible_connection: local if it is this machine")
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a name or an address means the machine itself, wherever it is read."""
+    return name.split(".")[0] in ("localhost", "127") or name in ("ip6-localhost", "ip6-loopback", "::1")
 
 
 def warnings(host: Host, names: set[str]) -> Iterator[str]:
@@ -272,6 +299,7 @@ def warnings(host: Host, names: set[str]) -> Iterator[str]:
             if near:
                 yield f"nobody reads the variable {name}; did you mean {near[0]}?"
     if host.parts:
+        yield from nameless(host)
         try:
             yield from spec.parse(host.declaration()).warnings
         except (spec.SpecError, AnsibleError):

@@ -50,6 +50,23 @@ def sources(declared: Sequence[spec.Declaration], only: Sequence[str] | None) ->
     return list(found.values())
 
 
+def ours(declared: Sequence[spec.Declaration], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by what nodes of the inventory are known, whatever ``--limit`` says, as ``consumers.Ours``."""
+    hosts = dict.fromkeys(str(host) for part in spec.PARTS for host in task_vars["groups"].get(part, ()))
+    commands = [group for each in declared for group in each.groups if group.command and engines.named(group.engine).speaks]
+    unnamed = ["*"] if any(not group.queues for group in commands) else sorted({queue for group in commands for queue in group.queues})
+    return {"app": declared[0].app.name, "hosts": list(hosts), "unnamed": unnamed}
+
+
+def asking(arguments: Mapping[str, Any], task_vars: Mapping[str, Any], templar: Templar) -> dict[str, Any] | None:
+    """Return what the first host of a play asks for all of them: who consumes the queues that any declares."""
+    hosts = list(task_vars["ansible_play_hosts_all"])
+    if task_vars["inventory_hostname"] != hosts[0]:
+        return None
+    declared = [each for each in declarations({**arguments, "hosts": hosts}, task_vars, templar) if each.app.broker_url]
+    return {"ours": ours(declared, task_vars), "sources": sources(declared, actions.only(arguments))} if declared else None
+
+
 def own(declared: Sequence[spec.Declaration]) -> dict[str, list[str]]:
     """Return all queues of the app by engine."""
     return own_queues([Source(**source) for source in sources(declared, None)])

@@ -38,6 +38,7 @@ def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             continue
         hosts[host] = entry(result["manager"], result["release"], result["nodes"], result["scaled"])
         problems += [f"{host}: {text}" for text in result["problems"]]
+        problems += result.get("strangers", ())
         for queue in result["queues"]:
             name = (queue["engine"], queue["queue"])
             queues[name] = joined(queues[name], queue) if name in queues else queue

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import resp
+from plugins.module_utils.workfleet import consumers, queues, resp
 from plugins.module_utils.workfleet.engines import celery_probe, celery_wire
 from plugins.module_utils.workfleet.engines import probe as probes
+from plugins.module_utils.workfleet.engines.celery import ENGINE
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from tests import warm
 from tests.integration.celery_fleet import Fleet, fleet
+from tests.integration.supervised import ME, MY_GROUP
 from tests.patience import is_within, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytest.importorskip("celery")
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
@@ -123,3 +130,61 @@ def test_an_app_that_keeps_no_results_is_proved_all_the_same(workers: Fleet) -> 
     workers.start("ignoring@h", pool="solo", queues="ignoring", settings={"task_ignore_result": True})
     workers.ready("ignoring@h")
     assert probe(workers, "ignoring")["ignoring"].ok
+
+
+def test_an_answer_proves_nothing_where_a_worker_of_somebody_else_may_have_given_it(tmp_path: Path) -> None:
+    """With all nodes stopped ``verify.yml`` said ok: a hand-written worker from before answered, and nothing named it."""
+    ours = consumers.Ours("shop", ["first"])
+    with fleet() as running:
+        request = probes.parse({"broker_url": running.url, "result_url": running.url, "queues": ["reports"], "timeout": 10.0})
+
+        def judged() -> probes.Proof:
+            return next(consumers.judged(ENGINE.probe(request), request, ours))
+
+        running.start("old@first", queues="reports")
+        running.ready("old@first")
+        alone = judged()
+        assert (alone.ok, alone.state) == (False, "failed")
+        assert alone.reason == "it came back, but no node of this inventory consumes the queue: the answer is of old@first"
+
+        inventory = tmp_path / "hosts.json"
+        inventory.write_text(json.dumps({"workers": {"hosts": {"first": {
+            "ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False, "app_name": "shop",
+            "app_user": ME, "app_group": MY_GROUP, "app_root": str(tmp_path / "shop"), "worker_manager": "supervisor",
+            "app_broker_url": running.url, "app_result_url": running.url,
+            "worker_groups": [{"name": "w", "app": "app.celery_app", "queues": ["reports"]}]}}}}))
+        named = "old@first consumes reports and is no node"
+        for playbook, status, said in (("verify", 2, "the answer is of old@first"), ("queues", 0, named), ("status", 0, named)):
+            done = warm.play(["-i", str(inventory), f"playbooks/{playbook}.yml", "-e", "sample_seconds=0"])
+            assert done.returncode == status and said in " ".join(done.stdout.split()), done.stdout + done.stderr
+
+        running.start("shop.w.1.1@first", queues="reports")
+        running.ready("old@first", "shop.w.1.1@first")
+        beside = judged()
+        assert (beside.ok, beside.state) == (None, "not proved") and "old@first consumes the queue too" in str(beside.reason)
+        source = queues.Source("celery", running.url, ["reports"])
+        (problem,) = queues.look("shop", [source], ours=ours)["problems"]
+        assert problem.startswith(f"{named} of this inventory: ")
+        asking = {"ours": {"app": "shop", "hosts": ["first"]}, "sources": [{"engine": "celery", "url": running.url, "options": {}}]}
+        assert consumers.look({**asking, "sources": [{**asking["sources"][0], "queues": ["reports"]}]}) == [problem]
+        assert consumers.look({**asking, "sources": [{**asking["sources"][0], "queues": ["default"]}]}) == []
+        stopped = running.workers["old@first"]
+        stopped.terminate()
+        stopped.wait(60)
+        assert judged().ok
+
+        # Two machines that both are ``localhost`` to those who deploy them.
+        double = fleet_of_the_same_name(running)
+        until(lambda: ENGINE.everybody(running.url, {}, 1.0)[0]["shop.w.1.1@first"].doubt)
+        (said,) = consumers.look({**asking, "sources": [{**asking["sources"][0], "queues": ["reports"]}]})
+        assert said.startswith("shop.w.1.1@first: 2 workers answer under this name")
+        double.kill()
+        double.wait()
+
+
+def fleet_of_the_same_name(running: Fleet) -> subprocess.Popen[bytes]:
+    """Start another worker under the name of one that runs; return it, for the fleet knows one of a name."""
+    first = running.workers["shop.w.1.1@first"]
+    double = running.start("shop.w.1.1@first", queues="reports")
+    running.workers["shop.w.1.1@first"] = first
+    return double

@@ -86,6 +86,8 @@ def test_a_running_node_does_as_it_is_told_and_what_it_refuses_is_said_in_its_ow
     until(lambda: "limited1" in fleet.noted("end"))
     assert "limited2" not in fleet.noted("begin")
 
+    with pytest.raises(WorkfleetError, match=r"queue = 'wrok': no node of w here consumes it .* They consume: work"):
+        tell(fleet, group, "cancel_consumer", queue="wrok")
     for control, arguments, said in (("autoscale", {"autoscale_max": 3, "autoscale_min": 1}, "Autoscale not enabled"),
                                      ("rate_limit", {"task_name": "nosuch", "rate_limit": "1/s"}, "unknown task")):
         with pytest.raises(WorkfleetError, match=said) as raised:

@@ -43,11 +43,11 @@ class Operator:
         self.inventory = folder / "inventory.json"
         self.inventory.write_text(json.dumps({"workers": {"hosts": hosts, "vars": ITS_OWN}}))
 
-    def play(self, name: str, *words: str, **extra: Any) -> str:
+    def play(self, name: str, *words: str, expect: int = UNREACHABLE, **extra: Any) -> str:
         """Run a playbook; return what it said."""
         done = warm.play(["-i", str(self.inventory), f"playbooks/{name}.yml",
                           "-e", json.dumps({"dump_dir": str(self.folder / "dumps"), **extra}), *words], env={"ANSIBLE_SSH_RETRIES": "0"})
-        assert done.returncode == UNREACHABLE, done.stdout + done.stderr
+        assert done.returncode == expect, done.stdout + done.stderr
         return done.stdout + done.stderr
 
 
@@ -83,3 +83,12 @@ def test_what_a_killed_purge_left_is_told_and_put_back(operator: Operator, redis
     assert "its tasks are back in the queue" in operator.play("restore")
     assert redis_server.call("LLEN", "q") == 5
     assert "name the dump: -e dump=FILE" in operator.play("restore")
+
+
+def test_a_queue_that_nobody_knows_is_refused_with_those_that_there_are(operator: Operator, redis_server: RedisServer) -> None:
+    """``purge.yml -e queue=mial`` said that there was nothing to purge, and the tasks of ``mail`` stayed."""
+    redis_server.call("LPUSH", "left", task_message("app.a", "left", []).text)
+    for playbook, words in (("queues", {"sample_seconds": 0}), ("purge", {"confirm": "purge shop mial"}), ("dead_letters", {})):
+        said = operator.play(playbook, "--limit", "web1", expect=2, queue="mial", **words)
+        assert "queue = 'mial': no worker group consumes it" in said and re.search(r"There are: (left, q|q, left)", said), said
+    assert "left: 1 tasks would be purged" in operator.play("purge", "--check", "--limit", "web1", expect=0, queue="left")

@@ -84,6 +84,12 @@ class Arq(OneQueue):
             told = client.call("MGET", *(HEALTH_CHECK_KEY + node for node in nodes)) if nodes else []
         return {node: report(resp.text(value)) for node, value in zip(nodes, told) if value is not None}
 
+    def everybody(self, url: str, options: Mapping[str, Any], timeout: float) -> tuple[dict[str, Report], bool]:
+        """Read the keys of all that the runner has started; arq's own, of a worker that somebody else starts, tell no name."""
+        with resp.connect(url, timeout=max(timeout, 1.0)) as client:
+            found = arq_queues.nodes(client)
+        return found or {}, found is not None
+
     def waiting(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
         """The jobs of a queue without those that run, which arq leaves in it; jobs whose time has not come count."""
         with resp.connect(url) as client:

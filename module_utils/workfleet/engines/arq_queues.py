@@ -62,6 +62,7 @@ def figures(question: Question) -> list[Figures]:
             question.problems.extend([] if complete else [queues.CUT])
             found += [Figures(queue, declared=False) for queue in names if queue not in known]
             reports = nodes(client)
+            question.heard.update(reports or {})
         at = queues.seconds(client.call("TIME"))
         now = str(int(at * 1000))
         commands = [("EVAL", _LOOK, 1, item.queue, now, queues.MOST_HELD) for item in found]

@@ -88,6 +88,8 @@ class Engine:
     awaited = "up, not yet consuming"
     #: Whether nodes can be asked over the broker.
     speaks = False
+    #: Whether each of its nodes that lives is among ``everybody``, however busy.
+    beats = False
     #: Whether nodes hold tasks whose time has not come, so that these are among the unacknowledged.
     holds_scheduled = False
     #: Whether a task may run that the broker no longer counts as held, so that only its node can tell of it.
@@ -202,6 +204,10 @@ class Engine:
     ) -> dict[str, Report]:
         """Ask the workers of nodes whose command gave them other names on the broker, found by their processes on this host."""
         return {}
+
+    def everybody(self, url: str, options: Mapping[str, Any], timeout: float) -> tuple[dict[str, Report], bool]:
+        """Ask all that listen on the broker, whoever started them, what they consume; and tell whether all have answered."""
+        return {}, False
 
     def held(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Held]:
         """Return what the broker, or the nodes over it, say that these hold; those of which nothing is known are left out."""

@@ -163,6 +163,10 @@ class Celery(Engine):
         """Ask all that listen who they are."""
         return celery_wire.strangers(url, nodes, options, timeout)
 
+    def everybody(self, url: str, options: Mapping[str, Any], timeout: float) -> tuple[dict[str, Report], bool]:
+        """Ask over pidbox; a busy node of the solo pool does not answer."""
+        return celery_wire.everybody(url, options, timeout)
+
     def held(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Held]:
         """Ask over pidbox: running, reserved and scheduled tasks."""
         return celery_control.held(url, nodes, options, timeout)

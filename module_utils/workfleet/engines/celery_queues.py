@@ -133,6 +133,7 @@ class _Look:
         """Ask all that listen. Who is silent may consume any queue and run any task, as a busy node of the solo pool does."""
         asked, listening = inspect_all(self.client, _METHODS, _WAIT_FOR_NODES, self.wire)
         self.reports = {node: report(answers) for node, answers in asked.items() if answers}
+        self.question.heard.update(self.reports)
         answered = {node for node, answers in asked.items() if len(answers) == len(_METHODS)}
         self.heard_all = len(answered) >= listening
         if not self.heard_all:

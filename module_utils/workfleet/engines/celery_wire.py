@@ -123,9 +123,30 @@ def _steps(given: Any) -> tuple[int, ...]:
 def reports(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float = 1.0) -> dict[str, Report]:
     """Ask ``nodes`` about themselves; those that did not answer within ``timeout`` seconds are left out."""
     wire = Wire.parse(options)
+    if not nodes:
+        return {}
     with resp.connect(url) as client:
-        told = inspect(client, nodes, timeout=timeout, wire=wire)
-    return {node: report(answers) for node, answers in told.items() if answers}
+        inspection = _Inspection(client, nodes, METHODS, timeout, wire)
+        many = doubts(inspection.hear())
+    return {node: Report(doubt=many[node]) if node in many else report(answers) for node, answers in inspection.told.items() if answers}
+
+
+def everybody(url: str, options: Mapping[str, Any], timeout: float = 1.0) -> tuple[dict[str, Report], bool]:
+    """Ask all that listen what they consume; return also whether all have answered."""
+    with resp.connect(url) as client:
+        inspection = _Inspection(client, None, ("active_queues",), timeout, Wire.parse(options))
+        heard = inspection.hear()
+    many = doubts(heard)
+    told = {node: report(answers) for node, answers in inspection.told.items()}
+    return {node: replace(found, doubt=many.get(node, found.doubt)) for node, found in told.items()}, len(heard) >= inspection.listening
+
+
+def doubts(heard: Sequence[tuple[str, str, Any]]) -> dict[str, str]:
+    """Return the names that several workers have, with what that means."""
+    answers = Counter((node, method) for node, method, _ in heard)
+    return {node: f"{count} workers answer under this name, and each answer may be the other's: does the inventory of another control "
+                  "node have a host of the same name? Name hosts by what they are called everywhere"
+            for (node, _), count in answers.items() if count > 1}
 
 
 def strangers(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float = 1.0) -> dict[str, Report]:

@@ -84,6 +84,12 @@ class Chicory(OneQueue):
         with resp.connect(url, timeout=max(timeout, 1.0)) as client:
             return chicory_wire.reports(client, nodes)
 
+    def everybody(self, url: str, options: Mapping[str, Any], timeout: float) -> tuple[dict[str, Report], bool]:
+        """Read the heartbeats of all workers."""
+        with resp.connect(url, timeout=max(timeout, 1.0)) as client:
+            found = chicory_queues.nodes(client)
+        return found or {}, found is not None
+
     def strangers(
         self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float, result_url: str = ""
     ) -> dict[str, Report]:

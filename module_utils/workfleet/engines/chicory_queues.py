@@ -65,6 +65,7 @@ def figures(question: Question) -> list[Figures]:
             question.problems.extend([] if complete else [queues.CUT])
             found += [Figures(queue, declared=False) for queue in names if queue not in known]
             reports = nodes(client)
+            question.heard.update(reports or {})
         group = consumer_group(question.options)
         looks = [("EVAL", _LOOK, 3, STREAM + item.queue, DELAYED + item.queue, DEAD + item.queue, group, MOST_COUNTED) for item in found]
         clock, *replies = queues.transaction(client, [("TIME",), *looks])
@@ -109,4 +110,4 @@ def nodes(client: resp.Client) -> dict[str, Report] | None:
     if not complete:
         return None
     beats = queues.strings(client, names, Unread(), LARGEST_BEAT)
-    return {resp.text(name): report for name, beat in beats for report in parsed(beat)}
+    return {resp.text(name)[len(HEARTBEAT):]: report for name, beat in beats for report in parsed(beat)}

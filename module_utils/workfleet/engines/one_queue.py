@@ -21,6 +21,7 @@ class OneQueue(Engine):
 
     speaks = True
     overlaps = True
+    beats = True
     #: The runner's file, which makes the worker with ``--check`` and does not run it.
     runner = ""
     #: The queue that the library consumes when nobody says another.

@@ -85,6 +85,8 @@ class Question:
     all_of_it: bool = False
     before: Sequence[Figures] = ()
     problems: list[str] = field(default_factory=list)
+    #: What all nodes have told that were asked by the engine itself, by name.
+    heard: dict[str, Report] = field(default_factory=dict)
     #: What could not be read as what it has to be.
     unread: Unread = field(default_factory=Unread)
 
