@@ -20,6 +20,7 @@ from .errors import WorkfleetError
 from .redis_config import Declaration, as_set, same, shown
 from .redis_oracle import Oracle
 from .redis_service import Embedded, File, Running, Service, Systemd, taken
+from .redis_url import Address
 from .steps import Step, text_diff
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Live:
 
     config: dict[str, str]
     info: dict[str, str]
-    address: resp.Address
+    address: Address
 
     @property
     def version(self) -> str:
@@ -172,7 +173,7 @@ def _log_in(
         said = "it does not listen"
         for address, port in _candidates(*sources):
             for password in passwords:
-                where = resp.Address(address, port, password=password)
+                where = Address(address, port, password=password)
                 try:
                     client = resp.connect(where)
                     info = redis_info.parse(resp.text(client.call("INFO", "server")))
