@@ -173,7 +173,7 @@ def build(
         if not re.fullmatch(r"[A-Za-z0-9._:%-]+", bare):
             raise UrlError("the host must be a name or an address")
         place = f"{f'[{bare}]' if ':' in bare else bare}:{port}/{database}"
-    url = f"{scheme}://{login}{place}{'?' if more else ''}{urlencode(more)}"
+    url = f"{scheme}://{login}{place}{'?' if more else ''}{urlencode(more, quote_via=quote)}"
     read = parse(url)
     if (read.password or "", read.username or "", read.db) != (password, user, database):
         raise UrlError("the password must be a text that UTF-8 can hold")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kombu import Connection
-from redis import Redis
 
 from plugins.module_utils.workfleet import redis_url, resp, spec
 from plugins.module_utils.workfleet.errors import WorkfleetError
@@ -72,7 +70,8 @@ def test_a_url_says_the_same_to_modules_and_to_the_health_program(url: str, addr
 
 @pytest.mark.parametrize(("url", "address"), [each for each in ADDRESSES if each[0].startswith("redis://") and "p:w" not in each[0]])
 def test_the_libraries_of_workers_read_it_so_too(url: str, address: Address) -> None:
-    kombu, redis = Connection(url), Redis.from_url(url).connection_pool.connection_kwargs
+    kombu = pytest.importorskip("kombu").Connection(url)
+    redis = pytest.importorskip("redis").Redis.from_url(url).connection_pool.connection_kwargs
     assert (kombu.hostname or "localhost", int(kombu.virtual_host.strip("/") or 0)) == (address.host, address.db)
     assert (kombu.userid or None, kombu.password or None) == (address.username, address.password)
     assert redis.get("host", "localhost") == address.host
@@ -148,3 +147,17 @@ def test_what_no_url_can_hold_is_not_built() -> None:
     for host, more in (("", {}), ("h/x", {}), *(("h", each) for each in wrong)):
         with pytest.raises(ValueError, match=r"URL|host|scheme|password|surrogates"):
             redis_url.build(host, **more)  # type: ignore[arg-type]
+
+
+def test_the_filter_encodes_what_urlencode_leaves_and_repeats_no_password() -> None:
+    pytest.importorskip("ansible")
+    from ansible_collections.workfleet.core.plugins.filter import redis_url as plugin
+
+    build = plugin.FilterModule().filters()["redis_url"]
+    assert build("redis1", "ab/cd+ef==", "1") == "redis://:ab%2Fcd%2Bef%3D%3D@redis1:6379/1"
+    assert build("redis1", port="7000", scheme="rediss", options={"ssl_ca_certs": "/etc/ca.pem"}) == (
+        "rediss://redis1:7000/0?ssl_ca_certs=/etc/ca.pem")
+    for given in ((None, "hunter2"), ("", "hunter2"), ("h", "hunter2", "x"), ("h", ["hunter2"])):
+        with pytest.raises(Exception, match="^redis_url: ") as caught:
+            build(*given)
+        assert "hunter2" not in str(caught.value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .. import redis_url, resp
+from .. import redis_url
 from ..errors import WorkfleetError
 from .probe import Proof, Request, not_proved
 
