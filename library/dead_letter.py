@@ -81,7 +81,7 @@ EXAMPLES = r"""
   workfleet.core.dead_letter:
     app:
       name: shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+      broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
     groups: "{{ worker_groups }}"
     queue: events
     letters: replay all

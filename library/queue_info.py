@@ -69,7 +69,7 @@ EXAMPLES = r"""
   workfleet.core.queue_info:
     app:
       name: shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+      broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
     groups: "{{ worker_groups }}"
     sample_seconds: 5
   register: seen

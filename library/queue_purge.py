@@ -83,7 +83,7 @@ EXAMPLES = r"""
   workfleet.core.queue_purge:
     app:
       name: shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+      broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
     groups: "{{ worker_groups }}"
     queue: reports
     confirm: purge shop reports

@@ -63,7 +63,7 @@ EXAMPLES = r"""
   workfleet.core.queue_restore:
     app:
       name: shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+      broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
     groups: "{{ worker_groups }}"
     dump: /srv/dumps/shop-reports-20261123T101500Z-1f0c9a2b.dump
 """

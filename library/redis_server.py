@@ -58,6 +58,24 @@ options:
     description: Password of the default user. Empty is none.
     type: str
     default: ""
+  old_passwords:
+    description:
+      - What becomes of the passwords that were valid before O(password) was changed. With V(keep) they stay valid beside it, over a restart
+        of the server too, so that clients which run can go on; connections are never cut.
+      - V(end) does nothing but end them, where they are not needed any more. RV(old_passwords) tells whether there are any.
+    type: str
+    choices: [keep, end]
+    default: keep
+  waits_for:
+    description: With O(old_passwords=end), names of hosts. Nothing is ended as long as not each of them has a good result of
+      M(workfleet.core.worker_nodes) in O(register), or one of its nodes still drains; a warning then says so.
+    type: list
+    elements: str
+    default: []
+  register:
+    description: The variable in which the hosts of O(waits_for) have registered it.
+    type: str
+    default: ""
   maxmemory:
     description: Memory limit in bytes or with a unit (V(512mb)). V(0) is none.
     type: raw
@@ -159,6 +177,10 @@ pid:
   description: Process id of the server, null while it is stopped.
   returned: success
   type: int
+old_passwords:
+  description: Whether passwords before the declared one are valid too, or in check mode would be.
+  returned: success
+  type: bool
 version:
   description: Version of the running server.
   returned: success
@@ -181,12 +203,14 @@ def main() -> None:
         plan, server = redis_converge.run(
             given["variables"], app=given["app"], state=given["state"], check_mode=module.check_mode,
             wait_seconds=given["wait_seconds"], pip_environment=given["pip_environment"], keep_data=given["keep_data"],
+            ends_password=given["ends_password"],
         )
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     for warning in plan.warnings:
         module.warn(warning)
-    module.exit_json(changed=bool(plan.steps), diff=plan.diff, steps=steps.report(plan.steps, given["host"]), **server)
+    module.exit_json(changed=bool(plan.steps), diff=plan.diff, steps=steps.report(plan.steps, given["host"]),
+                     old_passwords=bool(plan.also), **server)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ attributes:
 EXAMPLES = r"""
 - name: Look at the broker
   workfleet.core.redis_server_info:
-    url: redis://:{{ vault_redis_password | urlencode }}@redis1:6379/0
+    url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
   register: broker
 """
 

@@ -73,7 +73,7 @@ EXAMPLES = r"""
   workfleet.core.task_events:
     app:
       name: shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+      broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
     groups: "{{ worker_groups }}"
     task_name: app.tasks.build_report
     sample_seconds: 60

@@ -84,8 +84,8 @@ EXAMPLES = r"""
   workfleet.core.task_load:
     app:
       name: shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
-      result_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+      broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
+      result_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
     groups: "{{ worker_groups }}"
     queue: default
     task_name: app.tasks.fetch

@@ -76,7 +76,7 @@ EXAMPLES = r"""
   workfleet.core.worker_reap: &reap
     app:
       name: shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+      broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
     groups: "{{ worker_groups }}"
     hosts: "{{ groups.workers }}"
   register: held
@@ -86,7 +86,7 @@ EXAMPLES = r"""
   workfleet.core.worker_info:
     app:
       name: shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+      broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
     groups: "{{ worker_groups }}"
   register: nodes
 

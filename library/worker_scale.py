@@ -81,7 +81,7 @@ EXAMPLES = r"""
     app:
       name: shop
       root: /opt/shop
-      broker_url: redis://:{{ vault_redis_password }}@redis1:6379/0
+      broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
     groups: "{{ worker_groups }}"
     placement: "{{ validated.placement }}"
   register: scaled

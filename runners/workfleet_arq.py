@@ -27,9 +27,9 @@ import time
 from datetime import datetime
 from signal import Signals
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import arq.worker
+import workfleet_redis_url
 import workfleet_tell
 from arq.connections import RedisSettings
 from arq.constants import in_progress_key_prefix, job_key_prefix
@@ -216,23 +216,18 @@ def attributes(path: str, names: set[str]) -> dict[str, Any]:
 
 def redis_settings(url: str, base: RedisSettings) -> RedisSettings:
     """Return ``base`` (timeouts, retries) with the address of ``url``; arq's own reader of URLs leaves %-escapes in passwords."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise Unusable(f"{BROKER_URL}: arq knows redis://, rediss:// and unix:// URLs only")
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    is_socket = parts.scheme == "unix"
-    database = query.get("db", "" if is_socket else parts.path.strip("/")) or "0"
+    try:
+        read = workfleet_redis_url.parse(url)
+    except ValueError as error:
+        raise Unusable(f"{BROKER_URL}: {error}") from error
     address: dict[str, Any] = {
-        "host": unquote(parts.hostname or "localhost"), "port": parts.port or 6379, "database": int(database),
-        "unix_socket_path": unquote(parts.path) if is_socket else None, "sentinel": False, "ssl": parts.scheme == "rediss",
-        "username": unquote(parts.username) if parts.username else None,
-        "password": unquote(parts.password) if parts.password else None,
+        "host": read.host, "port": read.port, "database": read.db, "unix_socket_path": read.path, "sentinel": False,
+        "ssl": read.tls is not None, "username": read.username, "password": read.password,
     }
-    if address["ssl"]:
-        required = query.get("ssl_cert_reqs", "required").lower().replace("cert_", "")
-        lax = query.get("ssl_check_hostname", "true").lower() in ("false", "0", "no")
-        address.update(ssl_cert_reqs=required, ssl_check_hostname=required == "required" and not lax)
-        address.update({name: query[name] for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") if name in query})
+    if read.tls:
+        given = {"ca_certs": read.tls.ca_certs, "certfile": read.tls.certfile, "keyfile": read.tls.keyfile}
+        address.update(ssl_cert_reqs=read.tls.cert_reqs, ssl_check_hostname=read.tls.check_hostname)
+        address.update({f"ssl_{name}": value for name, value in given.items() if value is not None})
     return dataclasses.replace(base, **address)
 
 

@@ -205,37 +205,49 @@ def decoded(text: str | None) -> str:
     return re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes([int(found[1], 16)]), (text or "").encode()).decode(errors="surrogateescape")
 
 
+def address_of(url: str) -> dict[str, Any]:
+    """Return the parts of a Redis URL, as ``module_utils/workfleet/redis_url.py`` reads it: this file stands alone, and its imports cost.
+
+    ``path`` is that of a socket, ``query`` the options of a ``rediss://`` URL, and None otherwise.
+    """
+    parts = URL.match(url)
+    if parts is None:
+        raise CannotTell("the broker's URL cannot be read")
+    query = {name: decoded(value) for name, _, value in (pair.partition("=") for pair in (parts["query"] or "").split("&"))}
+    scheme, host, path = parts["scheme"], decoded(parts["host"]).strip("[]"), decoded(parts["path"])
+    if scheme not in ("unix", "socket", "redis", "rediss"):
+        raise CannotTell(f"the broker is {scheme}://, only Redis can be asked")
+    is_socket = scheme in ("unix", "socket")
+    database = query.get("db", query.get("virtual_host", "")) if is_socket else path
+    return {
+        "host": host or "localhost", "port": int(parts["port"] or 6379), "db": int(database.strip("/") or 0),
+        "path": host + path if is_socket else None, "username": decoded(parts["user"]) or None,
+        "password": decoded(parts["password"]) or None, "query": query if scheme == "rediss" else None,
+    }
+
+
 class Broker:
     """A connection that speaks a few commands of Redis; every wait ends at ``deadline``, of the monotonic clock."""
 
     def __init__(self, url: str, deadline: float) -> None:
-        parts = URL.match(url)
-        if parts is None:
-            raise CannotTell("the broker's URL cannot be read")
-        query = {name: decoded(value) for name, _, value in (pair.partition("=") for pair in (parts["query"] or "").split("&"))}
-        scheme, host, path = parts["scheme"], decoded(parts["host"]).strip("[]") or "localhost", decoded(parts["path"])
+        where = address_of(url)
         self.deadline = deadline
         self.bytes, self.values = MOST_BYTES, MOST_VALUES
-        if scheme in ("unix", "socket"):
-            database = query.get("virtual_host", query.get("db", "0"))
+        if where["path"] is not None:
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(self.left())
-            self.socket.connect(path)
-        elif scheme in ("redis", "rediss"):
-            database = path.strip("/") or query.get("db", "0")
-            # As bytes: a text would be encoded by IDNA's rules, whose tables cost more than all the rest.
-            address: Any = host.encode() if host.isascii() else host
-            self.socket = socket.create_connection((address, int(parts["port"] or 6379)), timeout=self.left())
+            self.socket.connect(where["path"])
         else:
-            raise CannotTell(f"the broker is {scheme}://, only Redis can be asked")
-        if scheme == "rediss":
-            self.socket = secured(self.socket, host, query)
-        self.database = int(database)
+            # As bytes: a text would be encoded by IDNA's rules, whose tables cost more than all the rest.
+            host: Any = where["host"].encode() if where["host"].isascii() else where["host"]
+            self.socket = socket.create_connection((host, where["port"]), timeout=self.left())
+        if where["query"] is not None:
+            self.socket = secured(self.socket, where["host"], where["query"])
+        self.database = where["db"]
         self.file = self.socket.makefile("rb")
-        user = decoded(parts["user"]) or query.get("username", "")
-        password = decoded(parts["password"]) or query.get("password", "")
-        if password:
-            self.call("AUTH", *([user] if user else []), password)
+        user, password = where["username"], where["password"]
+        if user or password:
+            self.call("AUTH", *([user] if user else []), password or "")
         if self.database:
             self.call("SELECT", str(self.database))
 

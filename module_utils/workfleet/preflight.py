@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, foreign, limits, ownership, resp
+from . import answers, engines, foreign, limits, ownership, redis_url, resp
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
@@ -101,7 +101,7 @@ def goes_on(layout: Layout) -> bool:
 
 def broker(request: Request) -> dict[str, Any]:
     """Return whether the broker is reached, and what it does when its memory is full (``None`` where it does not say)."""
-    if request.broker_url.partition("://")[0] not in ("redis", "rediss", "unix"):
+    if not redis_url.is_redis(request.broker_url):
         return {}
     try:
         with resp.connect(request.broker_url, timeout=3.0) as client:

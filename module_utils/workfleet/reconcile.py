@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, envfile, foreign, host, leave, limits, managers, plan, postgresql_login, processes, scaled, snapshot
+from . import answers, engines, envfile, foreign, host, leave, limits, managers, plan, postgresql_login, processes, scaled, snapshot, stores
 from .errors import WorkfleetError
 from .layout import Layout
 from .lock import Lock
@@ -650,7 +650,7 @@ class Reconciler:
             self.check_release()
         for name in sorted(group for group in starting if group):
             try:
-                self.check_broker(self.groups[name])
+                self.check_stores(self.groups[name])
                 values = json.loads(fill(self.groups[name].values, {self.request.tokens["release"]: self.release or ""}))
                 warned.update(dict.fromkeys(postgresql_login.check(values["environment"])))
                 warned.update(dict.fromkeys(self.check_start(name, values)))
@@ -658,16 +658,13 @@ class Reconciler:
                 raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: {error}") from error
         return list(warned)
 
-    def check_broker(self, group: GroupRequest) -> None:
-        """Refuse to start nodes on a broker that this host does not reach, or on a key that is no queue of their engine's."""
+    def check_stores(self, group: GroupRequest) -> None:
+        """Refuse to start nodes on a broker or result store that this host does not reach, or on a key that is no queue of theirs."""
         engine, request = engines.named(group.engine), self.request
-        if not request.broker_url:
-            return
-        try:
-            engine.reach(request.broker_url)
-        except WorkfleetError as error:
-            raise WorkfleetError(f"this host does not reach the broker: {error}") from error
-        engine.waiting(request.broker_url, group.queues, request.broker_options)
+        if engine.schemes:  # a command of the user's may need neither
+            stores.require_reached(request.broker_url, request.result_url)
+        if request.broker_url:
+            engine.waiting(request.broker_url, group.queues, request.broker_options)
 
     def check_start(self, name: str, values: Mapping[str, Any]) -> list[str]:
         """Have the engine make a worker without running it, as the node would be made; return what it warns of."""

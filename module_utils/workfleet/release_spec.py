@@ -81,6 +81,7 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "shared": shared_paths(check),
         "broker_env": list(BROKER_ENV if app.broker_env is None else app.broker_env),
         "broker_options": dict(app.broker_options),
+        "stores": [app.broker_url, app.result_url],
         "environment": environment,
         "secret_names": secret_names,
         "commands": commands,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import engines, purge, resp
+from . import engines, purge, redis_url, resp
 from .decode import Unread
 from .engines import arq_queues, celery_held, celery_reap, chicory_queues, queues
 from .engines.celery_wire import Wire, inspect, report
@@ -168,7 +168,7 @@ def foreign(client: resp.Client, order: Order) -> set[str]:
 def results(order: Order) -> int:
     """Count the results that go. Raises where the database has queues of others, whose results nobody can tell from ours."""
     source = order.source
-    if not source.results.startswith(("redis", "unix")):
+    if not redis_url.is_redis(source.results):
         raise WorkfleetError("include_results: app_result_url names no Redis, so no results are here; leave it out. Nothing was touched")
     with resp.connect(source.results) as client:
         if source.engine == "arq":  # they name their queue

@@ -13,21 +13,19 @@ import select
 import socket
 import ssl
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Union
-from urllib.parse import parse_qsl, unquote, urlsplit
 
+from . import redis_url
 from .errors import WorkfleetError
+from .redis_url import Address, Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 Argument = Union[str, bytes, int, float]  # a real union, for it is evaluated on Python 3.9
 Reply = Any  # bytes | int | None | RespError | list of Reply: recursive, and callers know what their command answers
 
 DEFAULT_TIMEOUT = 5.0
-DEFAULT_PORT = 6379
-_SCHEMES = ("redis", "rediss", "unix", "socket", "redis+socket")
 _CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _LONGEST_LINE = 64 * 1024
 _DEEPEST = 32
@@ -50,96 +48,12 @@ class RespConnectionError(WorkfleetError):
     """The server cannot be reached, went away, was silent for too long, or is no Redis."""
 
 
-@dataclass(frozen=True)
-class Tls:
-    """How a ``rediss://`` server proves itself; file names are paths on the host that connects."""
-
-    cert_reqs: str = "required"
-    check_hostname: bool = True
-    ca_certs: str | None = None
-    certfile: str | None = None
-    keyfile: str | None = None
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a Redis is and who we are to it. ``str()`` shows no user and no password."""
-
-    host: str = "localhost"
-    port: int = DEFAULT_PORT
-    db: int = 0
-    path: str | None = None
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: Tls | None = None
-
-    def __str__(self) -> str:
-        if self.path is not None:
-            return f"unix://{self.path}?db={self.db}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}/{self.db}"
-
-
 def parse_url(url: str) -> Address:
-    """Read a Redis URL as kombu and redis-py write it.
-
-    ``redis://``, ``rediss://`` (``ssl_cert_reqs``, ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``,
-    ``ssl_check_hostname``), ``unix://``, ``socket://`` and ``redis+socket://`` (``db`` or ``virtual_host``). Without
-    ``ssl_cert_reqs`` a certificate is required, although kombu then silently accepts any. Options that only concern a
-    client library are passed over. Errors never show the URL, for the password may be in any part of a wrong one.
-    """
-    scheme = url.partition("://")[0].lower()
-    if scheme in ("sentinel", "redis+sentinel", "rediss+sentinel"):
-        raise WorkfleetError("a sentinel:// URL is not supported yet: give the redis:// URL of the master")
-    if "://" not in url or scheme not in _SCHEMES:
-        # what stands before the first "://" is shown only if it can be nothing but a scheme
-        given = f"{scheme}://" if "://" in url and scheme.replace("+", "").isalpha() else "no scheme"
-        raise WorkfleetError(f"not a Redis URL: given is {given}, allowed are {', '.join(s + '://' for s in _SCHEMES)}")
-    if ";" in url.rpartition("@")[2]:
-        raise WorkfleetError("a Redis URL with several addresses (separated by ;) is not supported: give one")
+    """Read a Redis URL; raises :class:`WorkfleetError` with what is wrong with it, and nothing of the URL."""
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, -1
-    if port is not None and not 0 < port < 65536:
-        raise WorkfleetError(
-            "the Redis URL has no valid host or port; in a password the characters / ? # @ : % must be %-encoded"
-        )
-    options = dict(parse_qsl(parts.query))
-    user, password = (None if part is None else unquote(part) or None for part in (parts.username, parts.password))
-    if scheme in ("redis", "rediss"):
-        return Address(
-            host=unquote(host or "localhost"), port=port or DEFAULT_PORT, username=user, password=password,
-            db=_database(options.get("db", unquote(parts.path).strip("/"))),
-            tls=_tls(options) if scheme == "rediss" else None,
-        )
-    path = unquote(parts.netloc.rpartition("@")[2] + parts.path)
-    if not path.startswith("/"):
-        raise WorkfleetError(f"a {scheme}:// URL needs the absolute path of a socket, such as {scheme}:///run/redis.sock")
-    database = _database(options.get("db", options.get("virtual_host", "").strip("/")))
-    return Address(path=path, username=user, password=password, db=database)
-
-
-def _database(given: str) -> int:
-    if given and not (given.isascii() and given.isdigit()):
-        raise WorkfleetError(
-            "the Redis URL's database is not a number (redis://host:6379/0); "
-            "in a password the characters / ? # @ : % must be %-encoded"
-        )
-    return int(given or 0)
-
-
-def _tls(options: Mapping[str, str]) -> Tls:
-    reqs = options.get("ssl_cert_reqs", "required").lower()
-    reqs = reqs[len("cert_"):] if reqs.startswith("cert_") else reqs
-    if reqs not in _CERT_REQS:
-        raise WorkfleetError(f"ssl_cert_reqs in the Redis URL: given {reqs!r}, allowed are none, optional, required")
-    strict = options.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
-    return Tls(
-        cert_reqs=reqs, check_hostname=strict and reqs == "required", ca_certs=options.get("ssl_ca_certs"),
-        certfile=options.get("ssl_certfile"), keyfile=options.get("ssl_keyfile"),
-    )
+        return redis_url.parse(url)
+    except redis_url.UrlError as error:
+        raise WorkfleetError(str(error)) from None
 
 
 def text(reply: Reply) -> str:

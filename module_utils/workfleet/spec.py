@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from . import engines, forms, shown
+from . import engines, forms, redis_url, shown
 from .engines import celery_wire
 from .errors import WorkfleetError
 from .scaling import Policy
@@ -446,6 +446,8 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
             group = parser(entry, app, manager, problems, warnings if name in parts else [])
             groups = [*groups, group]
             here = [*here, group] if name in parts else here
+    used = dict.fromkeys(group.engine for group in groups if group.state != "absent" and group.engine in engines.ALL)
+    problems += dict.fromkeys(text for name in used for text in engines.named(name).url_problems(app))
     rollout = parse_rollout(part(raw, "rollout", "worker_rollout", problems), problems)
     log = parse_log(part(raw, "log", "worker_log", problems), problems)
     if not problems:
@@ -512,6 +514,12 @@ def url(check: Checker, key: str) -> str:
     except (ValueError, TypeError):
         check.wrong(key, "must be a URL such as redis://:password@host:6379/0, in one line", secret=True)
         return ""
+    if redis_url.is_meant_for_redis(str(value)):
+        try:
+            redis_url.parse(str(value))
+        except redis_url.UrlError as error:
+            check.wrong(key, str(error), secret=True)
+            return ""
     return str(value)
 
 

@@ -28,7 +28,7 @@ SLOW = {"name": "slow", "engine": "arq", "app": "app.worker.WorkerSettings", "qu
 @pytest.fixture
 def fleet(site: Site, redis_server: RedisServer) -> Site:
     """An app without a release, whose Python is that of the example's virtualenv."""
-    for name in ("workfleet_arq.py", "workfleet_tell.py"):
+    for name in ("workfleet_arq.py", "workfleet_redis_url.py", "workfleet_tell.py"):
         shutil.copy(ROOT / "runners" / name, Path(site.root, "workfleet"))
     site.app = {"broker_url": redis_server.url(4), "broker_env": ["REDIS_URL"],
                 "env": {"PATH": f"{environment()}/bin:/usr/bin:/bin", "PYTHONPATH": str(APP)}}

@@ -48,7 +48,7 @@ def test_modules_are_documented_under_the_collections_name(installed: Path) -> N
 
 def test_a_playbook_of_the_collection_refuses_a_wrong_inventory_by_name(installed: Path) -> None:
     (installed / "hosts.yml").write_text(json.dumps({"workers": {"hosts": {"nowhere": {
-        "app_name": "shop", "worker_groups": [{"name": "a", "app": "x", "nodes": -1}]}}}}))
+        "app_name": "shop", "app_broker_url": "{{ 'h' | workfleet.core.redis_url('p/w', 1) }}", "worker_groups": [{"name": "a", "app": "x", "nodes": -1}]}}}}))
     done = run(installed, BIN / "ansible-playbook", "-i", "hosts.yml", "workfleet.core.validate")
     assert done.returncode != 0
     assert "worker_groups[0] (a): nodes = -1: must be a whole number, 0 or more" in done.stdout + done.stderr

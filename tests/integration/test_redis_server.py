@@ -225,6 +225,97 @@ def test_a_password_of_any_characters_is_what_clients_need(box: Box) -> None:
             box.restart()
 
 
+def lets_in(box: Box, password: str) -> bool:
+    """Whether a client with this password can open a connection."""
+    try:
+        with box.client(password) as client:
+            return client.call("PING") == b"PONG"
+    except resp.RespError as error:
+        assert error.code == "WRONGPASS"
+        return False
+
+
+def end_password(box: Box, password: str, *, check: bool = False) -> redis_converge.Plan:
+    raw = {"redis_port": box.port, "redis_password": password}
+    made, _ = redis_converge.run(
+        raw, app="shop", state="started", check_mode=check, wait_seconds=20, what=box.what, ends_password=True)
+    return made
+
+
+def test_clients_with_the_old_password_are_let_in_until_the_change_is_ended(box: Box) -> None:
+    """Two running tasks lost their results: their nodes could open no connection any more."""
+    box.converge(password="one")
+    pid = box.pid
+    foretold = end_password(box, "two", check=True)
+    begun = box.converge(password="two")
+    assert [lets_in(box, each) for each in ("one", "two", "three")] == [True, True, False]
+    box.converge(password="three")
+    assert [lets_in(box, each) for each in ("one", "two", "three")] == [True, True, True]
+    box.converge(password="two")
+    assert "stays valid" in begun.warnings[0] and box.pid == pid
+    ended = end_password(box, "two")
+    assert ended.steps == foretold.steps and actions(ended) == ["live", "write"]
+    assert [lets_in(box, each) for each in ("one", "two", "three")] == [False, True, False]
+    assert (end_password(box, "two").steps, actions(box.converge(password="two")), box.pid) == ([], [], pid)
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_both_passwords_hold_over_a_restart_and_the_old_one_does_not_come_back(box: Box, rewritten: bool) -> None:
+    box.converge(password="one")
+    box.converge(password="two")
+    if rewritten:
+        with box.client("two") as client:
+            client.call("CONFIG", "REWRITE")
+    box.restart()
+    assert lets_in(box, "one") and lets_in(box, "two")
+    assert actions(box.converge(password="two")) == []
+    end_password(box, "two")
+    box.restart()
+    assert not lets_in(box, "one") and lets_in(box, "two")
+    assert actions(box.converge(password="two")) == []
+
+
+def test_a_password_that_is_changed_while_the_server_is_down_leaves_the_old_one_valid_too(box: Box) -> None:
+    box.converge(password="one")
+    box.what.stop()
+    box.converge(password="two")
+    assert lets_in(box, "one") and lets_in(box, "two")
+    end_password(box, "two")
+    assert not lets_in(box, "one")
+
+
+def test_settings_that_depend_on_each_other_are_one_command(box: Box) -> None:
+    box.converge()
+    with box.client() as client:
+        client.call("CONFIG", "RESETSTAT")
+        box.converge(maxmemory="50mb", timeout=7, settings={"hz": 20, "maxmemory-clients": "5mb"})
+        told = resp.text(client.call("INFO", "commandstats"))
+    assert "cmdstat_config|set:calls=1," in told
+
+
+def test_a_live_change_is_taken_back_where_the_server_refuses_what_follows(box: Box) -> None:
+    box.converge(password="one")
+    before = box.snapshot()
+    with pytest.raises(WorkfleetError, match=r"(?s)bind.*as they were before"):
+        box.converge(password="two", maxmemory="64mb", bind=["203.0.113.9"])
+    assert (lets_in(box, "one"), lets_in(box, "two"), box.told("maxmemory", "one")) == (True, False, "0")
+    assert box.snapshot() == before and actions(box.converge(password="one")) == []
+
+
+def test_a_server_that_does_not_come_up_again_runs_as_before(box: Box) -> None:
+    box.converge(password="one", maxmemory="64mb")
+    with box.client("one") as client:
+        client.call("RPUSH", "celery", "task")
+    text = Path(box.what.include).read_text()
+    with pytest.raises(WorkfleetError, match="as they were before"):  # the throw-away server has a socket of its own
+        box.converge(password="two", maxmemory="70mb", settings={"unixsocket": "/nonexistent/redis.sock"})
+    assert Path(box.what.include).read_text() == text
+    assert (lets_in(box, "one"), lets_in(box, "two"), box.told("maxmemory", "one")) == (True, False, str(64 * 2**20))
+    with box.client("one") as client:
+        assert client.call("LLEN", "celery") == 1
+    assert actions(box.converge(password="one", maxmemory="64mb")) == []
+
+
 def test_no_password_stands_in_diff_steps_or_errors(box: Box) -> None:
     first = box.converge(password="hunter2-old", settings={"masterauth": "hunter2-master"})
     second = box.converge(password="hunter2-new", settings={"masterauth": "hunter2-other"})

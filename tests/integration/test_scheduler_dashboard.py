@@ -270,6 +270,13 @@ def test_a_scheduler_waits_for_its_broker_and_says_so(shop: Site, tmp_path: Path
         shop.work([], scheduler=BEAT)
 
 
+def test_a_result_store_that_is_not_reached_refuses_before_any_node_is_started(shop: Site) -> None:
+    """It was found out by the canaries, after the whole fleet had been replaced."""
+    shop.app["result_url"] = "redis://:hunter2@127.0.0.1:1/1"
+    with pytest.raises(WorkfleetError, match=r"does not reach the result store \(app_result_url\): cannot connect to redis://127.0.0.1:1/1"):
+        shop.work([], scheduler=BEAT)
+
+
 @pytest.mark.parametrize(("keys", "code", "said"), [
     ({}, "import nosuch", "No module named 'nosuch'"),
     ({}, 'app.conf.imports = ["nosuch"]', "No module named 'nosuch'"),

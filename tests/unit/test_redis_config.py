@@ -133,3 +133,27 @@ def test_only_rewritten_lines_that_would_beat_ours_leave_redis_conf() -> None:
     assert redis_config.without_rivals(harmless, declared) is None
     rivals = harmless + "user default on nopass ~* +@all\nsave 60 1\n"
     assert redis_config.without_rivals(rivals, declared) == harmless
+
+
+def test_a_line_for_two_passwords_replaces_that_of_one_and_goes_with_the_second() -> None:
+    declared = redis_config.parse({"redis_password": "new"})
+    old, new = redis_config.digest("old"), redis_config.digest("new")
+    both = "\n".join(["port 1", f"user default on #{min(old, new)} #{max(old, new)} ~* &* +@all", ""])
+    assert redis_config.without_rivals(f"port 1\nuser default on #{old} ~* &* +@all\n", declared, {old}) == both
+    assert redis_config.without_rivals(both, declared, {old}) is None
+    assert redis_config.passwords(both, "requirepass new") == {old, new}
+    assert redis_config.without_rivals(both, declared) == "port 1\n"
+    assert redis_config.passwords("port 1\n", "requirepass old") == {old}
+
+
+def test_an_old_password_ends_only_where_all_hosts_tell_that_none_of_their_nodes_has_it() -> None:
+    pytest.importorskip("ansible")
+    from ansible_collections.workfleet.core.plugins.action import redis_server
+
+    good = {"nodes": [{"unit": "u", "activity": "running"}], "ledger": [{"node": "n", "state": "gone"}]}
+    drains = {**good, "ledger": [{"node": "shop.a.1.1@w2", "state": "draining"}]}
+    stops = {**good, "nodes": [{"unit": "workfleet.shop.a.1.1", "activity": "stopping"}]}
+    for told, says in (({}, "of w2 were not"), ({**good, "failed": True}, "of w2 were not"), ({**good, "unreachable": True}, "of w2 were not"),
+                       (drains, "shop.a.1.1@w2 still ends"), (stops, "workfleet.shop.a.1.1 still ends"), (good, "")):
+        found = redis_server.still_needed(["w1", "w2"], "result", {"w1": {"result": good}, "w2": {"result": told}})
+        assert (says in found) if says else (found == "")

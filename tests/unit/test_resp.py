@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import resp
+from plugins.module_utils.workfleet import redis_url, resp
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.patience import is_within
 
@@ -42,60 +42,6 @@ def scripted(*chunks: bytes, pause: float = 0.0) -> Iterator[tuple[str, list[byt
         thread.join(5)
     finally:
         listener.close()
-
-
-@pytest.mark.parametrize(
-    ("url", "address"),
-    [
-        ("redis://", resp.Address()),
-        ("redis://h", resp.Address("h")),
-        ("redis://h:7000/3", resp.Address("h", 7000, 3)),
-        ("redis://h/?db=4", resp.Address("h", db=4)),
-        ("redis://:p%40%2F%23%20s@h:1/", resp.Address("h", 1, password="p@/# s")),
-        ("redis://u%3Aser:pw@h", resp.Address("h", username="u:ser", password="pw")),
-        ("redis://[::1]:7000/1", resp.Address("::1", 7000, 1)),
-        ("rediss://h", resp.Address("h", tls=resp.Tls())),
-        ("rediss://h?ssl_cert_reqs=CERT_NONE", resp.Address("h", tls=resp.Tls("none", check_hostname=False))),
-        (
-            "rediss://h?ssl_cert_reqs=required&ssl_ca_certs=%2Fetc%2Fca.pem&ssl_check_hostname=false",
-            resp.Address("h", tls=resp.Tls("required", check_hostname=False, ca_certs="/etc/ca.pem")),
-        ),
-        ("unix:///run/r.sock?db=2", resp.Address(path="/run/r.sock", db=2)),
-        ("redis+socket:///run/r.sock?virtual_host=5", resp.Address(path="/run/r.sock", db=5)),
-        ("socket://:pw@/run/r.sock", resp.Address(path="/run/r.sock", password="pw")),
-        ("redis+socket://%2Frun%2Fr.sock", resp.Address(path="/run/r.sock")),
-    ],
-)
-def test_an_url_is_read_as_kombu_writes_it(url: str, address: resp.Address) -> None:
-    assert resp.parse_url(url) == address
-
-
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("sentinel://:hunter2@h:26379", "not supported yet"),
-        ("amqp://u:hunter2@h", "not a Redis URL"),
-        ("hunter2", "not a Redis URL"),
-        ("redis://:hunter2/x@h:6379", "must be %-encoded"),
-        ("redis://:hunter2#x@h:6379", "must be %-encoded"),
-        ("redis://:hunter2@h:0", "must be %-encoded"),
-        ("redis://:hunter2@h/one", "not a number"),
-        ("redis://:hunter2@h:1/0;redis://h2", "several addresses"),
-        ("rediss://:hunter2@h?ssl_cert_reqs=maybe", "allowed are none, optional, required"),
-        ("unix://:hunter2@", "absolute path"),
-    ],
-)
-def test_a_wrong_url_is_explained_without_its_password(url: str, says: str) -> None:
-    with pytest.raises(WorkfleetError) as caught:
-        resp.parse_url(url)
-    assert says in str(caught.value)
-    assert "hunter2" not in str(caught.value)
-
-
-def test_neither_text_nor_repr_of_an_address_shows_the_password() -> None:
-    address = resp.parse_url("rediss://me:hunter2@h:7000/3")
-    assert str(address) == "rediss://h:7000/3"
-    assert "hunter2" not in repr(address)
 
 
 def test_a_command_is_written_binary_safe() -> None:
@@ -189,7 +135,7 @@ def test_login_and_database_are_sent_in_one_go() -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_reader_raise_anything_but_our_own_error(junk: bytes) -> None:
     ours, theirs = socket.socketpair()
-    with theirs, resp.Client(ours, resp.Address(), 1.0) as client:
+    with theirs, resp.Client(ours, redis_url.Address(), 1.0) as client:
         theirs.sendall(junk)
         theirs.shutdown(socket.SHUT_WR)
         with suppress(WorkfleetError):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from . import arq, beat, celery, chicory, flower, process
 from .base import Engine, Held
 
-__all__ = ["ENGINES", "SINGLES", "Engine", "Held", "named"]
+__all__ = ["ALL", "ENGINES", "SINGLES", "Engine", "Held", "named"]
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, arq.ENGINE, chicory.ENGINE, process.ENGINE)}
 
 #: Engines of the scheduler and the dashboard, which no worker group can have.
 SINGLES: dict[str, Engine] = {engine.name: engine for engine in (beat.ENGINE, flower.ENGINE)}
 
+ALL: dict[str, Engine] = {**ENGINES, **SINGLES}
+
 
 def named(name: str) -> Engine:
     """Return the engine of that name; ``spec`` has made sure that there is one."""
-    return SINGLES.get(name) or ENGINES[name]
+    return ALL[name]

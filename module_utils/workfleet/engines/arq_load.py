@@ -6,12 +6,12 @@ import pickle
 import time
 import uuid
 
-from .. import resp
+from .. import redis_url, resp
 from ..decode import BadEntry
 from ..errors import WorkfleetError
 from . import pickled
 from .arq_probe import CANARY, IN_PROGRESS, JOB, RESULT, RETRY
-from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete, is_redis
+from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete
 
 _GRACE = 60.0
 
@@ -24,7 +24,7 @@ class ArqTraffic(Traffic):
 
     def open(self) -> None:
         """Results are in the broker itself."""
-        if not is_redis(self.order.broker_url):
+        if not redis_url.is_redis(self.order.broker_url):
             raise WorkfleetError("the broker is not given as a redis:// URL. Nothing was sent")
         self.broker = resp.connect(self.order.broker_url)
 

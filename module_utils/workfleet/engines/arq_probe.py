@@ -9,7 +9,7 @@ import pickle
 import time
 import uuid
 
-from .. import resp
+from .. import redis_url, resp
 from ..decode import BadEntry
 from . import pickled
 from .probe import Proof, Request, not_proved
@@ -22,7 +22,7 @@ _PAUSE = 0.02
 
 def probe(request: Request) -> list[Proof]:
     """Send a canary through each queue and say what became of it, in the order of the queues."""
-    if request.broker_url.partition("://")[0] not in ("redis", "rediss", "unix"):
+    if not redis_url.is_redis(request.broker_url):
         return not_proved(request.queues, "the broker is not given as a redis:// URL")
     with resp.connect(request.broker_url) as broker:
         return _Flight(request, broker).proofs()

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import redis_url
 from ..errors import WorkfleetError
 from .probe import Proof, Request, not_proved
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..spec import App, Group
     from .backlog import Backlog
@@ -80,6 +80,8 @@ class Engine:
     #: Environment names that receive the broker's and the result store's URL.
     broker_env: tuple[str, ...] = ()
     result_env: tuple[str, ...] = ()
+    #: Schemes of the Redis URLs that the library itself understands; empty where nothing of the toolkit's speaks to the broker.
+    schemes: tuple[str, ...] = ()
     #: The name under which the engine's runner is handed the broker's URL, whatever ``app_broker_env`` names for the app.
     runner_env: tuple[str, ...] = ()
     #: Other names from which the library itself takes the URL of a broker.
@@ -147,6 +149,19 @@ class Engine:
         result = dict.fromkeys(self.result_env if app.result_env is None else app.result_env, app.result_url)
         return {name: url for name, url in {**broker, **result}.items() if url}
 
+    def url_problems(self, app: App) -> Iterator[str]:
+        """Yield why the broker's or the result store's URL, sound by itself, is none for this engine; nothing of the URL is shown."""
+        known = ", ".join(f"{name}://" for name in self.schemes)
+        for variable, url in (("app_broker_url", app.broker_url), ("app_result_url", app.result_url)):
+            given = redis_url.scheme(url)
+            if not url or not self.schemes or given in self.schemes:
+                continue
+            if redis_url.is_redis(url):
+                yield f"{variable}: is a {given}:// URL, which engine {self.name} does not read; give it one of {known}"
+            elif variable == "app_broker_url":
+                yield (f"{variable}: is {given or 'no'}:// and no Redis: queues, workers and tasks of engine {self.name} are looked at, "
+                       f"drained and told over Redis alone; give one of {known}")
+
     def url_warnings(self, group: Group, app: App) -> list[str]:
         """Warn of declared names by which nodes get another broker or result store than the toolkit looks at; no value is shown."""
         if not (self.broker_env or self.runner_env):
@@ -189,11 +204,6 @@ class Engine:
     def environment(self, group: Group, place: Place) -> dict[str, str]:
         """Return what the engine itself needs in a node's environment."""
         return {}
-
-    def reach(self, url: str) -> None:
-        """Connect to the broker, log in and ping; raise :class:`WorkfleetError` where that cannot be done from here."""
-        with resp.connect(url, timeout=3.0) as client:
-            client.call("PING")
 
     def inspect(self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float) -> dict[str, Report]:
         """Ask nodes over the broker; those that did not answer within ``timeout`` seconds are left out."""

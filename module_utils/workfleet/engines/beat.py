@@ -45,6 +45,7 @@ class Beat(Engine):
     name = "beat"
     broker_env = CELERY.broker_env
     result_env = CELERY.result_env
+    schemes = CELERY.schemes
     other_broker_env = CELERY.other_broker_env
     awaited = "up, but it does not hold the scheduler's lock, or has not ticked yet"
 

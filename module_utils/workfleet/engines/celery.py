@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .. import redis_url
 from ..errors import WorkfleetError
 from . import (
     celery_backlog,
@@ -26,7 +27,7 @@ from .base import Engine, Held, Place, Report
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..spec import App, Group
     from .backlog import Backlog
@@ -49,6 +50,7 @@ class Celery(Engine):
     name = "celery"
     broker_env = ("CELERY_BROKER_URL",)
     result_env = ("CELERY_RESULT_BACKEND",)
+    schemes = ("redis", "rediss", "redis+socket")
     other_broker_env = ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
     speaks = True
     holds_scheduled = True
@@ -134,6 +136,13 @@ class Celery(Engine):
         if group.command:
             raise WorkfleetError("it is started by a command of its own; say worker_log_format in the app")
         return replace(group, settings={**dict.fromkeys(("worker_log_format", "worker_task_log_format"), text), **group.settings})
+
+    def url_problems(self, app: App) -> Iterator[str]:
+        """Refuse also what celery's result store does not start with."""
+        yield from super().url_problems(app)
+        if redis_url.scheme(app.result_url) == "rediss" and "ssl_cert_reqs=" not in app.result_url:
+            yield ("app_result_url: celery's result store starts with a rediss:// URL only if it says how certificates are checked; add "
+                   "?ssl_cert_reqs=required")
 
     def trial(self, command: Sequence[str], runners: str, drain_seconds: int) -> list[str]:
         """Import the app as the worker would; what limits its code gives its tasks is seen only there."""

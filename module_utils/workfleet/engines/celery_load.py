@@ -6,13 +6,13 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import redis_url, resp
 from ..decode import BadEntry
 from ..errors import WorkfleetError
 from . import celery_events
 from .celery_probe import BUILT_IN_TASK, FINAL, GRACE, exception, outcome
 from .celery_wire import TaskMessage, Wire, task_message
-from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete, is_redis
+from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete
 
 if TYPE_CHECKING:
     from .events import Event
@@ -42,7 +42,7 @@ class CeleryTraffic(Traffic):
     def open(self) -> None:
         """Connect, subscribe, and have the nodes send events for the time of the load."""
         self.broker = resp.connect(self.order.broker_url)
-        self.results = resp.connect(self.order.result_url) if is_redis(self.order.result_url) else None
+        self.results = resp.connect(self.order.result_url) if redis_url.is_redis(self.order.result_url) else None
         self.listener.open()
         _, nodes = self.switch.look()
         self.switch.on(nodes)

@@ -11,7 +11,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import decode, resp
+from .. import decode, redis_url, resp
 from ..decode import BadEntry, Fields
 from .celery_wire import TaskMessage, Wire, inspect, queue_depths, queues_in, task_message
 from .probe import Proof, not_proved
@@ -31,18 +31,14 @@ _LONGEST_REASON = 1000
 def probe(request: Request) -> list[Proof]:
     """Send a canary through each queue and say what became of it, in the order of the queues."""
     scheme = request.broker_url.partition("://")[0]
-    if not _is_redis(request.broker_url):
+    if not redis_url.is_redis(request.broker_url):
         return not_proved(request.queues, f"the broker is {scheme or 'not given'}://, only Redis is understood")
     wire = Wire.parse(request.broker_options)
     with contextlib.ExitStack() as stack:
         # Both are reached before anything is sent: a wrong URL leaves no canary behind.
         broker = stack.enter_context(resp.connect(request.broker_url))
-        results = stack.enter_context(resp.connect(request.result_url)) if _is_redis(request.result_url) else None
+        results = stack.enter_context(resp.connect(request.result_url)) if redis_url.is_redis(request.result_url) else None
         return _Flight(request, wire, broker, results).proofs()
-
-
-def _is_redis(url: str) -> bool:
-    return url.partition("://")[0] in ("redis", "rediss", "unix", "socket", "redis+socket", "sentinel")
 
 
 class _Flight:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .. import resp
+from .. import redis_url, resp
 from . import chicory_backlog, chicory_load, chicory_options, chicory_probe, chicory_queues, chicory_reap, chicory_wire, local
 from .base import Held
 from .one_queue import OneQueue, log_format
@@ -94,7 +94,7 @@ class Chicory(OneQueue):
         self, url: str, nodes: Sequence[str], options: Mapping[str, Any], timeout: float, result_url: str = ""
     ) -> dict[str, Report]:
         """Read the heartbeats of this host's workers, which tell their processes; Chicory itself keeps them with the results."""
-        with resp.connect(result_url if result_url.startswith(("redis", "unix")) else url, timeout=max(timeout, 1.0)) as client:
+        with resp.connect(result_url if redis_url.is_redis(result_url) else url, timeout=max(timeout, 1.0)) as client:
             named = ((local.node_of(report.pid or 0, nodes), report) for report in chicory_wire.strangers(client))
             return {node: report for node, report in named if node}
 

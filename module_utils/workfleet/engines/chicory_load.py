@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .. import resp
+from .. import redis_url, resp
 from ..decode import BadEntry
 from ..errors import WorkfleetError
 from . import chicory_wire as wire
 from .chicory_probe import CANARY, message, outcome, place
-from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete, is_redis
+from .traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ class ChicoryTraffic(Traffic):
 
     def open(self) -> None:
         """Without a result store nobody would know what became of a task."""
-        if not is_redis(self.order.broker_url) or not is_redis(self.order.result_url):
+        if not redis_url.is_redis(self.order.broker_url) or not redis_url.is_redis(self.order.result_url):
             raise WorkfleetError("the broker and the result store must be given as redis:// URLs (app_broker_url, app_result_url): "
                                  "Chicory tells in its results alone what became of a task. Nothing was sent")
         self.broker, self.results = resp.connect(self.order.broker_url), resp.connect(self.order.result_url)

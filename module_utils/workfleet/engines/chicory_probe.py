@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from .. import decode, resp
+from .. import decode, redis_url, resp
 from ..decode import BadEntry
 from ..errors import WorkfleetError
 from . import chicory_wire as wire
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CANARY = "workfleet.probe"
-_REDIS = ("redis", "rediss", "unix")
 _PAUSE = 0.02
 _DEAD_LOOKED_AT = 100
 _LONGEST_REASON = 1000
@@ -35,10 +34,10 @@ def message(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[
 
 def probe(request: Request) -> list[Proof]:
     """Send a canary through each queue and say what became of it, in the order of the queues."""
-    if request.broker_url.partition("://")[0] not in _REDIS:
+    if not redis_url.is_redis(request.broker_url):
         return not_proved(request.queues, "the broker is not given as a redis:// URL")
     with resp.connect(request.broker_url) as broker:
-        if request.result_url.partition("://")[0] not in _REDIS:
+        if not redis_url.is_redis(request.result_url):
             return _Flight(request, broker, None).proofs()
         with resp.connect(request.result_url) as results:
             return _Flight(request, broker, results).proofs()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from .. import decode, resp
+from .. import decode, redis_url, resp
 from ..decode import Unread
 from ..errors import WorkfleetError
 from . import reaping
@@ -107,7 +107,7 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
         told_once = sorted(node for node in once if order.doubt(node, beats=bool(client.call("EXISTS", HEARTBEAT + node))) is None)
         if told_once and not check:
             client.call("HDEL", at_most_once(order.app), *told_once)
-    if order.result_url.startswith(("redis", "unix")):
+    if redis_url.is_redis(order.result_url):
         with resp.connect(order.result_url) as client:
             forget_workers(client, order, found, check=check)
 

@@ -74,6 +74,7 @@ class Flower(Engine):
     name = "flower"
     broker_env = CELERY.broker_env
     result_env = CELERY.result_env
+    schemes = CELERY.schemes
     other_broker_env = CELERY.other_broker_env
     awaited = "up, but /healthcheck does not answer yet"
 

@@ -20,6 +20,7 @@ class OneQueue(Engine):
     """Base of these engines; a command of the user's own is not run by the runner."""
 
     speaks = True
+    schemes = ("redis", "rediss", "unix")
     overlaps = True
     beats = True
     #: The runner's file, which makes the worker with ``--check`` and does not run it.

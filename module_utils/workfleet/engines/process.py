@@ -19,9 +19,6 @@ class Process(Engine):
         """A command may have children; killing all of them for one is the kernel's worst answer."""
         return True
 
-    def reach(self, url: str) -> None:
-        """A command of the user's may need no broker."""
-
     def problems(self, group: Group) -> list[str]:
         """Refuse what only queue workers have."""
         found = []

@@ -19,7 +19,6 @@ _PART_OF_THE_TIME = 5
 _SHORTEST_WAIT = 0.01
 #: What is said of a task that was taken back.
 NOT_TAKEN = "no worker took it; it was removed from its queue"
-REDIS = ("redis", "rediss", "unix", "socket", "redis+socket")
 
 
 @dataclass(frozen=True)
@@ -116,11 +115,6 @@ class Traffic:
         """Settle when the next look may be, by what this one took."""
         now = time.monotonic()
         self._next_look = now + max(_SHORTEST_WAIT, _PART_OF_THE_TIME * (now - begun))
-
-
-def is_redis(url: str) -> bool:
-    """Whether a URL is one that is understood here."""
-    return url.partition("://")[0] in REDIS
 
 
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

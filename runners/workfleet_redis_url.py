@@ -1,0 +1,1 @@
+../module_utils/workfleet/redis_url.py
