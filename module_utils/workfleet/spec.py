@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from . import engines, forms, redis_url, shown
+from . import engines, forms, redis_url, sandbox, shown
 from .engines import celery_wire
 from .errors import WorkfleetError
 from .scaling import Policy
@@ -100,7 +100,10 @@ class Group:
     command: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: One of ``sandbox.LEVELS``, which are more than can be asked for.
     sandbox: str = "basic"
+    #: Directives of systemd's that the level sets and this group cannot bear.
+    sandbox_without: tuple[str, ...] = ()
     writable_paths: tuple[str, ...] = ()
     #: Directories of the app's user that are made before a node starts; state in them outlives releases.
     directories: tuple[str, ...] = ()
@@ -407,9 +410,9 @@ LIMITS: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 GROUP_KEYS = (
     "name", "engine", "app", "nodes", "queues", "concurrency", "drain_seconds", "env", "secrets", "limits", "state", "command",
-    "settings", "options", "sandbox", "writable_paths", "autoscale",
+    "settings", "options", "sandbox", "sandbox_without", "writable_paths", "autoscale",
 )
-_SINGLE_KEYS = ("app", "drain_seconds", "env", "secrets", "limits", "state", "options", "sandbox", "writable_paths")
+_SINGLE_KEYS = ("app", "drain_seconds", "env", "secrets", "limits", "state", "options", "sandbox", "sandbox_without", "writable_paths")
 SCHEDULER_KEYS = (*_SINGLE_KEYS, "settings", "schedule_directory")
 DASHBOARD_KEYS = (*_SINGLE_KEYS, "address", "port", "basic_auth", "persistent", "url_prefix")
 AUTOSCALE_KEYS = ("min", "max", "backlog_per_node", "scale_up_after_seconds", "scale_down_after_seconds", "oldest_age_seconds", "paused")
@@ -615,8 +618,8 @@ def judge_beat(group: Group, check: Checker, warnings: list[str]) -> None:
                         "sends every periodic task; declare worker_scheduler, which a lock keeps the only one")
 
 
-def shared_keys(check: Checker, manager: str) -> dict[str, Any]:
-    """Return the keys that worker groups, the scheduler and the dashboard have in common."""
+def shared_keys(check: Checker, manager: str, *, is_known: bool = False) -> dict[str, Any]:
+    """Return the keys that worker groups, the scheduler and the dashboard have in common; of these it ``is_known`` what they do."""
     found: dict[str, Any] = {
         "app": app_of(check),
         "drain_declared": check.raw.get("drain_seconds") is not None,
@@ -625,7 +628,8 @@ def shared_keys(check: Checker, manager: str) -> dict[str, Any]:
         "limits": parse_limits(check, manager),
         "state": check.choice("state", "started", ("started", "stopped", "absent")),
         "options": check.data("options"),
-        "sandbox": check.choice("sandbox", "basic", ("basic", "strict", "none")),
+        "sandbox": check.choice("sandbox", "basic", sandbox.CHOICES),
+        "sandbox_without": check.texts("sandbox_without", "a list of directives of systemd's, such as RestrictNamespaces"),
         "writable_paths": check.texts("writable_paths", "a list of absolute paths"),
     }
     for path in found["writable_paths"]:
@@ -634,6 +638,8 @@ def shared_keys(check: Checker, manager: str) -> dict[str, Any]:
     refuse_credentials(check, found["options"])
     if manager == "supervisor":
         refuse_sandbox(check, found["sandbox"], found["writable_paths"])
+    if found["sandbox"] == "basic" and (manager == "supervisor" or is_known):
+        found["sandbox"] = "service"
     return found
 
 
@@ -653,11 +659,12 @@ def refuse_credentials(check: Checker, options: Mapping[str, Any]) -> None:
                         "secrets, or app_secrets, and have the program read it from its environment", secret=True)
 
 
-def refuse_sandbox(check: Checker, sandbox: str, writable_paths: Iterable[str]) -> None:
-    """Refuse what supervisor does not keep; that nothing is kept from a node is no surprise where nothing was asked for."""
-    for key, given in (("sandbox", sandbox if sandbox == "strict" else None), ("writable_paths", list(writable_paths))):
+def refuse_sandbox(check: Checker, level: str, writable_paths: Iterable[str]) -> None:
+    """Refuse what supervisor does not keep: its nodes share the sandbox of their supervisord, which leaves files alone."""
+    for key, given in (("sandbox", level if level == "strict" else None), ("writable_paths", list(writable_paths))):
         if given and key not in check.refused:
-            check.wrong(key, "cannot be kept by supervisor, which has no sandbox; use worker_manager: systemd or drop it", given=given)
+            check.wrong(key, "cannot be kept by supervisor, whose nodes share one sandbox that leaves files alone; use worker_manager: "
+                        "systemd or drop it", given=given)
 
 
 def parse_autoscale(group: Group, app: App, check: Checker) -> Policy | None:
@@ -692,7 +699,8 @@ def parse_autoscale(group: Group, app: App, check: Checker) -> Policy | None:
 def judge(group: Group, app: App, check: Checker, warnings: list[str]) -> None:
     """Have the engine say what is wrong with an entry, but for keys of which that is said already."""
     engine = engines.named(group.engine)
-    said = [text for text in engine.problems(group) if re.split(r"[.: ]", text)[0] not in check.refused]
+    kept = sandbox.problems(group.sandbox, group.sandbox_without, group.writable_paths, app.root)
+    said = [text for text in (*engine.problems(group), *kept) if re.split(r"[.: ]", text)[0] not in check.refused]
     check.problems.extend(f"{check.entry}: {text}" for text in said)
     if not check.problems:
         warnings.extend(f"{check.entry}: {text}" for text in (*engine.url_warnings(group, app), *engine.warnings(group, app)))
@@ -734,7 +742,7 @@ def parse_dashboard(raw: Mapping[str, Any], app: App, manager: str, problems: li
 def single(check: Checker, name: str, engine: str, manager: str, directory: str, **keys: Any) -> Group:
     """Return a group of one node that may write to ``directory``."""
     return Group(name=name, engine=engine, drain_seconds=check.whole("drain_seconds", SINGLE_DRAIN_SECONDS, 1, forms.MOST_SECONDS),
-                 directories=(directory,) if directory else (), **shared_keys(check, manager), **keys)
+                 directories=(directory,) if directory else (), **shared_keys(check, manager, is_known=True), **keys)
 
 
 def basic_auth(check: Checker) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import forms, release_spec, shown, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import forms, release_spec, sandbox, shown, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
-from ansible_collections.workfleet.core.plugins.plugin_utils.render import TEMPLATES, unit_path, unit_word, unit_words
+from ansible_collections.workfleet.core.plugins.plugin_utils.render import TEMPLATES, sandbox_lines, unit_path, unit_word, unit_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,6 +59,7 @@ def request(given: Mapping[str, Any]) -> dict[str, Any]:
     private = {f"private/{name}": f"{str(text).rstrip()}\n" for name, text in secrets.items() if text}
     timer = {
         "app": given["app"], "name": given["name"], "user": given["user"], "group": given["user"], "root": root, "home": f"{root}/home",
+        "sandbox": sandbox_lines("strict", sandbox.hiding("strict", [root]), [f"{root}/home"]),
         "interval_seconds": int(given.get("interval_seconds") or 30), "locked_status": LOCKED_STATUS,
         "command": command(root, bool(given.get("dry_run")), has_key=bool(secrets["key"])), "environment": environment(root),
         "key": bool(secrets["key"]), "vault": bool(secrets["vault"]), "known_hosts": bool(secrets["known_hosts"]),

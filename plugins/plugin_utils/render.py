@@ -14,7 +14,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile, sandbox, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.base import Place
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import systemd
@@ -27,7 +27,7 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import App, Declaration, Group
 
@@ -35,16 +35,6 @@ TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path
 #: The manager's own patience with a start; longer than a rollout's, which judges and tells a person.
 START_MARGIN_SECONDS = 60
 UNIT_LIMITS = {"memory_max": "MemoryMax", "cpu_quota": "CPUQuota", "tasks_max": "TasksMax", "open_files": "LimitNOFILE", "nice": "Nice"}
-BASIC_SANDBOX = {
-    "NoNewPrivileges": "yes", "ProtectSystem": "full", "ProtectKernelTunables": "yes", "ProtectKernelModules": "yes",
-    "ProtectKernelLogs": "yes", "ProtectControlGroups": "yes", "ProtectClock": "yes", "ProtectHostname": "yes",
-    "RestrictSUIDSGID": "yes", "RestrictRealtime": "yes", "LockPersonality": "yes",
-}
-STRICT_SANDBOX = {
-    **BASIC_SANDBOX, "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes",
-    "RestrictNamespaces": "yes", "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6", "SystemCallArchitectures": "native",
-    "CapabilityBoundingSet": "", "UMask": "0077",
-}
 
 
 class Renderer:
@@ -87,7 +77,7 @@ class Renderer:
         manager = {"systemd": "systemd/node.service.j2", "supervisor": "supervisor/node.conf.j2"}[self.declaration.manager]
         fingerprint = {
             "command": command, "environment": values, "user": app.user, "directory": place.directory,
-            "limits": dict(group.limits), "sandbox": [group.sandbox, *group.writable_paths],
+            "limits": dict(group.limits), "sandbox": self.sandbox(group),
             "release": self.tokens["release"] if app.has_release else "",
             **({"log": "file"} if self.logs_to_file else {}),
         }
@@ -135,21 +125,35 @@ class Renderer:
             "start_seconds": int(declared.rollout.ready_timeout_seconds) + START_MARGIN_SECONDS,
             "runtime_directory": os.path.relpath(declared.run_directory, "/run"),
             "unit_limits": [(key, group.limits[name]) for name, key in UNIT_LIMITS.items() if name in group.limits],
-            "unit_sandbox": sandbox(group, declared),
+            "unit_sandbox": self.sandbox(group),
             "logs_to_file": self.logs_to_file, "log_path": log_path,
             "log_max_bytes": declared.log.max_bytes, "log_backups": declared.log.backups,
         }
 
+    def sandbox(self, group: Group) -> list[tuple[str, str]]:
+        """Return the sandbox of a node's own unit; supervisor's nodes have none but supervisord's."""
+        if self.declaration.manager == "supervisor":
+            return []
+        paths = [*group.directories, *group.writable_paths]
+        if group.sandbox == "strict":
+            # The last one is there where app_shared_paths are.
+            paths = [f"{self.declaration.app.root}/log", self.declaration.run_directory, *paths, f"-{self.declaration.app.root}/shared"]
+        return sandbox_lines(group.sandbox, group.sandbox_without, paths)
+
     def manager_texts(self) -> dict[str, str]:
         """Return the texts of the manager's own services by path."""
         app, log = self.declaration.app, self.declaration.log
-        if self.logs_to_file and any(group.state != "absent" for group in self.declaration.groups):
+        present = [group for group in self.declaration.groups if group.state != "absent"]
+        if self.logs_to_file and present:
+            service = systemd.log_service_values(app.name, app.root, app.user, app.group, log.max_bytes, log.backups)
             return {systemd.log_service_path(app.name): self.jinja.get_template("systemd/logs.service.j2").render(
-                service=systemd.log_service_values(app.name, app.root, app.user, app.group, log.max_bytes, log.backups))}
+                service={**service, "sandbox": sandbox_lines("strict", sandbox.hiding("strict", [app.root]), [service["directory"]])})}
         if self.declaration.manager != "supervisor":
             return {}
         longest = max((group.stop_seconds for group in self.declaration.groups), default=0)
         service = service_values(app.name, app.root, self.declaration.run_directory, app.user, app.group, longest)
+        without = {name for group in present for name in group.sandbox_without}
+        service["sandbox"] = sandbox_lines(sandbox.common([group.sandbox for group in present]), without)
         return {path: self.jinja.get_template(f"supervisor/{name}").render(service=service)
                 for name, path in service_paths(app.name, app.root).items()}
 
@@ -186,18 +190,11 @@ def environment(app: App, group: Group, place: Place) -> tuple[dict[str, str], s
     return dict(sorted(whole.items())), ({*urls, *app.secrets, *group.secrets} - plain)
 
 
-def sandbox(group: Group, declared: Declaration) -> list[tuple[str, str]]:
-    """Return the unit's sandbox lines."""
-    if group.sandbox == "none":
-        return []
-    lines = list({"basic": BASIC_SANDBOX, "strict": STRICT_SANDBOX}[group.sandbox].items())
-    paths = [*group.directories, *group.writable_paths]
-    if group.sandbox == "strict":
-        # The last one is there where app_shared_paths are.
-        paths = [f"{declared.app.root}/log", declared.run_directory, *paths, f"-{declared.app.root}/shared"]
-    if paths:
-        lines.append(("ReadWritePaths", " ".join(unit_word(path) for path in paths)))
-    return lines
+def sandbox_lines(level: str, without: Collection[str] = (), paths: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """Return the lines of a unit's sandbox, with what it is to write to all the same."""
+    lines = list(sandbox.directives(level, without).items())
+    writable = [unit_word(path) for path in (*paths, *sandbox.shared_places(level, without))]
+    return [*lines, ("ReadWritePaths", " ".join(writable))] if lines and writable else lines
 
 
 def sound(word: str) -> bool:

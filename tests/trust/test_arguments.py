@@ -65,7 +65,8 @@ worker_log: {to: file, format: "%(message)s", max_bytes: 1000, backups: 2}
 worker_groups:
   - {name: a, engine: celery, app: m, nodes: 1, queues: [q], concurrency: 1, drain_seconds: 10, env: {E: f}, secrets: {G: hushhush},
      limits: {memory_max: 1G, cpu_quota: 50%, tasks_max: 5, open_files: 100, nice: 1}, state: started, sandbox: strict,
-     settings: {task_acks_late: true, broker_transport_options: {visibility_timeout: 10}}, writable_paths: [/x],
+     settings: {task_acks_late: true, broker_transport_options: {visibility_timeout: 10}},
+     sandbox_without: [NoNewPrivileges], writable_paths: [/x],
      options: {pool: prefork, prefetch_multiplier: 1, max_tasks_per_child: 5, time_limit: 10, soft_time_limit: 5, loglevel: info,
        autoscale: "3,1"},
      autoscale: {min: 1, max: 2, backlog_per_node: 3, scale_up_after_seconds: 1, scale_down_after_seconds: 1, oldest_age_seconds: 5,
@@ -75,9 +76,10 @@ worker_groups:
   - {name: d, engine: process, command: [sleep, "1"], state: stopped}
 worker_scheduler: {app: m, schedule_directory: /opt/shop/s, state: started, drain_seconds: 5, settings: {beat_max_loop_interval: 5},
   env: {A: b}, secrets: {B: hushhush}, limits: {memory_max: 1G, cpu_quota: 50%, tasks_max: 5, open_files: 100, nice: 1},
-  options: {loglevel: info}, sandbox: basic, writable_paths: [/x]}
+  options: {loglevel: info}, sandbox: basic, sandbox_without: [NoNewPrivileges], writable_paths: [/x]}
 worker_dashboard: {app: m, address: 127.0.0.1, port: 5555, basic_auth: "a:hushhush", persistent: true, url_prefix: f, state: started,
-  drain_seconds: 5, env: {A: b}, secrets: {B: hushhush}, options: {max_tasks: 5}, sandbox: basic, writable_paths: [/x],
+  drain_seconds: 5, env: {A: b}, secrets: {B: hushhush}, options: {max_tasks: 5},
+  sandbox: basic, sandbox_without: [NoNewPrivileges], writable_paths: [/x],
   limits: {memory_max: 1G, cpu_quota: 50%, tasks_max: 5, open_files: 100, nice: 1}}
 verify_task: celery.accumulate
 verify_seconds: 30

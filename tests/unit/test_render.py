@@ -124,6 +124,7 @@ CHANGES: dict[str, tuple[dict[str, Any], bool]] = {
     "a command": ({"command": ["sleep", "2"]}, True), "a variable": ({"env": {"A": "1"}}, True),
     "a secret": ({"secrets": {"A": "1"}}, True), "a limit": ({"limits": {"nice": 1}}, True),
     "a sandbox": ({"sandbox": "none"}, True), "a path": ({"writable_paths": ["/x"]}, True),
+    "a directive less": ({"sandbox_without": ["NoNewPrivileges"]}, True),
     "a user": ({"app": {"user": "other"}}, True), "a release": ({"app": {"has_release": True}}, True),
 }
 
@@ -194,3 +195,45 @@ def test_two_celery_workers_of_one_name_never_run_side_by_side(command: list[str
     declared = spec.parse({"host": "h1", "app": {"name": "shop", "has_release": False},
                            "groups": [{"name": "a", "app": "app", "command": command}]})
     assert Renderer(declared).payload()["groups"][0]["overlaps"] is may
+
+
+BASIC = {"NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "ProtectSystem": "full", "SystemCallArchitectures": "native",
+         "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK"}
+SERVICE = {**BASIC, "RestrictNamespaces": "yes", "SystemCallFilter": "@system-service", "SystemCallErrorNumber": "EPERM"}
+STRICT = {**SERVICE, "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes", "PrivateMounts": "yes",
+          "ProtectProc": "invisible", "UMask": "0077", "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6",
+          "ReadWritePaths": '"/opt/shop/log" "/run/workfleet/shop" "/srv/x y"'}
+
+
+@pytest.mark.parametrize(("group", "holds"), [
+    ({"sandbox": "none"}, {}),
+    ({}, BASIC),
+    ({"sandbox": "strict", "writable_paths": ["/srv/x y"]}, STRICT),
+    ({"sandbox": "strict", "writable_paths": ["/srv/x y"], "sandbox_without": ["PrivateTmp", "SystemCallFilter"]}, {
+        **{key: value for key, value in STRICT.items() if key not in ("PrivateTmp", "SystemCallFilter")},
+        "ReadWritePaths": '"/opt/shop/log" "/run/workfleet/shop" "/srv/x y" "/tmp" "/var/tmp"'}),
+], ids=["none", "basic", "strict", "strict without"])
+def test_a_unit_has_the_directives_of_its_level_but_for_those_that_are_switched_off(group: dict[str, Any], holds: dict[str, str]) -> None:
+    unit = unit_lines(rendered(**group)[0]["unit_text"])
+    assert {key: unit[key] for key in STRICT if key in unit} == holds
+
+
+@pytest.mark.parametrize(("groups", "holds"), [
+    ([{}], SERVICE), ([{}, {"sandbox_without": ["RestrictNamespaces"]}], {**SERVICE, "RestrictNamespaces": None}),
+    ([{}, {"sandbox": "none"}], dict.fromkeys(SERVICE)), ([{}, {"sandbox": "none", "state": "absent"}], SERVICE),
+], ids=["basic", "one without", "one of none", "one that goes"])
+def test_supervisords_unit_keeps_what_all_its_nodes_bear(groups: list[dict[str, Any]], holds: dict[str, str | None]) -> None:
+    declared = spec.parse({"host": "h1", "manager": "supervisor", "app": {"name": "shop"}, "groups": [
+        {"name": name, "engine": "process", "command": ["sleep", "1"], **group} for name, group in zip("ab", groups)]})
+    text, = (text for path, text in Renderer(declared).payload()["manager_texts"].items() if path.endswith(".service"))
+    unit = unit_lines(text)
+    assert {key: unit.get(key) for key in holds} == holds
+
+
+@pytest.mark.parametrize(("root", "home"), [("/opt/shop", "yes"), ("/home/x/shop", None)])
+def test_the_service_for_logs_sees_its_files_wherever_they_are(root: str, home: str | None) -> None:
+    declared = spec.parse({"host": "h1", "app": {"name": "shop", "root": root}, "log": {"to": "file"},
+                           "groups": [{"name": "a", "engine": "process", "command": ["sleep", "1"]}]})
+    text, = Renderer(declared).payload()["manager_texts"].values()
+    unit = unit_lines(text)
+    assert unit["ReadWritePaths"] == f'"{root}/log"' and unit["ProtectSystem"] == "strict" and unit.get("ProtectHome") == home

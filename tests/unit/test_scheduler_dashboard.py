@@ -182,5 +182,6 @@ def test_under_systemd_both_may_write_where_they_keep_their_state_and_tell_when_
         line = next(line for line in group["unit_text"].splitlines() if line.startswith("ReadWritePaths="))
         assert f'"{directory}"' in line
         assert ('"-/opt/shop/shared"' in line) == (group is beat_group)  # what is not strict may write there anyway
+        assert "SystemCallFilter=@system-service" in group["unit_text"]
         assert "Type=notify" in group["unit_text"] and "KillMode=mixed" in group["unit_text"] and "TimeoutStopSec=25" in group["unit_text"]
     assert "s3cret" not in flower_group["unit_text"] and flower_group["secret_names"] == ["FLOWER_BASIC_AUTH"]

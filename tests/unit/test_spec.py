@@ -57,6 +57,13 @@ GROUPS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "too nice": ({"limits": {"nice": 20}}, ["limits: nice = 20", "from -20 to 19"]),
     "endlessly nice": ({"limits": {"nice": float("inf")}}, ["limits: nice = inf", "from -20 to 19"]),
     "a relative path": ({"writable_paths": ["tmp"]}, ["(a): writable_paths = 'tmp'", "absolute paths"]),
+    "a directive that is none": (
+        {"sandbox_without": ["NoNewPrivilege"]}, ["(a): sandbox_without = 'NoNewPrivilege'", "did you mean NoNewPrivileges?"]),
+    "a directive that its level does not set": (
+        {"sandbox_without": ["PrivateTmp"]}, ["'PrivateTmp'", "sandbox: basic sets CapabilityBoundingSet,"]),
+    "a directive of no sandbox": ({"sandbox": "none", "sandbox_without": ["PrivateTmp"]}, ["sandbox: none sets nothing"]),
+    "a path that its sandbox hides": (
+        {"sandbox": "strict", "writable_paths": ["/home/x"]}, ["(a): sandbox", "hides all below /home", "'/home/x'", "ProtectHome"]),
     "an environment name with a dash": ({"env": {"A-B": "x"}}, ["(a): env.A-B", "letters, digits and _"]),
     "a name that is the toolkit's": ({"env": {"SPT_NOENV": "x"}}, ["(a): env.SPT_NOENV", "by the toolkit itself"]),
     "a value that YAML has changed": ({"env": {"DEBUG": True}}, ["(a): env.DEBUG", "put quotes around it"]),
@@ -117,6 +124,12 @@ TOPS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a sandbox that supervisor cannot keep": (
         declaration({**PROCESS, "sandbox": "strict"}, manager="supervisor"),
         ["(a): sandbox = 'strict'", "cannot be kept by supervisor", "worker_manager: systemd"]),
+    "an app that its sandbox hides": (
+        declaration({**PROCESS, "sandbox": "strict"}, app={"name": "shop", "root": "/home/x/shop"}),
+        ["(a): sandbox", "app_root = '/home/x/shop'", "ProtectHome"]),
+    "a directive that supervisord's unit does not set": (
+        declaration({**PROCESS, "sandbox_without": ["PrivateTmp"]}, manager="supervisor"),
+        ["(a): sandbox_without", "SystemCallFilter here"]),
     "paths of a sandbox that supervisor has not": (
         declaration(scheduler={"app": "shop", "writable_paths": ["/x"]}, manager="supervisor"),
         ["worker_scheduler: writable_paths = ['/x']", "cannot be kept by supervisor"]),
