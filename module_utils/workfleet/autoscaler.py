@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import build, changes, host
+from . import changes, host, packages
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .steps import Step, text_diff
@@ -73,8 +73,7 @@ def check_owner(request: Request) -> None:
 def present(request: Request) -> Iterator[Change]:
     """Yield what is missing of the timer."""
     if shutil.which("ssh") is None:
-        yield Change(Step("write", "package openssh-client", "the hosts are reached by it"),
-                     lambda: build.install_package("openssh-client"))
+        yield Change(packages.step("openssh-client", "the hosts are reached by it"), lambda: packages.install("openssh-client"))
     yield from changes.directory(request.under(HOME), Rights(0o700, request.user, request.user))
     yield from copies(request)
     for path, text in sorted(request.public.items()):

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import archives, foreign, host, limits, requirements, seal, shared, virtualenv
+from . import archives, foreign, host, limits, packages, requirements, seal, shared, virtualenv
 from .changes import Change
 from .errors import WorkfleetError
 from .source import without_credentials
-from .steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from .layout import Layout
 
 LOCK_SECONDS = 30
-APT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 ASK_PYTHON = "import sys; print('%s-%d.%d' % (sys.implementation.name, *sys.version_info[:2]))"
 # One release is built at a time in a process; what watches pip and the compilers under it holds this lock too.
 held: list[int] = []
@@ -90,16 +88,10 @@ def venv_package(python: Interpreter, user: str) -> list[Change]:
     version = python.version.rpartition("-")[2]
     return [
         Change(
-            Step("write", f"package python{version}-venv", f"{python.path} cannot make virtualenvs without it"),
-            lambda: install_package(f"python{version}-venv"),
+            packages.step(f"python{version}-venv", f"{python.path} cannot make virtualenvs without it"),
+            lambda: packages.install(f"python{version}-venv"),
         )
     ]
-
-
-def install_package(name: str) -> None:
-    """Install a package of Debian; the package lists are fetched first, as a new host has none."""
-    host.run(["apt-get", "update", "-q"], env=APT, timeout=600, cwd="/")
-    host.run(["apt-get", "install", "-q", "-y", "--no-install-recommends", name], env=APT, timeout=600, cwd="/")
 
 
 def build(order: Order) -> None:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import foreign, host, postgresql_config, system
+from . import foreign, host, packages, postgresql_config, system
 from .errors import WorkfleetError
 from .postgresql_config import Declaration
 from .steps import Step, text_diff
@@ -148,7 +148,7 @@ def plan(declared: Declaration, app: str, cluster: Cluster, installed: bool, see
     made = Plan()
     if not installed:
         made.install = True
-        made.steps.append(Step("write", f"package {PACKAGE}", "not on this host"))
+        made.steps.append(packages.step(PACKAGE, "not on this host"))
     before = host.read(cluster.conf)
     refuse_foreign(cluster, postgresql_config.owner(before), app)
     text = postgresql_config.conf(app, declared)
@@ -296,11 +296,7 @@ def install(cluster: Cluster) -> None:
     units = ["postgresql.service", cluster.unit]
     host.run(["systemctl", "mask", "--runtime", *units])
     try:
-        apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-y", "--no-install-recommends"]
-        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        if host.run([*apt, "install", PACKAGE], env=quiet, timeout=_PATIENCE, check=False).rc != 0:
-            host.run([*apt, "update"], env=quiet, timeout=_PATIENCE)
-            host.run([*apt, "install", PACKAGE], env=quiet, timeout=_PATIENCE)
+        packages.install(PACKAGE)
     finally:
         host.run(["systemctl", "unmask", "--runtime", *units])
     if not os.path.isdir(cluster.folder):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import host, processes, virtualenv
+from . import host, packages, processes, virtualenv
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -132,11 +132,7 @@ class Systemd(Service):
         # Debian starts a server as soon as it is unpacked: on the default port, without our settings. Masked it waits.
         host.run(["systemctl", "mask", "--runtime", self.unit])
         try:
-            apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-y", "--no-install-recommends"]
-            quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-            if host.run([*apt, "install", self.package], env=quiet, timeout=_PATIENCE, check=False).rc != 0:
-                host.run([*apt, "update"], env=quiet, timeout=_PATIENCE)
-                host.run([*apt, "install", self.package], env=quiet, timeout=_PATIENCE)
+            packages.install(self.package)
         finally:
             host.run(["systemctl", "unmask", "--runtime", self.unit])
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, build, changes, envfile, foreign, host, in_use, limits, lock, ownership, release_choice, shared, system
+from . import accounts, build, changes, envfile, foreign, host, in_use, limits, lock, ownership, packages, release_choice, shared, system
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
@@ -318,7 +318,8 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         stages[LINKED] = list(link_changes(declared, release, previous, history, noted, hold))
     planned = [change for stage in STAGES[skip:] for change in stages[stage]]
     done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
-    return Plan(planned, release, previous, archive_needed, done, list(choice.notes), choice.hold, waits)
+    notes = [*choice.notes, *filter(None, (packages.waiting(change.step) for change in planned))]
+    return Plan(planned, release, previous, archive_needed, done, notes, choice.hold, waits)
 
 
 def build_changes(
