@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-import getpass
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet import (
     shown,
     spec,
 )
-from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler
+from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler, ourselves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +81,7 @@ class Host:
     @property
     def is_ours(self) -> bool:
         """Whether the host is this machine, and what runs there is run by who runs this: there is nobody to be kept from anything."""
-        return bool(self.value("ansible_connection") == "local" and self.value("app_user") == getpass.getuser())
+        return bool(self.value("ansible_connection") == "local" and self.value("app_user") == ourselves.user())
 
     def value(self, name: str) -> Any:
         """Return a variable's value; one that cannot be templated is a mistake of the inventory, told with the key that it is at."""
@@ -129,6 +128,9 @@ def problems(host: Host) -> Iterator[str]:
 def mistakes(host: Host) -> Iterator[str]:
     """Yield every mistake in what is declared for a host."""
     try:
+        if host.groups and host.value("ansible_connection") == "local" and (lack := ourselves.lack()):
+            yield lack  # all else would be said of a number that is no name
+            return
         if host.parts:
             yield from worker_problems(host)
         if "redis" in host.groups:
