@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import (
+    engines,
     forms,
+    limits,
     postgresql_config,
     redis_config,
     release_spec,
     shown,
     spec,
 )
-from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler, ourselves
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import supervisor
+from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler, ourselves, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,11 +167,28 @@ def worker_problems(host: Host) -> Iterator[str]:
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     try:
-        spec.parse(host.declaration())
+        declared = spec.parse(host.declaration())
+        found.update(dict.fromkeys(oversize(declared)))
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     found.update(dict.fromkeys(other_problems(host)))
     yield from found
+
+
+def oversize(declared: spec.Declaration) -> Iterator[str]:
+    """Yield what of a sound declaration is too large to start a process with: that shows when it is put together."""
+    renderer = render.Renderer(declared)
+    for group in declared.groups:
+        place = renderer.place(group)
+        values, _ = render.environment(declared.app, group, place)
+        label = f"worker_{group.name}" if group.name in spec.SINGLES else f"worker_groups ({group.name})"
+        for text in limits.too_large(engines.named(group.engine).command(group, place), values):
+            yield f"{label}: {text}"
+    try:
+        if declared.manager == "supervisor":
+            supervisor.socket_path(declared.run_directory)
+    except WorkfleetError as error:
+        yield f"worker_run_directory: {error}"
 
 
 def other_problems(host: Host) -> list[str]:
