@@ -19,6 +19,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from docs import limits  # noqa: E402 - found by the line above
 from plugins.module_utils.workfleet.engines import (  # noqa: E402 - found by the line above
     arq_options,
     beat,
@@ -48,6 +49,7 @@ def pages() -> dict[str, str]:
     found |= {f"reference/{engine}-options.md": engine_page(engine, *told) for engine, told in ENGINES.items()}
     found["reference/README.md"] = index(roles, modules)
     found["decisions/README.md"] = decisions()
+    found["limits.md"] = limits.page()
     return {name: f"{HEAD}\n{text.rstrip()}\n" for name, text in found.items()}
 
 

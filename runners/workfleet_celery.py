@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import json
 import logging
 import time
 from queue import Empty
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import workfleet_tell
 from celery import bootsteps, current_app
 from celery.concurrency.thread import TaskPool
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 from celery.worker import control, state
 from celery.worker.request import Request
+from kombu import pidbox
 from kombu.transport.virtual import QoS
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 #: Children say so at once; one that died since does not.
 ACCEPT_SECONDS = 1.0
+#: The exchange that the answers to questions of ours go to.
+OUR_REPLIES = "reply.workfleet.pidbox"
 
 
 @worker_ready.connect
@@ -43,6 +47,27 @@ def ready(sender: object = None, **_: object) -> None:
 def stopping(**_: object) -> None:
     """A signal came: no more tasks are taken, those that run are waited for."""
     workfleet_tell.stopping()
+
+
+class Node(pidbox.Node):
+    """Answers our questions in JSON, whatever the app has for its tasks: nobody of ours unpickles. Others are answered as ever."""
+
+    def reply(self, data: Any, exchange: str, routing_key: str, ticket: str, **options: Any) -> None:
+        """Send an answer; what JSON has no form for is told as text."""
+        if exchange != OUR_REPLIES:
+            super().reply(data, exchange, routing_key, ticket, **options)
+            return
+        told = json.loads(json.dumps(data, default=repr, skipkeys=True))
+        self.mailbox._publish_reply(told, exchange, routing_key, ticket, channel=self.channel, serializer="json")
+
+
+@worker_init.connect
+def answer_in_json(sender: object = None, **_: object) -> None:
+    """Before the worker makes its mailbox."""
+    mailbox = current_app.control.mailbox
+    mailbox.node_cls = Node
+    if mailbox.accept is not None:
+        mailbox.accept = [*mailbox.accept, "json"]
 
 
 #: What a pool of threads was given and has not ended.

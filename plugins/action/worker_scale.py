@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, ourselves
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def described(group: Group, policy: Policy, placement: dict[str, Any]) -> dict[s
 
 def whom() -> str:
     """Return who sets a number by hand."""
-    return f"{getpass.getuser()} on {socket.gethostname()}"
+    return f"{ourselves.user()} on {socket.gethostname()}"
 
 
 def sentence(entry: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ from ansible.utils.vars import load_extra_vars
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.payload import pack
-from ansible_collections.workfleet.core.plugins.plugin_utils import results
+from ansible_collections.workfleet.core.plugins.plugin_utils import ourselves, results
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
@@ -123,7 +122,7 @@ def only(arguments: Mapping[str, Any]) -> list[str] | None:
 def who() -> dict[str, str]:
     """Return which run of a playbook this is, and for people whose, for the lock of a host."""
     return {"run": f"{here()}.{playbook()}", "ended_run": "",
-            "holder": f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {playbook()})"}
+            "holder": f"{ourselves.user()} on {socket.gethostname()} (ansible-playbook, pid {playbook()})"}
 
 
 def playbook() -> int:

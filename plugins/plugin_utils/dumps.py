@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import secrets
@@ -17,7 +16,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
-from ansible_collections.workfleet.core.plugins.plugin_utils import queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import ourselves, queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 def holder() -> str:
     """Say who we are to those whom we keep out."""
-    return f"{getpass.getuser()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})"
+    return f"{ourselves.user()} on {socket.gethostname()} (ansible-playbook, pid {os.getppid()})"
 
 
 def confirmed(words: str, given: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-import getpass
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,18 @@ from urllib.parse import urlsplit
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import (
+    engines,
     forms,
+    limits,
     postgresql_config,
     redis_config,
     release_spec,
     shown,
     spec,
 )
-from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import supervisor
+from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler, ourselves, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +94,7 @@ class Host:
     @property
     def is_ours(self) -> bool:
         """Whether the host is this machine, and what runs there is run by who runs this: there is nobody to be kept from anything."""
-        return bool(self.value("ansible_connection") == "local" and self.value("app_user") == getpass.getuser())
+        return bool(self.value("ansible_connection") == "local" and self.value("app_user") == ourselves.user())
 
     def value(self, name: str) -> Any:
         """Return a variable's value; one that cannot be templated is a mistake of the inventory, told with the key that it is at."""
@@ -138,6 +141,9 @@ def problems(host: Host) -> Iterator[str]:
 def mistakes(host: Host) -> Iterator[str]:
     """Yield every mistake in what is declared for a host."""
     try:
+        if host.groups and host.value("ansible_connection") == "local" and (lack := ourselves.lack()):
+            yield lack  # all else would be said of a number that is no name
+            return
         if host.parts:
             yield from worker_problems(host)
         if "redis" in host.groups:
@@ -174,11 +180,28 @@ def worker_problems(host: Host) -> Iterator[str]:
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     try:
-        spec.parse(host.declaration())
+        declared = spec.parse(host.declaration())
+        found.update(dict.fromkeys(oversize(declared)))
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     found.update(dict.fromkeys(other_problems(host)))
     yield from found
+
+
+def oversize(declared: spec.Declaration) -> Iterator[str]:
+    """Yield what of a sound declaration is too large to start a process with: that shows when it is put together."""
+    renderer = render.Renderer(declared)
+    for group in declared.groups:
+        place = renderer.place(group)
+        values, _ = render.environment(declared.app, group, place)
+        label = f"worker_{group.name}" if group.name in spec.SINGLES else f"worker_groups ({group.name})"
+        for text in limits.too_large(engines.named(group.engine).command(group, place), values):
+            yield f"{label}: {text}"
+    try:
+        if declared.manager == "supervisor":
+            supervisor.socket_path(declared.run_directory)
+    except WorkfleetError as error:
+        yield f"worker_run_directory: {error}"
 
 
 def other_problems(host: Host) -> list[str]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet.engines import celery_wire, named
+from plugins.module_utils.workfleet.engines import celery_probe, celery_wire, named
+from plugins.module_utils.workfleet.engines import probe as probes
 from tests.fakes.systemd import Systemd
 from tests.integration.celery_fleet import ROOT, Fleet, fleet
 from tests.patience import until
@@ -53,6 +54,7 @@ def test_ready_is_told_once_and_marked_then_the_stop(workers: Fleet, tmp_path: P
     assert systemd.hears("STATUS=consuming reports, default")
     marked = json.loads(record.read_text())
     assert marked.pop("ready") > 1e9
+    marked.pop("zone", None)
     assert marked == {"pid": worker.pid, "starttime": 1, "generation": "g", "starts": 2}
     workers.python("from app.tasks import count_primes; print(count_primes.delay(10).get(timeout=60))")
     worker.send_signal(signal.SIGTERM)
@@ -203,3 +205,23 @@ def test_a_task_that_another_worker_takes_the_moment_it_is_given_back_is_that_on
     done = subprocess.run([sys.executable, "-c", GIVES_BACK, redis_server.url(5)], env={**os.environ, "PYTHONPATH": str(ROOT / "runners")},
                           capture_output=True, text=True, check=False, timeout=180)
     assert done.stdout == "task 1\n", done.stderr
+
+
+@pytest.mark.parametrize(("accepted", "said"), [
+    ("json,pickle", "it came back; its result is not JSON, and was not looked at"),
+    ("pickle", celery_probe.NO_JSON),
+])
+def test_a_worker_whose_app_speaks_pickle_answers_us_in_json_and_its_own_clients_as_ever(accepted: str, said: str) -> None:
+    """The first run of such an app was green, and nothing after it could ask its nodes."""
+    settings = {"task_serializer": "pickle", "result_serializer": "pickle", "accept_content": accepted.split(",")}
+    client = f"from app.celery_app import celery_app as app; app.conf.update({settings!r}); "
+    with fleet() as workers:
+        environment = {"PYTHONPATH": str(ROOT / "runners"), "C_FORCE_ROOT": "1"}
+        workers.start("w@h", "-I", "workfleet_celery", queues="default", settings=settings, environment=environment)
+        workers.ready("w@h")
+        workers.python(client + "app.send_task('app.tasks.merge', [{1}], queue='default', countdown=600)")
+        until(lambda: "{1}" in str(celery_wire.inspect(workers.client, ["w@h"], ["scheduled"])["w@h"]["scheduled"]))
+        assert workers.python(client + "print(app.control.ping(timeout=20, limit=1))") == "[{'w@h': {'ok': 'pong'}}]"
+        request = probes.parse({"broker_url": workers.url, "result_url": workers.url, "queues": ["default"], "timeout": 5.0})
+        proof, = celery_probe.probe(request)
+        assert (proof.ok, proof.state, proof.reason) == (None, "not proved", said)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import os
 import time
 from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.workfleet.core.plugins.plugin_utils import inventory
+from ansible_collections.workfleet.core.plugins.plugin_utils import inventory, ourselves
 
 from plugins.module_utils.workfleet import forms
 
@@ -68,6 +69,16 @@ def test_who_runs_an_app_of_their_own_on_their_own_machine_may_be_anybody() -> N
     me = getpass.getuser()
     assert judged(app_user=me, ansible_connection="local") == []
     assert (judged(app_user="root") == []) is False
+
+
+def test_a_process_without_an_account_runs_no_app_here_and_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was started as a bare number: Redis ran already when that was found out."""
+    monkeypatch.setattr(os, "geteuid", lambda: 3_999_999)
+    text, = judged(app_user="ci", ansible_connection="local")
+    assert text.startswith("ansible_connection = 'local': this runs as user number 3999999, which has no account on this machine")
+    assert "ci:x:3999999:" in text
+    assert ourselves.user() == "3999999"
+    assert judged() == [], "another machine has its own accounts"
 
 
 @pytest.mark.parametrize(("variables", "said"), [

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 BUILT_IN_TASK = "celery.accumulate"
 FINAL = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED")
 GRACE = 60.0  # seconds that the clocks of this host and a worker's may differ before a canary is dropped untried
+NO_JSON = ("the workers refuse tasks in JSON (the app's accept_content), and no canary is sent in another form; it was taken from "
+           "its queue and thrown away")
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.005, 0.05
 _LONGEST_REASON = 1000
 
@@ -99,7 +101,7 @@ class _Flight:
         try:
             state, value = outcome(stored)
         except BadEntry:
-            return Proof(canary.queue, None, "not proved", self._seconds(), "it came back, but its result is not JSON")
+            return Proof(canary.queue, None, "not proved", self._seconds(), "it came back; its result is not JSON, and was not looked at")
         if state not in FINAL:
             return None
         if state == "REVOKED":
@@ -133,9 +135,12 @@ class _Flight:
             self._look_for_results(self.results, pending)  # one may have come back between the last look and now
         depths = queue_depths(self.broker, [canary.queue for canary in pending], self.wire)
         consumers = self._consumers()
+        takes_json = self._takes_json()
         late = []
         for canary, was_waiting, is_held in zip(pending, removed, held):
-            if canary.queue not in self.proved:
+            if canary.queue not in self.proved and not (was_waiting or is_held or takes_json):
+                late.append(Proof(canary.queue, None, "not proved", self._seconds(), NO_JSON))
+            elif canary.queue not in self.proved:
                 why = self._why(was_waiting, is_held, consumers.get(canary.queue, []), depths[canary.queue])
                 late.append(Proof(canary.queue, False, "failed", self._seconds(), why, begun=not (was_waiting or is_held)))
         return late
@@ -151,6 +156,15 @@ class _Flight:
         where = self.results.address if self.results else "the result store"
         return (f"taken and acknowledged, but no result in {where} within {seconds}: "
                 "is this the app's result store, does the app set task_ignore_result, did the worker survive?")
+
+    def _takes_json(self) -> bool:
+        """Whether the workers run tasks that come in JSON, as far as they tell of their settings."""
+        for answers in inspect(self.broker, None, ["conf"], timeout=0.5, wire=self.wire).values():
+            with contextlib.suppress(BadEntry):
+                accepted = Fields(answers).fields("conf").told.get("accept_content")
+                if isinstance(accepted, list) and not {"json", "application/json"} & set(map(str, accepted)):
+                    return False
+        return True
 
     def _consumers(self) -> dict[str, list[str]]:
         """The nodes that say that they consume a queue."""

@@ -327,7 +327,8 @@ def _answers(reply: bytes) -> list[tuple[str, str, Any]]:
     message = Message(reply, 2 * decode.LARGEST_ANSWER)  # base64 takes a third more
     kind = message.fields.text("content-type")
     if kind != "application/json":
-        raise BadEntry(f"the nodes answer in {kind}, only JSON is read: their app sets task_serializer")
+        raise BadEntry(f"the nodes answer in {kind}, only JSON is read: their app sets task_serializer, and the worker was not "
+                       "started by a group without a command, which answers in JSON all the same")
     method = message.headers.text("ticket")
     body = decode.fields(message.body(decode.LARGEST_ANSWER, decode.MOST_MARKS_OF_ANSWER))
     return [(decode.text(node), method, answer) for node, answer in body.told.items()]

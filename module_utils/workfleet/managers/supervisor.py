@@ -173,7 +173,7 @@ def socket_path(run_directory: str) -> str:
     length = len(os.fsencode(path))
     if length > SOCKET_BYTES:
         raise WorkfleetError(f"supervisor's socket would be {path}: {length} bytes, and at most {SOCKET_BYTES} are "
-                             "possible; choose a shorter app_root or app_name")
+                             "possible; choose a shorter worker_run_directory, or app_name")
     return path
 
 
