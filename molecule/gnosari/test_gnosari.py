@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from common import test_no_unit_is_exposed_more_than_its_sandbox_promises  # noqa: F401 - pytest collects it here
 from fleet import ANSIBLE, INVENTORY, PROJECT, Fleet, wait
 from systems import asked_for, open_to
 
