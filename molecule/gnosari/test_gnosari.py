@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from common import test_no_unit_is_exposed_more_than_its_sandbox_promises  # noqa: F401 - pytest collects it here
 from fleet import ANSIBLE, INVENTORY, PROJECT, Fleet, wait
 from systems import asked_for, open_to
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+from common import test_no_unit_is_exposed_more_than_its_sandbox_promises  # noqa: F401 - pytest collects it here
 from fleet import Fleet, wait
 
 LOGS = "/opt/talk/log"

@@ -36,6 +36,15 @@ def test_every_declared_node_is_one_process(fleet: Fleet) -> None:
     assert set(owners) == {fleet.app}
 
 
+def test_no_unit_is_exposed_more_than_its_sandbox_promises(fleet: Fleet) -> None:
+    levels = {group["name"]: group.get("sandbox", "basic") for group in fleet.vars["worker_groups"]}
+    most = {"basic": 5.0, "strict": 1.7}
+    found = {unit: (score, most.get(levels.get(unit.split(".")[2] if unit.startswith("workfleet.") else "", ""), 3.0))
+             for host in {fleet.worker, fleet.redis} for unit, score in fleet.exposures(host).items()}
+    assert len(found) > 1
+    assert {unit: scores for unit, scores in found.items() if scores[0] > scores[1]} == {}
+
+
 def test_limits_are_those_of_the_process(fleet: Fleet) -> None:
     for node, pid in of(fleet.main_processes(), "reports").items():
         limits = fleet.run(fleet.worker, "cat", f"/proc/{pid}/limits")

@@ -147,6 +147,12 @@ class Fleet:
                 found[node] = pid
         return found
 
+    def exposures(self, host: str) -> dict[str, float]:
+        """Return the exposure of every unit of ours on a host, and of its Redis, as systemd itself judges it."""
+        lines = [line.split() for line in self.run(host, "systemd-analyze", "security", "--no-pager").splitlines()]
+        return {words[0]: float(words[1]) for words in lines
+                if words and re.match(rf"workfleet\.|{self.app}-|(redis|valkey)-server\.", words[0])}
+
     def in_app(self, code: str) -> str:
         """Run Python in the app's environment on the worker host and return what it prints.
 
