@@ -12,7 +12,7 @@ name: known_groups
 short_description: The part of a pattern of groups that an inventory knows
 version_added: 0.1.0
 description:
-  - Leaves out of a pattern the groups that are not in the inventory, of which Ansible would warn. What is left of C(hosts) matches the same hosts.
+  - Leaves out of a pattern the groups that are not in the inventory, of which Ansible would warn. What is left matches the same hosts.
 positional: groups
 options:
   _input:

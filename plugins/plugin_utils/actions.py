@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.release import __version__
 from ansible.utils import display
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown, spec
@@ -27,6 +28,8 @@ from ansible_collections.workfleet.core.plugins.plugin_utils.render import Rende
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+#: The oldest and the newest line of ansible-core that the tests run on; meta/runtime.yml says the same to Ansible.
+SUPPORTED = ((2, 19), (2, 21))
 #: Nobody is told when a host is given back: it is asked again so often.
 LOCK_POLL_SECONDS = 1.0
 MODULES = Path(__file__).resolve().parents[1] / "modules"
@@ -40,6 +43,7 @@ class Action(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the arguments, act, and return what became of it."""
+        require_ansible(__version__)
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._display = Display(display.Display())
         try:
@@ -86,6 +90,15 @@ class Display:
     def table(self, lines: Iterable[str]) -> None:
         """Show lines that are painted already; whoever painted them has seen to what they hold."""
         self.ansible.display("\n" + "\n".join(lines))
+
+
+def require_ansible(version: str) -> None:
+    """Refuse what is too old in a sentence: Ansible itself only warns, and its calls are others. What is newer may do."""
+    if tuple(map(int, version.split(".")[:2])) < SUPPORTED[0]:
+        oldest, newest = (".".join(map(str, each)) for each in SUPPORTED)
+        raise AnsibleActionFail(
+            f"workfleet.core needs ansible-core {oldest} to {newest}, and this is {version}; no host was touched. Where Python is 3.11 or newer: "
+            f"pip install 'ansible-core~={oldest}.0'")
 
 
 def arguments(action: str) -> dict[str, dict[str, Any]]:
