@@ -52,6 +52,11 @@ placement:
   type: dict
   returned: always
   sample: {"shop": {"reports": {"web1": 2, "web2": 2}}}
+declared:
+  description: How many nodes of each worker group, of the scheduler and of the dashboard are declared for each host.
+  type: dict
+  returned: success
+  sample: {"web1": {"reports": 2}, "web2": {"reports": 2, "scheduler": 1}}
 """
 
 from ansible.module_utils.basic import AnsibleModule

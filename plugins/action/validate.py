@@ -44,6 +44,8 @@ class ActionModule(actions.Action):
             count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
             lines = [f"- {named(where, hosts)}: {text}" if where else f"- {text}" for text, where in found.items()]
             result.update(failed=True, msg="\n".join([f"The inventory has {count}; no host was touched.", *lines]))
+        else:
+            result["declared"] = inventory.declared_nodes(ordered)
         return result
 
 

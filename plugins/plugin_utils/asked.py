@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ansible.inventory.manager import InventoryManager
     from ansible.playbook.task import Task
 
+#: What each playbook begins and ends with, whatever the tags.
+AROUND = ("workfleet.core.validate", "workfleet.core.looked")
 #: Tags that mean something to Ansible, whatever a playbook has.
 SPECIAL = {"all", "always", "never", "tagged", "untagged"}
 
@@ -50,12 +52,12 @@ def sources(given: Sequence[str]) -> Iterator[str]:
 
 
 def tasks(variables: Any, loader: Any) -> Iterator[Task]:
-    """Yield the tasks of the playbooks of this run but the check of the inventory, with the tags that they have from all around them."""
+    """Yield the tasks of the playbooks of this run, but for those around all else, with the tags that they have from all around them."""
     for name in context.CLIARGS["args"]:
         resource = _get_collection_playbook_path(name)
         for play in Playbook.load(resource[1] if resource else name, variable_manager=variables, loader=loader).get_plays():
             for block in play.compile():
-                yield from (task for task in block.get_tasks() if not task.implicit and task.resolved_action != "workfleet.core.validate")
+                yield from (task for task in block.get_tasks() if not task.implicit and task.resolved_action not in AROUND)
 
 
 def untagged(only: Sequence[str], skipped: Sequence[str], tasks: Sequence[Task], task_vars: Mapping[str, Any]) -> list[str]:

@@ -279,6 +279,15 @@ def placement(hosts: Sequence[Host]) -> dict[str, dict[str, dict[str, int]]]:
     return found
 
 
+def declared_nodes(hosts: Sequence[Host]) -> dict[str, dict[str, int]]:
+    """Return how many nodes each host is to have of each group: host → group → nodes."""
+    found: dict[str, dict[str, int]] = {}
+    for host in hosts:
+        with contextlib.suppress(spec.SpecError, AnsibleError):
+            found[host.name] = {group.name: group.nodes for group in host.declared.groups if group.state != "absent"} if host.parts else {}
+    return found
+
+
 def placeless(hosts: Sequence[Host]) -> Iterator[str]:
     """Yield a mistake where the inventory groups leave nothing to look at, or no host for the workers."""
     groups = ", ".join(dict.fromkeys(group for host in hosts for group in host.raw.get("group_names", ()))) or "none"

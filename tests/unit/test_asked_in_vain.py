@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 pytest.importorskip("ansible")
 
@@ -67,3 +68,16 @@ def test_a_host_that_is_called_as_every_machine_calls_itself_is_warned_of(tmp_pa
     assert "localhost is what every machine calls itself" in play(tmp_path, {"workers": ["localhost"]}, status=0)
     said = play(tmp_path, {"workers": ["localhost"]}, "-e", "app_broker_url=redis://127.0.0.1:6379/0", status=0)
     assert "localhost is what" not in said
+
+
+def test_the_page_names_the_tags_that_playbooks_have() -> None:
+    def tags(value: Any) -> set[str]:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        own = value.get("tags", []) if isinstance(value, dict) else []
+        return {own} if isinstance(own, str) else set(own).union(*map(tags, inner))
+
+    page = (warm.ROOT / "docs/playbooks.md").read_text(encoding="utf-8")
+    for playbook in (warm.ROOT / "playbooks").rglob("*.yml"):
+        found = sorted(set().union(*map(tags, yaml.safe_load(playbook.read_text(encoding="utf-8")))) - {"always"})
+        assert not found or f"| `{playbook.name}` | {', '.join(f'`{tag}`' for tag in found)} |" in page, playbook
+    assert not [path for path in (warm.ROOT / "roles").rglob("tasks/*.yml") if "tags:" in path.read_text(encoding="utf-8")]
