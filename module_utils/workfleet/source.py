@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from . import archives
+from . import archives, shown
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -356,7 +356,7 @@ def run_git(*arguments: str, take: Callable[[BinaryIO], bytes] = some) -> bytes:
             raise WorkfleetError(f"app_source: git {arguments[0]} did not end within {GIT_SECONDS} s")
         if program.returncode != 0:
             complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 4000))
-            said = without_credentials(complaints.read().decode(errors="replace").strip()[-1000:])
+            said = without_credentials(shown.end(complaints.read().decode(errors="replace"), 1000))
             raise WorkfleetError(f"app_source: git failed on the control node: {said}")
     return found
 

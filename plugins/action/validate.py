@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory, words
 
 
 class ActionModule(actions.Action):
@@ -30,12 +30,17 @@ class ActionModule(actions.Action):
         warned.update((text, []) for text in inventory.lonely(fleet))
         for text, where in warned.items():
             self._display.warning(f"{named(where, hosts)}: {text}" if where else text)
-        result = {"changed": False, "problems": list(found), "warned": list(warned), "placement": inventory.placement(ordered)}
         if found:
             count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
             lines = [f"- {named(where, hosts)}: {text}" for text, where in found.items()]
-            result.update(failed=True, msg="\n".join([f"The inventory has {count}; no host was touched.", *lines]))
-        return result
+            # No more than that: Ansible prints a failed result whole, below the message.
+            return {"changed": False, "failed": True, "msg": "\n".join([f"The inventory has {count}; no host was touched.", *lines])}
+        own = fleet
+        if words.are_given(task_vars["hostvars"]):
+            without = words.raw(task_vars["hostvars"], [host.name for host in fleet])
+            own = [inventory.Host(host.name, without[host.name], self._templar) for host in fleet]
+        words.keep(own, fleet)
+        return {"changed": False, "problems": [], "warned": list(warned), "placement": inventory.placement(ordered)}
 
 
 def named(where: list[str], hosts: list[str]) -> str:

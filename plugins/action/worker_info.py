@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, words
 
 
 class ActionModule(actions.Action):
@@ -15,7 +16,8 @@ class ActionModule(actions.Action):
         """Return what the module found."""
         declared = actions.declaration(values, str(task_vars["inventory_hostname"]))
         request = actions.payload(declared)
-        request.update(only=actions.only(values), release=None, timeout=values["timeout"])
+        request.update(only=actions.only(values), release=None, timeout=values["timeout"],
+                       words=dataclasses.asdict(words.of(declared.app.name)))
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.worker_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         return result
