@@ -169,9 +169,17 @@ options:
       - V(obey) uses what is held, and drops the hold where the declaration gives another release. V(drop) uses what is declared, and
         drops the hold when that becomes current. V(stay) holds the chosen release from when it is current. V(back) holds it
         from O(until=ready) on, before a node is started from it, and what was current is not gone back to later.
+      - V(failed) is V(back) since a node of what was tried has failed. That hold ends with any change of what the inventory declares
+        of the app, for what is wrong may be mended there.
+      - V(free) goes back as V(back) does and holds nothing, since what failed was not the release.
+      - A hold is in place of what the inventory gives. Where O(source) is another, by an extra variable of the run, none is made for it.
     type: str
     default: obey
-    choices: [obey, drop, stay, back]
+    choices: [obey, drop, stay, back, failed, free]
+  why:
+    description: What failed, or who asked for it; stands in a new hold, and is told with it.
+    type: str
+    default: ""
   foretold:
     description: How far a task before this one went. In check mode that is not predicted once more.
     type: str
@@ -266,6 +274,17 @@ holds:
     use:
       description: The release that takes its place.
       type: str
+    why:
+      description: What failed, or who asked for it.
+      type: str
+    against:
+      description: V(configuration) where it ends with any change of what the inventory declares of the app, V(release) where another
+        release ends it.
+      type: str
+held:
+  description: The hold that stands at the end of the task, in the form of RV(holds); null where there is none.
+  returned: success
+  type: dict
 waits:
   description: Whether it goes no further before other hosts have told something.
   returned: success
@@ -284,8 +303,6 @@ steps:
       action: write
       reason: no release of this source, requirements and Python
 """
-
-from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -315,7 +332,8 @@ def main() -> None:
         previous=plan.previous,
         commands_done=plan.commands_done,
         notes=plan.notes,
-        holds=[asdict(plan.hold)] if plan.hold else [],
+        holds=[plan.hold.told] if plan.hold else [],
+        held=plan.held.told if plan.held else None,
         waits=plan.waits,
         diff=plan.diff,
         steps=steps.report([change.step for change in plan.changes], declared.host),

@@ -169,7 +169,7 @@ def main() -> None:
         silent = [f"{proof.queue}: {proof.reason}" for proof in proofs if proof.ok is False and (proof.begun or must_begin)]
         if silent and must_return:
             count = f"{len(silent)} of {len(proofs)} canaries did not come back"
-            raise WorkfleetError(f"{count}. {'. '.join(silent)}", probes=probes)
+            raise WorkfleetError(f"{count}. {'. '.join(silent)}", probes=probes, blame=f"{count}: {silent[0]}")
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, probes=probes)

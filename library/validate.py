@@ -33,24 +33,24 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: Every mistake, as a sentence.
+  description: Always empty; where there are mistakes the task fails, and its message has a line for each.
   type: list
   elements: str
-  returned: always
+  returned: success
 warned:
   description: What will probably hurt, as sentences.
   type: list
   elements: str
-  returned: always
+  returned: success
 absent:
   description: The hosts whose app is declared absent.
   type: list
   elements: str
-  returned: always
+  returned: success
 placement:
   description: Which hosts have which worker groups of which app, in the inventory's order, and how many nodes they declare.
   type: dict
-  returned: always
+  returned: success
   sample: {"shop": {"reports": {"web1": 2, "web2": 2}}}
 declared:
   description: How many nodes of each worker group, of the scheduler and of the dashboard are declared for each host.

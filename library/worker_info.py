@@ -92,6 +92,17 @@ release:
   description: The current release on this host, or null.
   type: str
   returned: always
+declared_release:
+  description: The release that the inventory gives, as the last run knew that looked at the source; null where the inventory has been
+    changed since.
+  type: str
+  returned: always
+hold:
+  description: What is held in place of the declared release, or null. C(against) is V(configuration) where it ends with any change of
+    what the inventory declares of the app, and V(release) where another release ends it.
+  type: dict
+  returned: always
+  sample: {"instead_of": "1f0c8a9be2d4", "use": "77ab10c2e9f0", "why": "rollback.yml", "against": "release"}
 nodes:
   description: One entry a node, in the form of the status JSON.
   type: list
@@ -125,6 +136,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.workfleet import info, managers, payload, reconcile
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.release_choice import Words
 
 
 def main() -> None:
@@ -132,10 +144,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_info")
-        timeout, asking = given.pop("timeout"), given.pop("asking", None)
+        timeout, words, asking = given.pop("timeout"), Words(**given.pop("words")), given.pop("asking", None)
         request = reconcile.Request.parse(given)
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
-        found = info.look(reconcile.Reconciler(request, manager, check=True), timeout, asking)
+        found = info.look(reconcile.Reconciler(request, manager, check=True), timeout, words, asking)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, **found)

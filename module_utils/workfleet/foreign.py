@@ -19,6 +19,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
+from . import shown
 from .errors import WorkfleetError
 from .host import Completed
 from .limits import Limit
@@ -142,7 +143,7 @@ def _completed(user: str, argv: Sequence[str], said: Mapping[str, _Said], check:
         raise WorkfleetError(f"{' '.join(argv[:4])} {late}")
     result = Completed(told["rc"], said["out"].text, said["err"].text)
     if check and result.rc != 0:
-        what = (result.err.strip() or result.out.strip())[-2000:]
+        what = shown.end(result.err.strip() or result.out, 2000)
         raise WorkfleetError(f"{' '.join(argv[:4])} failed with status {result.rc}: {what}", rc=result.rc)
     return result
 

@@ -75,7 +75,7 @@ def run(
         raise WorkfleetError(f"{' '.join(argv[:4])} did not end within {timeout:g} s") from error
     result = Completed(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     if check and result.rc != 0:
-        said = (result.err.strip() or result.out.strip())[-2000:]
+        said = shown.end(result.err.strip() or result.out, 2000)
         raise WorkfleetError(f"{' '.join(argv[:4])} failed with status {result.rc}: {said}", rc=result.rc)
     return result
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import answers, consumers, engines, leave
+from . import answers, consumers, engines, leave, release_choice
 from .engines import local
 from .engines.base import Report
 from .engines.queues import Figures, Question
 from .errors import WorkfleetError
+from .layout import Layout
 from .ledger import ending
 from .managers.base import Name
 from .plan import is_current
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
     from .reconcile import GroupRequest, Reconciler
 
 QUIESCED = "told to take no new tasks; resume.yml ends that"
+NO_WORDS = release_choice.Words()
 PROBLEM_STATES = ("failed", "unresponsive", "unknown")
 
 
-def look(reconciler: Reconciler, timeout: float, asking: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def look(
+    reconciler: Reconciler, timeout: float, words: release_choice.Words = NO_WORDS, asking: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return ``manager``, ``release``, ``nodes``, ``queues``, ``scaled`` and ``problems`` as in the status JSON, and ``processes``.
 
     Where the host is the one that asks for all, ``strangers`` tells who else consumes the queues: see :func:`consumers.look`.
-    ``timeout`` bounds the wait for answers over the broker, in seconds; the wait ends when all nodes have answered.
+    ``words`` are the inventory's. ``timeout`` bounds the wait for answers over the broker, in seconds; the wait ends when all nodes
+    have answered.
     """
     request = reconciler.request
     seen = reconciler.observe()
@@ -43,7 +48,10 @@ def look(reconciler: Reconciler, timeout: float, asking: Mapping[str, Any] | Non
     problems += [problem(item) for item in entries if item["state"] in PROBLEM_STATES]
     problems += missing(made, nodes, reconciler)
     problems += [ending(line) for line in leave.lines(reconciler.manager).values() if line["lost"]]
-    return {"manager": request.manager, "release": reconciler.release, "nodes": entries, "queues": queues(reconciler, told, problems),
+    hold, declared, wrong = release_choice.standing(Layout(request.root), reconciler.release if request.has_release else None, words)
+    problems += [wrong] if wrong else []
+    return {"manager": request.manager, "release": reconciler.release, "declared_release": declared,
+            "hold": hold.told if hold else None, "nodes": entries, "queues": queues(reconciler, told, problems),
             "scaled": reconciler.counts.told(), "problems": problems, "strangers": consumers.look(asking) if asking else [],
             "processes": processes(reconciler, [node.present for node in seen], told)}
 

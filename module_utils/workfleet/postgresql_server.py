@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import foreign, host, packages, postgresql_config, system
+from . import foreign, host, packages, postgresql_config, shown, system
 from .errors import WorkfleetError
 from .postgresql_config import Declaration
 from .steps import Step, text_diff
@@ -128,7 +128,7 @@ def psql(cluster: Cluster, sql: str) -> str:
     argv = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-p", cluster.port, "-d", "postgres"]
     done = foreign.run("postgres", argv, stdin=sql, check=False, env={"PGOPTIONS": "-c log_statement=none"})
     if done.rc != 0:
-        said = " ".join(line for line in done.err.splitlines() if not line.startswith(("LINE ", "STATEMENT")))[-1000:]
+        said = shown.end(" ".join(line for line in done.err.splitlines() if not line.startswith(("LINE ", "STATEMENT"))), 1000)
         hint = "; its pg_hba.conf must let the account postgres in (local all postgres peer)" if "authentication" in said else ""
         raise WorkfleetError(f"PostgreSQL (cluster {cluster.version}/main, port {cluster.port}) refused: {said.strip()}{hint}")
     return done.out

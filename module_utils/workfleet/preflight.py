@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, foreign, limits, ownership, redis_url, resp
+from . import answers, engines, foreign, limits, ownership, redis_url, resp, shown
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
@@ -166,7 +166,7 @@ def is_seconds(value: Any) -> bool:
 
 def last_lines(text: str, lines: int = 6) -> str:
     """Return the end of what a program said."""
-    return "\n".join([line for line in text.strip().splitlines() if line.strip()][-lines:])[-2000:]
+    return shown.end("\n".join([line for line in text.splitlines() if line.strip()][-lines:]), 2000)
 
 
 def waiting(request: Request, groups: Iterable[GroupRequest]) -> dict[str, Any]:

@@ -19,7 +19,23 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, envfile, foreign, host, leave, limits, managers, plan, postgresql_login, processes, scaled, snapshot, stores
+from . import (
+    answers,
+    engines,
+    envfile,
+    foreign,
+    host,
+    leave,
+    limits,
+    managers,
+    plan,
+    postgresql_login,
+    processes,
+    scaled,
+    shown,
+    snapshot,
+    stores,
+)
 from .errors import WorkfleetError
 from .layout import Layout
 from .lock import Lock
@@ -36,6 +52,8 @@ POLL_SECONDS = 0.1
 #: Between two looks at run records, which cost next to nothing, and at what the manager tells of starting nodes where none has changed.
 RECORD_POLL_SECONDS, START_POLL_SECONDS = 0.02, 0.4
 LOG_LINES = 15
+#: How much of what a trial said is told.
+SAID = 2000
 #: How long after its time a node that was told to stop is killed, and then said to be there still. Its manager was to kill it at its time.
 OVERDUE_SECONDS, KILLED_SECONDS = 15.0, 10.0
 #: What gives a node more time.
@@ -655,7 +673,8 @@ class Reconciler:
                 warned.update(dict.fromkeys(postgresql_login.check(values["environment"])))
                 warned.update(dict.fromkeys(self.check_start(name, values)))
             except WorkfleetError as error:
-                raise WorkfleetError(f"nodes of {name} were not started, and none was stopped for them: {error}") from error
+                what = f"nodes of {name} were not started, and none was stopped for them"
+                raise WorkfleetError(f"{what}: {error}", **error.details) from error
         return list(warned)
 
     def check_stores(self, group: GroupRequest) -> None:
@@ -675,7 +694,7 @@ class Reconciler:
         done = foreign.run(values["user"], trial, check=False, env=values["environment"], cwd=values["directory"],
                            timeout=limits.of_import(self.request.rollout.ready_timeout_seconds))
         if done.rc:
-            raise WorkfleetError(f"a worker cannot be made: {done.err.strip()[-2000:]}")
+            raise WorkfleetError(f"a worker cannot be made: {shown.end(done.err, SAID)}", blame=f"a worker of {name} cannot be made of it")
         return [f"{name}: {line[len(TRIAL_WARNING):].strip()}" for line in done.out.splitlines() if line.startswith(TRIAL_WARNING)]
 
     def check_release(self) -> None:
@@ -842,7 +861,7 @@ class Reconciler:
         if self.before is not None and not self.before.was_proved(node.name):
             what += f". Before the rollout it had not been ready for {self.request.rollout.monitor_seconds:g} s either"
         raise WorkfleetError(f"node {node.name} {what}. The nodes behind it are untouched. Its last log lines:\n{said}",
-                             node=str(node.name), log=lines)
+                             node=str(node.name), log=lines, blame=f"node {node.name} {what}")
 
 
 def uptime() -> float:

@@ -21,7 +21,7 @@ from . import accounts, build, changes, envfile, foreign, host, in_use, limits, 
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
-from .release_choice import BACK, BUILT, DROP, LINKED, OBEY, READY, STAGES, History, Hold
+from .release_choice import BACK, BUILT, DROP, FAILED, FREE, GIVE_UP, LINKED, OBEY, READY, STAGES, STAY, History, Hold, Words
 from .steps import Step, secret_diff
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ class Declared:
     ``release`` asks for one that is there, by its id or a word of :mod:`release_choice`; then no source is needed.
     ``until`` is how far to go and ``hold`` what to do about a hold, both in the words of :mod:`release_choice`. A task
     before has gone as far as ``foretold``; in check mode it has only said so. ``others`` says that other hosts are at work
-    too; a second call then knows ``holds``, those that other hosts obey. ``run`` and ``ended_run`` are those of
-    :class:`reconcile.Request`.
+    too; a second call then knows ``holds``, those that other hosts obey. ``words`` are the inventory's, and ``own`` says that
+    ``source`` is what they give, and no extra variable of this run. ``why`` stands in a new hold. ``run`` and ``ended_run`` are those
+    of :class:`reconcile.Request`.
     """
 
     host: str
@@ -78,6 +79,9 @@ class Declared:
     foretold: str = ""
     others: bool = False
     holds: tuple[Hold, ...] = ()
+    words: Words = field(default_factory=Words)
+    own: bool = True
+    why: str = ""
     run: str = ""
     ended_run: str = ""
 
@@ -86,8 +90,10 @@ class Declared:
         """Return the declaration in a decoded payload."""
         lists = {key: tuple(payload[key])
                  for key in ("requirements", "shared", "secret_names", "commands_done", "broker_env", "stores")}
-        holds = tuple(Hold(**each) for each in payload.get("holds", ()))
-        return cls(**{**payload, **lists, "commands": tuple(tuple(argv) for argv in payload["commands"]), "holds": holds})
+        words = Words(**payload.get("words", {}))
+        holds = tuple(Hold.heard(each, words) for each in payload.get("holds", ()))
+        commands = tuple(tuple(argv) for argv in payload["commands"])
+        return cls(**{**payload, **lists, "commands": commands, "holds": holds, "words": words})
 
     @property
     def layout(self) -> Layout:
@@ -106,8 +112,8 @@ class Plan:
     """The changes of one host, in the order in which they are carried out.
 
     ``commands_done`` are the digests of the release commands that will have been run for the release then. ``notes`` are
-    sentences for people. ``hold`` is the one that is obeyed. ``waits`` says that it goes no further before a second call tells
-    what other hosts hold and have run.
+    sentences for people. ``hold`` is the one that is obeyed, ``held`` the one that stands then. ``waits`` says that it goes no
+    further before a second call tells what other hosts hold and have run.
     """
 
     changes: list[Change]
@@ -117,6 +123,7 @@ class Plan:
     commands_done: list[str]
     notes: list[str] = field(default_factory=list)
     hold: Hold | None = None
+    held: Hold | None = None
     waits: bool = False
 
     @property
@@ -257,20 +264,28 @@ def choose(declared: Declared, python: build.Interpreter, hold: Hold | None, his
 
         return Choice(release_choice.named(declared.release, history, current(layout), here, nodes))
     release = release_id(declared, python)
-    holds = [each for each in (hold, *declared.holds) if each is not None and each.instead_of == release]
+    holds = [each for each in (hold, *declared.holds) if each is not None and each.applies(release, declared.words)]
     if declared.hold != OBEY or not holds:
         return Choice(release)
-    obeyed = holds[0]
+    obeyed = replace(holds[0], instead_of=release)
     where = f"on this host in place of {release} ({layout.hold}), and it is no longer there"
-    if obeyed != hold:
+    if holds[0] != hold:
         where = f"on other hosts in place of {release}, and it is not on this host: declare another version"
     if obeyed.use not in here:
         raise WorkfleetError(f"release {obeyed.use} is held {where}: -e release_hold=false uses the declared release all the same")
-    note = (
-        f"release {obeyed.use} is held: it is used in place of the declared {release}, which was taken back. Another source "
-        "or version ends this, and so does deploy.yml, or -e release_hold=false"
-    )
-    return Choice(obeyed.use, obeyed, (note,))
+    return Choice(obeyed.use, obeyed, (obeyed.sentence(release),))
+
+
+def next_hold(declared: Declared, choice: Choice, hold: Hold | None, noted: History) -> Hold | None:
+    """Return the hold that is to stand at the end; ``noted`` is what is remembered of the declaration by then."""
+    if declared.hold not in (STAY, BACK, FAILED, FREE):
+        return choice.hold
+    # What somebody asked for, or what failed before, is not made another reason's.
+    if hold is not None and hold.use == choice.release and hold.applies(noted.gives(declared.words), declared.words):
+        return hold
+    if declared.hold == FREE:
+        return None
+    return release_choice.new_hold(noted, choice.release, declared.words, declared.why, failed=declared.hold == FAILED)
 
 
 def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan:
@@ -301,10 +316,10 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         stages[READY] = list(command_changes(declared, release, previous, python))
     prepared = skip > STAGES.index(READY) or all_commands(declared, release)
     noted = history
-    if declared.hold in (OBEY, DROP):
-        noted = replace(history, declared=choice.hold.instead_of if choice.hold else release)
-    if declared.until != BUILT and declared.hold == BACK:
-        held = release_choice.new_hold(noted, release)
+    if declared.hold in (OBEY, DROP) and declared.own:
+        noted = replace(history, declared=choice.hold.instead_of if choice.hold else release, source=declared.words.source)
+    held = next_hold(declared, choice, hold, noted)
+    if declared.until != BUILT and declared.hold in GIVE_UP:
         stages[READY] += hold_changes(layout, hold, held)
         hold = held  # what follows finds it so, in check mode too
     elif declared.until == READY and prepared and release != previous:
@@ -315,11 +330,11 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
     unheard = not declared.release and declared.hold == OBEY and not choice.hold and release != previous
     waits = declared.others and declared.until != BUILT and (not prepared or (declared.until == LINKED and unheard))
     if declared.until == LINKED and prepared and not waits:
-        stages[LINKED] = list(link_changes(declared, release, previous, history, noted, hold))
+        stages[LINKED] = [*hold_changes(layout, hold, held), *link_changes(declared, release, previous, history, noted, held)]
     planned = [change for stage in STAGES[skip:] for change in stages[stage]]
     done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
     notes = [*choice.notes, *filter(None, (packages.waiting(change.step) for change in planned))]
-    return Plan(planned, release, previous, archive_needed, done, notes, choice.hold, waits)
+    return Plan(planned, release, previous, archive_needed, done, notes, choice.hold, held, waits)
 
 
 def build_changes(
@@ -340,16 +355,14 @@ def build_changes(
 
 
 def link_changes(
-    declared: Declared, release: str, previous: str | None, history: History, noted: History, hold: Hold | None
+    declared: Declared, release: str, previous: str | None, history: History, noted: History, held: Hold | None
 ) -> Iterator[Change]:
-    """Yield what makes a release current, and what follows from that: holds, memory, old releases that go.
+    """Yield what makes a release current, and what follows from that: memory, old releases that go.
 
-    The hold comes first: with the release not current yet, the next run still makes for it.
+    The hold comes before it: with the release not current yet, the next run still makes for it.
     """
     layout = declared.layout
-    wanted = release_choice.new_hold(noted, release)
-    remembered = noted.after(release, previous if declared.hold == BACK else None)
-    yield from hold_changes(layout, hold, wanted)
+    remembered = noted.after(release, previous if declared.hold in GIVE_UP else None)
     if release != previous:
         yield Change(
             Step("live", f"release {release}", f"current was {previous or 'not set'}"),
@@ -359,7 +372,7 @@ def link_changes(
         over = f"release {history.rolling_out} is no longer rolled out"
         yield from history_changes(layout, history, remembered, over if history.rolling_out else f"release {noted.declared} is declared")
     kept = {release, *earlier(layout, remembered, release)}
-    yield from prune_changes(declared, kept | ({wanted.use, wanted.instead_of} if wanted else set()))
+    yield from prune_changes(declared, kept | ({held.use, held.instead_of} if held else set()))
 
 
 def history_changes(layout: Layout, present: History, wanted: History, reason: str) -> Iterator[Change]:
@@ -376,8 +389,9 @@ def hold_changes(layout: Layout, present: Hold | None, wanted: Hold | None) -> I
     if wanted is None:
         yield Change(Step("remove", f"file {layout.hold}", "the declared release is used again"), partial(host.remove, layout.hold))
     else:
-        why = f"{wanted.use} in place of {wanted.instead_of}: it was asked for, or the rollout failed, here or on another host"
-        yield Change(Step("write", f"file {layout.hold}", why), partial(host.write, layout.hold, wanted.text, mode=0o600))
+        why = wanted.why or "it was asked for, or the rollout failed, here or on another host"
+        text = f"{wanted.use} in place of {wanted.instead_of or 'what is declared'}: {why}"
+        yield Change(Step("write", f"file {layout.hold}", text), partial(host.write, layout.hold, wanted.text, mode=0o600))
 
 
 def release_id(declared: Declared, python: build.Interpreter) -> str:

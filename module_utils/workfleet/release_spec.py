@@ -40,6 +40,7 @@ KEYS = (
     "foretold",
     "others",
     "holds",
+    "why",
 )
 SOURCE_KEYS = ("type", "location", "version", "exclude")
 #: The names in ``env/app.env`` where ``app_broker_env`` and ``app_result_env`` are not set.
@@ -98,7 +99,8 @@ def parse(raw: Mapping[str, Any], inventory_hostname: str) -> tuple[dict[str, An
         "hold": check.choice("hold", release_choice.OBEY, release_choice.HOLDS),
         "foretold": check.choice("foretold", "", ("", *release_choice.STAGES)),
         "others": bool(raw.get("others", False)),
-        "holds": [{key: str(each[key]) for key in ("instead_of", "use")} for each in raw.get("holds") or ()],
+        "holds": [{key: str(each.get(key, "")) for key in ("instead_of", "use", "why", "against")} for each in raw.get("holds") or ()],
+        "why": str(raw.get("why") or ""),
     }
     if payload["release"]:
         declared = None

@@ -27,6 +27,19 @@ def line(foreign: str) -> str:
     return text(foreign).replace("\n", " ").replace("\t", " ")
 
 
+def end(foreign: str, most: int) -> str:
+    """Return the end of what a program said, ``most`` characters at most; it begins with a whole line, or at least a whole word."""
+    said = foreign.strip()
+    if len(said) <= most:
+        return said
+    kept = said[-most:]
+    for begins in ("\n", " "):
+        _, found, rest = kept.partition(begins)
+        if found and rest.strip():
+            return rest.lstrip()
+    return kept
+
+
 def value(foreign: Any) -> Any:
     """Return a value as JSON can hold it, keys and texts fit to be shown; a number that is none, or has no end, is told as null."""
     if isinstance(foreign, str):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from . import archives
+from . import archives, shown
 from .errors import WorkfleetError
 from .limits import STEP_SECONDS, of_step
 
@@ -436,7 +436,7 @@ def run_git(*arguments: str, take: Callable[[BinaryIO], bytes] = some, seconds: 
             raise WorkfleetError(f"app_source: git {arguments[0]} {of_step(seconds).is_over}")
         if program.returncode != 0:
             complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 4000))
-            said = without_credentials(complaints.read().decode(errors="replace").strip()[-1000:])
+            said = without_credentials(shown.end(complaints.read().decode(errors="replace"), 1000))
             raise WorkfleetError(f"app_source: git failed on the control node: {said}")
     return found
 

@@ -83,10 +83,11 @@ def cleaned(fleet: Fleet) -> bool:
 
 
 def is_held(fleet: Fleet) -> dict[str, str] | None:
-    """The hold, the same on all hosts."""
+    """What is held in place of what, the same on all hosts."""
     texts = {fleet.run(host, "sh", "-c", f"cat /opt/{fleet.app}/state/hold.json 2>/dev/null || true") for host in fleet.workers}
     assert len(texts) == 1, texts
-    return dict(json.loads(text)) if (text := texts.pop()) else None
+    hold = json.loads(texts.pop() or "{}")
+    return {name: hold[name] for name in ("instead_of", "use")} if hold else None
 
 
 def history(fleet: Fleet) -> list[str]:

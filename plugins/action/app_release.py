@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from ansible import constants
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, shared, source
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, words
 
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
 
@@ -26,7 +27,8 @@ class ActionModule(actions.Action):
         request, declared = release_spec.parse({key: value for key, value in values.items() if key != "lock_seconds"}, host)
         looked = None if declared is None else self._look(declared, task_vars)
         me = actions.who()
-        request.update(source=described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"])
+        request.update(source=described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"],
+                       words=dataclasses.asdict(words.of(request["name"])), own=words.are_source(host, values["source"]))
         result = self._call(request, None, task_vars)
         if result.pop("archive_needed", False) and looked is not None:
             packed = self._pack(looked, request["shared"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, asked, inventory
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, asked, inventory, words
 
 
 class ActionModule(actions.Action):
@@ -38,15 +38,18 @@ class ActionModule(actions.Action):
         absent = [host.name for host in fleet[:len(hosts)] if host.is_absent]
         if values["present"] and absent:
             found.setdefault("app_state: absent: site.yml takes this app away; nothing of it is deployed or started", []).extend(absent)
-        result = {"changed": False, "absent": absent,
-                  "problems": list(found), "warned": list(warned), "placement": inventory.placement(ordered)}
         if found:
             count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
             lines = [f"- {named(where, hosts)}: {text}" if where else f"- {text}" for text, where in found.items()]
-            result.update(failed=True, msg="\n".join([f"The inventory has {count}; no host was touched.", *lines]))
-        else:
-            result["declared"] = inventory.declared_nodes(ordered)
-        return result
+            # No more than that: Ansible prints a failed result whole, below the message.
+            return {"changed": False, "failed": True, "msg": "\n".join([f"The inventory has {count}; no host was touched.", *lines])}
+        own = fleet
+        if words.are_given(task_vars["hostvars"]):
+            without = words.raw(task_vars["hostvars"], [host.name for host in fleet])
+            own = [inventory.Host(host.name, without[host.name], self._templar) for host in fleet]
+        words.keep(own, fleet)
+        return {"changed": False, "problems": [], "warned": list(warned), "placement": inventory.placement(ordered),
+                "declared": inventory.declared_nodes(ordered), "absent": absent}
 
 
 def named(where: list[str], hosts: list[str]) -> str:

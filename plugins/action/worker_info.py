@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues, words
 
 
 class ActionModule(actions.Action):
@@ -16,7 +17,8 @@ class ActionModule(actions.Action):
         declared = actions.declaration(values, str(task_vars["inventory_hostname"]))
         request = actions.payload(declared)
         request.update(only=actions.only(values), release=None, timeout=values["timeout"],
-                       asking=queues.asking(values, task_vars, self._templar))
+                       asking=queues.asking(values, task_vars, self._templar),
+                       words=dataclasses.asdict(words.of(declared.app.name)))
         result: dict[str, Any] = self._execute_module(
             module_name="workfleet.core.worker_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
         return result

@@ -37,7 +37,8 @@ class ActionModule(actions.Action):
         self.tell(undone)
         how = (f"What ran before could not be brought back either: {undone['msg']}" if undone.get("failed")
                else "What ran before on this host runs again.")
-        return {**undone, "failed": True, "msg": f"{result['msg']}\n{how}", "rolled_back": not undone.get("failed")}
+        return {**undone, "failed": True, "msg": f"{result['msg']}\n{how}", "rolled_back": not undone.get("failed"),
+                "blame": result.get("blame", "")}
 
     def work(self, request: dict[str, Any], lock_seconds: int, task_vars: dict[str, Any], merged: dict[str, Any]) -> dict[str, Any]:
         """Call the module until it is done or has failed; its steps come behind those that are ``merged`` already."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
+import shlex
 import socket
 import tempfile
 from contextlib import contextmanager
@@ -30,9 +32,18 @@ def holder() -> str:
 
 
 def confirmed(words: str, given: Any) -> None:
-    """Refuse what was not typed."""
-    if str(given or "") != words:
-        raise AnsibleActionFail(f"-e confirm='{words}'")
+    """Refuse what was not typed; what is to be typed can be pasted into a shell as it stands."""
+    received = str(given or "")
+    if received != words:
+        # No colon: an output in YAML would then be quoted anew.
+        raise AnsibleActionFail(option("confirm", words) + (f" is to be typed, and confirm was received as {received}" if received else ""))
+
+
+def option(name: str, value: str) -> str:
+    """Return the words that give a variable to ansible-playbook, as they are typed into a shell, which takes one pair of quotes away."""
+    if re.search("[\"'$`\\\\!]", value):
+        return f"-e {shlex.quote(json.dumps({name: value}))}"
+    return f"-e \"{name}='{value}'\""
 
 
 @contextmanager

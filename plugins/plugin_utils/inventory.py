@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import functools
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -39,6 +41,10 @@ REDIS_STATES = ("started", "stopped", "restarted", "reloaded", "absent")
 #: Names that look like ours and belong to people: nothing is said of them unless they nearly are one of ours.
 NEAR = 0.88
 MOST_CONNECTIONS = 10_000
+#: Stands for what cannot be read.
+UNREAD: Any = object()
+#: Names that look like facts and are given by inventories, or by Ansible itself.
+NO_FACTS = re.compile(r"ansible_(facts|host|port|user|password|connection|become\w*|ssh_\w*|python_\w*|play_\w*|limit|version)\Z")
 APP_KEYS = ("name", "user", "group", "root", "env", "secrets", "broker_url", "result_url", "broker_env", "result_env", "broker_options")
 
 
@@ -59,11 +65,25 @@ def bare(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
+def about_facts(raw: str, error: str) -> str:
+    """Say what to do where a template asks for a fact, which nobody has gathered."""
+    names = [name for name in re.findall(r"\bansible_\w+", raw) if not NO_FACTS.match(name) and name in error]
+    names += re.findall(r"\bansible_facts\b[.\[]['\"]?(\w+)", raw) if "attribute" in error or "undefined" in error else []
+    if not names:
+        return ""
+    return (". facts are not gathered: no host is asked before all is checked. Give the value itself, or keep facts (in ansible.cfg "
+            "fact_caching = jsonfile and fact_caching_connection = DIRECTORY, then once: ansible all -m setup) and write "
+            f"ansible_facts.{names[0].removeprefix('ansible_')}")
+
+
 class Host:
     """One host's variables, templated when they are asked for."""
 
     def __init__(self, name: str, raw: Mapping[str, Any], templar: Templar) -> None:
         self.name = name
+        #: What cannot be read, by the key that it is at; the rest is judged without it.
+        self.unread: dict[str, str] = {}
+        self.values: dict[str, Any] = {}
         self.groups = [group for group in ROLES_OF if group in raw.get("group_names", ())]
         under: dict[str, Any] = {}
         for group in self.groups:
@@ -97,25 +117,37 @@ class Host:
         return bool(self.value("ansible_connection") == "local" and self.value("app_user") == ourselves.user())
 
     def value(self, name: str) -> Any:
-        """Return a variable's value; one that cannot be templated is a mistake of the inventory, told with the key that it is at."""
-        if name not in self.raw:
-            return None
-        try:
-            return bare(self.templar.template(self.raw[name]))
-        except AnsibleError as error:
-            raise AnsibleError(self.unreadable(name, self.raw[name], error)) from None
-        except (TypeError, ValueError, RecursionError):
-            raise AnsibleError(f"{name}: must be made of texts, numbers, lists and mappings with texts as keys") from None
+        """Return a variable's value. What of it cannot be read is left out of it, and noted in ``unread`` with the key that it is at."""
+        if name not in self.values:
+            found = self.readable(name, self.raw.get(name))
+            self.values[name] = None if found is UNREAD else found
+        return copy.deepcopy(self.values[name])
 
-    def unreadable(self, place: str, raw: Any, error: AnsibleError) -> str:
-        """Say which key of a value cannot be read, and why."""
-        inner = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
-        for key, item in inner:
-            try:
-                self.templar.template(item)
-            except AnsibleError as closer:
-                return self.unreadable(f"{place}.{key}" if isinstance(raw, dict) else f"{place}[{key}]", item, closer)
-        return f"{place}: cannot be read: {error}"
+    def readable(self, place: str, raw: Any) -> Any:
+        """Return the parts of a value that can be read."""
+        try:
+            return bare(self.templar.template(raw))
+        except AnsibleError as error:
+            inner = list(raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ())
+            if not inner:
+                self.unread[place] = f"{place}: cannot be read: {error}{about_facts(str(raw), str(error))}"
+                return UNREAD
+        except (TypeError, ValueError, RecursionError):
+            self.unread[place] = f"{place}: must be made of texts, numbers, lists and mappings with texts as keys"
+            return UNREAD
+        is_list = isinstance(raw, list)
+        parts = {key: self.readable(f"{place}[{key}]" if is_list else f"{place}.{key}", item) for key, item in inner}
+        kept = {key: item for key, item in parts.items() if item is not UNREAD}
+        return list(kept.values()) if is_list else kept
+
+    def follows(self, problem: str) -> bool:
+        """Whether a mistake is said of something that could not be read: it would be said of what was left out."""
+        for place in self.unread:
+            variable, *keys = [name for name in re.split(r"[.\[\]]+", place) if name and not name.isdigit()]
+            said = keys and problem.startswith(variable) and re.search(rf"\b{re.escape(keys[-1])}( =|:|\.)", problem)
+            if said or (place == variable and variable in problem):
+                return True
+        return False
 
     def declaration(self) -> dict[str, Any]:
         """Return what ``spec.parse`` wants."""
@@ -130,42 +162,43 @@ class Host:
     @functools.cached_property
     def declared(self) -> spec.Declaration:
         """Return the sound declaration, or raise."""
-        return spec.parse(self.declaration())
+        declaration = self.declaration()
+        if self.unread:
+            raise spec.SpecError(list(self.unread.values()))
+        return spec.parse(declaration)
 
 
 def problems(host: Host) -> Iterator[str]:
     """Yield every mistake in what is declared for a host, each in a line that can be shown."""
-    yield from (shown.line(text) for text in mistakes(host))
+    found = list(mistakes(host))
+    yield from map(shown.line, (*host.unread.values(), *(text for text in found if not host.follows(text))))
 
 
 def mistakes(host: Host) -> Iterator[str]:
     """Yield every mistake in what is declared for a host."""
-    try:
-        if host.groups and host.value("ansible_connection") == "local" and (lack := ourselves.lack()):
-            yield lack  # all else would be said of a number that is no name
-            return
-        if host.parts:
-            yield from worker_problems(host)
-        if "redis" in host.groups:
-            yield from redis_config.check({name: host.value(name) for name in defaults("redis")})
-            found: list[str] = []
-            beside = spec.Checker("redis_", {key: host.value(f"redis_{key}") for key in ("state", "pip_environment")}, found)
-            beside.choice("state", "started", REDIS_STATES)
-            beside.environment("pip_environment")
-            if not host.parts:  # else said with the rest of the app
-                app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("root", "pip_environment")}, found)
-                app.directory("root", "/x")
-                app.environment("pip_environment")
-            yield from found
-        if "control" in host.groups:
-            yield from autoscaler.check({name: host.value(name) for name in defaults("autoscaler")})
-            if host.value("worker_templates"):
-                yield ("worker_templates: the autoscaler has no such directory, and would write other units: take this host out of the "
-                       "inventory group control")
-        if "postgresql" in host.groups:
-            yield from postgresql_config.check({name: host.value(name) for name in defaults("postgresql")})
-    except AnsibleError as error:
-        yield str(error)
+    if host.groups and host.value("ansible_connection") == "local" and (lack := ourselves.lack()):
+        yield lack  # all else would be said of a number that is no name
+        return
+    if host.parts:
+        yield from worker_problems(host)
+    if "redis" in host.groups:
+        yield from redis_config.check({name: host.value(name) for name in defaults("redis")})
+        found: list[str] = []
+        beside = spec.Checker("redis_", {key: host.value(f"redis_{key}") for key in ("state", "pip_environment")}, found)
+        beside.choice("state", "started", REDIS_STATES)
+        beside.environment("pip_environment")
+        if not host.parts:  # else said with the rest of the app
+            app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("root", "pip_environment")}, found)
+            app.directory("root", "/x")
+            app.environment("pip_environment")
+        yield from found
+    if "control" in host.groups:
+        yield from autoscaler.check({name: host.value(name) for name in defaults("autoscaler")})
+        if host.value("worker_templates"):
+            yield ("worker_templates: the autoscaler has no such directory, and would write other units: take this host out of the "
+                   "inventory group control")
+    if "postgresql" in host.groups:
+        yield from postgresql_config.check({name: host.value(name) for name in defaults("postgresql")})
 
 
 def worker_problems(host: Host) -> Iterator[str]:

@@ -28,7 +28,11 @@ def declarations(arguments: Mapping[str, Any], task_vars: Mapping[str, Any], tem
     for name in arguments.get("hosts") or []:
         if name != own and name in task_vars["hostvars"]:
             raw = {**task_vars["hostvars"].raw_get(name), "hostvars": task_vars["hostvars"]}
-            found.append(actions.declaration(inventory.Host(name, raw, templar).declaration(), name))
+            host = inventory.Host(name, raw, templar)
+            given = host.declaration()
+            if host.unread:
+                raise AnsibleActionFail(f"{name}: {'. '.join(host.unread.values())}")
+            found.append(actions.declaration(given, name))
     return [declared for declared in found if declared.app.name == found[0].app.name]
 
 

@@ -28,20 +28,22 @@ MOST_ROWS = 40
 def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the status JSON. ``told`` has each host's ``worker_info`` result, failed and unreachable ones too."""
     hosts: dict[str, dict[str, Any]] = {}
-    problems: list[str] = []
+    alike: dict[str, list[str]] = {}
     queues: dict[tuple[str, str], dict[str, Any]] = {}
     for host, result in told.items():
         if result.get("unreachable") or result.get("failed") or "nodes" not in result:
-            hosts[host] = entry(None, None, [], {})
+            hosts[host] = entry({"nodes": [], "scaled": {}})
             what = "unreachable" if result.get("unreachable") else "cannot be read"
-            problems.append(f"{host}: {what}: {str(result.get('msg', 'it was not asked')).strip()}")
+            alike.setdefault(f"{what}: {str(result.get('msg', 'it was not asked')).strip()}", []).append(host)
             continue
-        hosts[host] = entry(result["manager"], result["release"], result["nodes"], result["scaled"])
-        problems += [f"{host}: {text}" for text in result["problems"]]
+        hosts[host] = entry(result)
+        for text in result["problems"]:
+            alike.setdefault(text, []).append(host)
         problems += result.get("strangers", ())
         for queue in result["queues"]:
             name = (queue["engine"], queue["queue"])
             queues[name] = joined(queues[name], queue) if name in queues else queue
+    problems = [f"{', '.join(where)}: {text}" for text, where in alike.items()]
     told_all: dict[str, Any] = shown.value(
         {"app": app, "hosts": hosts, "queues": [queues[key] for key in sorted(queues)], "problems": problems})
     return told_all
@@ -55,15 +57,15 @@ def joined(known: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]
     return {**whole, **sums}
 
 
-def entry(
-    manager: str | None, release: str | None, nodes: list[Mapping[str, Any]], scaled: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return what the status JSON tells of one host."""
+def entry(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the status JSON tells of one host; ``result`` is its ``worker_info``, of which little may be there."""
+    nodes = result["nodes"]
     workers = [node for node in nodes if node["group"] not in SINGLES]
     # While one is replaced there are two: the one that goes is the older.
     singles = {name: max((node for node in nodes if node["group"] == name), key=lambda node: int(node["incarnation"]), default=None)
                for name in SINGLES}
-    return {"manager": manager, "release": release, "nodes": workers, **singles, "scaled": scaled}
+    known = {name: result.get(name) for name in ("manager", "release", "declared_release", "hold")}
+    return {**known, "nodes": workers, **singles, "scaled": result["scaled"]}
 
 
 def processes(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:

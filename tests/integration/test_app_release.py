@@ -80,6 +80,7 @@ class Site:
 
     def declared(self, **raw: Any) -> tuple[release.Declared, str | None]:
         """Do what the action plugin does; return the packed source beside the declaration."""
+        given = {key: raw.pop(key) for key in ("words", "own") if key in raw}
         values, found = release_spec.parse({**self.raw, **raw}, "web1")
         described, archive = None, None
         if found is not None:
@@ -89,7 +90,7 @@ class Site:
             if looked.pack:
                 archive = source.made(str(self.folder / f"source-{looked.fingerprint}"), looked.pack)
         runners = {file.name: file.read_text() for file in (REPOSITORY / "runners").glob("*.py")}
-        return release.Declared.of({**values, "source": described, "runners": runners}), archive
+        return replace(release.Declared.of({**values, "source": described, "runners": runners}), **given), archive
 
     def converge(self, **raw: Any) -> release.Plan:
         """Make it so; what was predicted is what was done, and then there is nothing left to do."""

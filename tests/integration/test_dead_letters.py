@@ -225,8 +225,9 @@ class Playbook:
     def drop(self, client: resp.Client, engine: str, one: str, count: int) -> None:
         """Drop one: foretold, refused without the typed line, done with it, and undone."""
         assert f"{self.queue}: 1 dead letter\n" in self.letters(f"drop {one}", "--check")
-        assert f"-e confirm='drop shop {self.queue}'" in self.letters(f"drop {one}", expect=2)
-        assert "-e confirm='drop shop" in self.letters(f"drop {one}", expect=2, confirm="drop shop other")
+        assert f"-e \"confirm='drop shop {self.queue}'\"" in self.letters(f"drop {one}", expect=2)
+        said = self.letters(f"drop {one}", expect=2, confirm="drop shop other")
+        assert "is to be typed, and confirm was received as drop shop other" in said
         assert len(do(client, engine, self.queue)["letters"]) == count
         assert not self.dumps.exists()
         said = self.letters(f"drop {one}", confirm=f"drop shop {self.queue}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import host, release
+from plugins.module_utils.workfleet import host, release, release_choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.release_choice import Hold
+from plugins.module_utils.workfleet.release_choice import Hold, Words
 from tests.integration.test_app_release import Site, site, units, wait_until_moved
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def current(site: Site) -> str:
     return (site.root / "current").resolve().name
 
 
-def back(site: Site) -> release.Plan:
+def back(site: Site, **raw: Any) -> release.Plan:
     """Go back; what was predicted is what was done. Once more would go further back."""
-    declared, _ = site.declared(release="previous", hold="back")
+    declared, _ = site.declared(release="previous", hold="back", **raw)
     predicted = release.plan(declared)
     done = release.apply(declared, None)
     assert [change.step for change in done.changes] == [change.step for change in predicted.changes]
@@ -66,7 +66,7 @@ def test_ready_runs_the_commands_and_remembers_the_rollout_and_current_ends_it(s
     assert ran.exists()
     assert current(site) == first
     assert json.loads((site.root / "state" / "releases.json").read_text()) == {
-        "releases": [first], "rolling_out": second, "declared": second}
+        "releases": [first], "rolling_out": second, "declared": second, "source": ""}
     site.converge(release_commands=commands)
     assert current(site) == second
     assert json.loads((site.root / "state" / "releases.json").read_text())["rolling_out"] is None
@@ -108,7 +108,7 @@ def test_a_hold_is_dropped_when_that_is_asked_for(site: Site) -> None:
 def test_going_back_again_goes_further_back_and_ends_with_the_names_of_what_is_there(site: Site) -> None:
     oldest, middle, newest = released(site, 1, 2, 3)
     assert [back(site).release, back(site).release] == [middle, oldest]
-    assert json.loads((site.root / "state" / "hold.json").read_text()) == {"instead_of": newest, "use": oldest}
+    assert hold(site) == Hold(newest, oldest)
     with pytest.raises(WorkfleetError) as error:
         back(site)
     assert {name for name in (middle, newest) if name in str(error.value)} == {middle, newest}
@@ -122,7 +122,7 @@ def test_going_back_from_a_rollout_that_was_cut_short_returns_to_what_is_current
     third = site.converge(until="ready").release
     assert back(site).release == second
     assert site.converge().release == second
-    assert json.loads((site.root / "state" / "hold.json").read_text()) == {"instead_of": third, "use": second}
+    assert hold(site) == Hold(str(third), str(second))
 
 
 def test_going_back_that_was_cut_short_goes_to_the_same_release_the_second_time(site: Site) -> None:
@@ -231,23 +231,23 @@ def test_what_another_host_took_back_is_not_used_here_either_and_held_from_then_
     first = site.converge(others=True)
     bad = first.release
     assert (first.waits, first.hold, current(site)) == (True, None, good)
-    told = [{"instead_of": bad, "use": good}]
-    second = site.converge(holds=told)
+    heard = [{"instead_of": bad, "use": good}]
+    second = site.converge(holds=heard)
     assert (second.release, current(site), second.waits) == (good, good, False)
     assert f"release {good} is held" in second.notes[0]
     again = site.converge(others=True)
     assert (again.release, again.changes, again.waits, again.hold) == (good, [], False, Hold(str(bad), good))
     # What others hold of another declaration is none of this one's affairs.
     version(site, 3)
-    assert site.converge(others=True, holds=told).waits
-    assert site.converge(holds=told).release == current(site) != good
+    assert site.converge(others=True, holds=heard).waits
+    assert site.converge(holds=heard).release == current(site) != good
 
 
 def test_a_host_that_has_not_what_others_hold_says_so(site: Site) -> None:
     (declared,) = released(site, 1)
-    told = site.declared(holds=[{"instead_of": declared, "use": "0123456789ab"}])[0]
+    heard = site.declared(holds=[{"instead_of": declared, "use": "0123456789ab"}])[0]
     with pytest.raises(WorkfleetError, match=r"held on other hosts in place of .* and it is not on this host: declare another version"):
-        release.plan(told)
+        release.plan(heard)
 
 
 def test_a_host_that_changes_no_release_waits_for_nobody(site: Site) -> None:
@@ -295,3 +295,76 @@ def test_neither_what_is_held_nor_what_was_taken_back_nor_what_runs_is_pruned(si
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def told(site: Site, *words: str) -> tuple[str | None, str]:
+    """Return what ``status.yml`` tells of a hold: what is used by it, and what is wrong."""
+    found, _, wrong = release_choice.standing(site.declared()[0].layout, current(site), Words(*words))
+    return found and found.use, wrong
+
+
+def test_what_failed_is_held_with_its_reason_until_the_inventory_says_something_else(site: Site) -> None:
+    (good,) = released(site, 1, words=Words("s1", "one"))
+    version(site, 2)
+    mistaken = Words("s2", "mistaken")
+    bad = str(site.converge(until="ready", hold="drop", words=mistaken).release)
+    site.converge(release="running", hold="failed", why="web1: node a 1 does not stay up", words=mistaken)
+    assert hold(site) == Hold(bad, good, "web1: node a 1 does not stay up", "s2", "mistaken")
+    again = site.converge(words=mistaken)
+    assert (again.release, again.changes) == (good, []) and "web1: node a 1 does not stay up" in again.notes[0]
+    used, wrong = told(site, "s2", "mistaken")
+    assert used == good and bad in wrong and "web1: node a 1 does not stay up" in wrong
+    # Mended beside the release: what is held is so no longer, and the release is tried again.
+    used, wrong = told(site, "s2", "mended")
+    assert used is None and f"the inventory gives {bad}" in wrong and "run site.yml" in wrong
+    assert site.converge(words=Words("s2", "mended")).release == current(site) == bad
+    assert (hold(site), told(site, "s2", "mended")) == (None, (None, ""))
+
+
+def test_what_was_not_the_releases_fault_held_it(site: Site) -> None:
+    good, _ = released(site, 0, 1)
+    version(site, 2)
+    tried = str(site.converge(words=Words("s2", "wrong port")).release)
+    site.converge(release=good, hold="free", words=Words("s2", "wrong port"))
+    assert (current(site), hold(site)) == (good, None)
+    assert f"release {good} is current, and the inventory gives {tried}: run site.yml" in told(site, "s2", "wrong port")[1]
+    assert site.converge(words=Words("s2", "mended")).release == current(site) == tried
+
+
+def test_a_deploy_of_another_version_was_taken_for_what_the_inventory_declares(site: Site) -> None:
+    """After failed deploys by ``-e version=`` and a rollback the next site.yml rolled the fleet forward."""
+    words = Words("s2", "all")
+    oldest, declared = released(site, 1, 2, words=words)
+    for number in (3, 4, 5):
+        version(site, number)
+        site.converge(until="ready", hold="drop", own=False, words=words)
+        site.converge(release="running", hold="failed", why="it failed", words=words)
+        assert (current(site), hold(site), told(site, "s2", "all")) == (declared, None, (None, ""))
+    back(site, why="rollback.yml", words=words)
+    version(site, 2)
+    again = site.converge(words=words)
+    assert (again.release, current(site)) == (oldest, oldest)
+    assert f"release {oldest} is held" in again.notes[0] and declared in again.notes[0] and "rollback.yml" in again.notes[0]
+    # Nor does another configuration end what somebody has chosen; another deploy that fails leaves it as it was.
+    other = Words("s2", "other")
+    assert site.converge(words=other).release == oldest
+    version(site, 6)
+    site.converge(until="ready", hold="drop", own=False, words=other)
+    site.converge(release="running", hold="failed", why="it failed", words=other)
+    assert hold(site) == Hold(declared, oldest, "rollback.yml", "s2") and told(site, "s2", "other")[0] == oldest
+    # One that succeeds ends it; then the inventory's word counts, and it is said that this is another.
+    new = site.converge(hold="drop", own=False, words=other).release
+    assert (current(site), hold(site)) == (new, None)
+    assert f"the inventory gives {declared}: run site.yml" in told(site, "s2", "other")[1]
+
+
+def test_going_back_held_nothing_where_the_inventory_had_been_changed_and_not_looked_at(site: Site) -> None:
+    oldest, _ = released(site, 1, 2, words=Words("s2", "two"))
+    changed = Words("s3", "three")
+    assert "the inventory gives another source" in told(site, "s3", "three")[1]
+    back(site, why="rollback.yml", words=changed)
+    assert hold(site) == Hold("", oldest, "rollback.yml", "s3") and told(site, "s3", "three")[0] == oldest
+    version(site, 3)
+    third = site.declared(words=changed)
+    assert release.plan(third[0]).release == oldest
+    assert site.converge(words=Words("s4", "four")).release == current(site) != oldest

@@ -390,7 +390,7 @@ def test_the_playbook_asks_foretells_resets_and_the_tasks_run_when_they_are_rest
     app.play("start")
     pid, = app.site.pids().values()
     redis_server.call("SET", "somebody's", "key", db=3)
-    assert f"-e confirm='{CONFIRM}'" in app.play("reset", expect=2)
+    assert f"-e \"confirm='{CONFIRM}'\"" in app.play("reset", expect=2)
     assert "  work: 0 tasks" in app.play("reset", "--check")
     foretold = app.steps
     assert app.site.pids().popitem()[1] == pid, "nothing was touched so far"
@@ -448,4 +448,4 @@ def test_a_host_that_was_not_looked_at_or_a_single_group_is_refused(site: Site, 
     said = app.play("reset", "--limit", "web1", confirm="reset shop web1,web2", expect=2)
     assert "web2: it was not looked at: leave --limit out. A worker may run there, so nothing was touched" in said
     assert "worker_only: a reset is of the whole app" in app.play("reset", worker_only="w", confirm="reset shop web1,web2", expect=2)
-    assert "-e confirm='reset shop web1,web2'" in app.play("reset", confirm="reset shop web1", expect=2)
+    assert "-e \"confirm='reset shop web1,web2'\"" in app.play("reset", confirm="reset shop web1", expect=2)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.parsing.splitter import parse_kv
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import dumps
@@ -91,3 +94,19 @@ def test_a_connection_that_is_lost_at_the_deletion_keeps_the_dump_and_says_what_
     assert action.steps == ["write", "commit"]
     dumped, = here.iterdir()
     assert f"the dump is whole, {dumped}, but whether its tasks were deleted is not known: the host has gone" in said
+
+
+@pytest.mark.parametrize("words", ["purge shop reports", "purge shop it's", "purge shop $HOME \"q\" `id` \\"])
+def test_a_confirmation_can_be_pasted_as_it_is_printed(words: str) -> None:
+    with pytest.raises(AnsibleActionFail) as caught:
+        dumps.confirmed(words, "")
+    _, given = subprocess.run(["bash", "-c", f"printf '%s\\0' {caught.value.message}"], capture_output=True, text=True,
+                              check=True).stdout.rstrip("\0").split("\0")
+    read = json.loads(given) if given.startswith("{") else parse_kv(given)
+    assert read == {"confirm": words}
+    dumps.confirmed(words, read["confirm"])
+
+
+def test_a_confirmation_that_is_not_the_one_is_told_as_it_was_received() -> None:
+    with pytest.raises(AnsibleActionFail, match=r"is to be typed, and confirm was received as purge$"):
+        dumps.confirmed("purge shop reports", "purge")

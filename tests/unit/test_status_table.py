@@ -121,7 +121,8 @@ def test_hosts_that_cannot_be_read_stay_in_the_status_with_a_problem() -> None:
         "web2": {"unreachable": True, "msg": "Connection timed out\n"}, "web3": {"failed": True, "msg": "no sudo"}, "web4": {},
     })
     assert list(found["hosts"]) == ["web1", "web2", "web3", "web4"]
-    assert found["hosts"]["web2"] == {"manager": None, "release": None, "nodes": [], "scheduler": None, "dashboard": None, "scaled": {}}
+    assert found["hosts"]["web2"] == {**dict.fromkeys(("manager", "release", "declared_release", "hold", "scheduler", "dashboard")),
+                                      "nodes": [], "scaled": {}}
     assert found["problems"] == ["web1: reports 2: failed: exit-code", "web2: unreachable: Connection timed out",
                                  "web3: cannot be read: no sudo", "web4: cannot be read: it was not asked"]
     assert lines(found, 80)[0] == "shop: 1 node on 4 hosts: 1 ready"
@@ -143,3 +144,9 @@ def test_a_count_that_was_set_in_place_of_the_inventorys_is_told() -> None:
     found = status.combine("revrx", {"web1": {**told(), "scaled": set_by_hand}})
     assert found["hosts"]["web1"]["scaled"] == set_by_hand
     assert "web1: reports: 5 nodes, set by ops on control; the inventory has 2" in "\n".join(lines(found, 100))
+
+
+def test_what_is_wrong_on_many_hosts_is_told_once_with_their_names() -> None:
+    wrong = "release a is held: it is used in place of the declared b"
+    hosts = {f"web{number}": told(node(), problems=[wrong, f"only {number}"]) for number in (1, 2)}
+    assert status.combine("shop", hosts)["problems"] == [f"web1, web2: {wrong}", "web1: only 1", "web2: only 2"]

@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import foreign, host, logs
+from .. import foreign, host, logs, shown
 from ..errors import WorkfleetError
 from ..processes import Owner
 from . import logfiles
@@ -225,7 +225,7 @@ class Systemd(Manager):
         directory = os.path.join(self.root, "log")
         tried = foreign.run(user, log_program(self.root, "--check", directory), check=False)
         if tried.rc:
-            raise WorkfleetError(f"log files in {directory} cannot be kept at a size: {tried.err.strip()[-300:]}; worker_log.to: file "
+            raise WorkfleetError(f"log files in {directory} cannot be kept at a size: {shown.end(tried.err, 300)}; worker_log.to: file "
                                  "needs a file system that can cut a file's beginning off (ext4, XFS, f2fs): mount one or use journal")
 
 
