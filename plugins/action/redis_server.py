@@ -59,6 +59,9 @@ def pack(given: dict[str, Any], host: str) -> dict[str, Any]:
         raise WorkfleetError("redis_server: app is required: the name of the app that owns this Redis")
     variables = {f"redis_{name}": value for name, value in given.items() if name not in OTHERS and value is not None}
     redis_config.parse(variables)
+    if given["state"] != "absent":
+        for problem in redis_config.without_password(variables):
+            raise WorkfleetError(problem)
     return {
         "app": given["app"], "state": given["state"], "host": host, "variables": variables,
         "pip_environment": {key: str(value) for key, value in (given["pip_environment"] or {}).items()},

@@ -38,6 +38,8 @@ ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abs
 #: Which roles a host of an inventory group gets.
 ROLES_OF = {"redis": ("redis",), "postgresql": ("postgresql",), "control": ("autoscaler",), **dict.fromkeys(spec.PARTS, ("app", "worker"))}
 REDIS_STATES = ("started", "stopped", "restarted", "reloaded", "absent")
+#: Variables that are secret as a whole; of others what stands under ``secrets``, ``password`` or ``basic_auth``.
+SECRETS = ("app_broker_url", "app_result_url", "app_secrets", "redis_password", "autoscaler_secret_key", "autoscaler_vault_password")
 #: Names that look like ours and belong to people: nothing is said of them unless they nearly are one of ours.
 NEAR = 0.88
 MOST_CONNECTIONS = 10_000
@@ -116,6 +118,11 @@ class Host:
         """Whether the host is this machine, and what runs there is run by who runs this: there is nobody to be kept from anything."""
         return bool(self.value("ansible_connection") == "local" and self.value("app_user") == ourselves.user())
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the host is reached as the machine that this runs on."""
+        return self.value("ansible_connection") == "local" or redis_config.is_loopback(str(self.value("ansible_host") or self.name))
+
     def value(self, name: str) -> Any:
         """Return a variable's value. What of it cannot be read is left out of it, and noted in ``unread`` with the key that it is at."""
         if name not in self.values:
@@ -168,6 +175,11 @@ class Host:
         return spec.parse(declaration)
 
 
+def defaults_of(host: Host) -> set[str]:
+    """Return the variables that the roles of a host read."""
+    return {name for group in host.groups for role in ROLES_OF[group] for name in defaults(role)}
+
+
 def problems(host: Host) -> Iterator[str]:
     """Yield every mistake in what is declared for a host, each in a line that can be shown."""
     found = list(mistakes(host))
@@ -182,7 +194,10 @@ def mistakes(host: Host) -> Iterator[str]:
     if host.parts:
         yield from worker_problems(host)
     if "redis" in host.groups:
-        yield from redis_config.check({name: host.value(name) for name in defaults("redis")})
+        variables = {name: host.value(name) for name in defaults("redis")}
+        yield from redis_config.check(variables)
+        if variables["redis_state"] != "absent":
+            yield from redis_config.without_password(variables)
         found: list[str] = []
         beside = spec.Checker("redis_", {key: host.value(f"redis_{key}") for key in ("state", "pip_environment")}, found)
         beside.choice("state", "started", REDIS_STATES)
@@ -199,6 +214,11 @@ def mistakes(host: Host) -> Iterator[str]:
                    "inventory group control")
     if "postgresql" in host.groups:
         yield from postgresql_config.check({name: host.value(name) for name in defaults("postgresql")})
+    if not host.is_loopback:
+        for name in sorted(defaults_of(host)):
+            for place in forms.placeholders(host.value(name), name, secret=name in SECRETS):
+                yield (f"{place}: holds a placeholder of a vault.example.yml, which everybody knows; put the real value into the vault "
+                       "(ansible-vault edit)")
 
 
 def worker_problems(host: Host) -> Iterator[str]:

@@ -29,6 +29,7 @@ def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the status JSON. ``told`` has each host's ``worker_info`` result, failed and unreachable ones too."""
     hosts: dict[str, dict[str, Any]] = {}
     alike: dict[str, list[str]] = {}
+    strangers: list[str] = []
     queues: dict[tuple[str, str], dict[str, Any]] = {}
     for host, result in told.items():
         if result.get("unreachable") or result.get("failed") or "nodes" not in result:
@@ -39,11 +40,11 @@ def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         hosts[host] = entry(result)
         for text in result["problems"]:
             alike.setdefault(text, []).append(host)
-        problems += result.get("strangers", ())
+        strangers += result.get("strangers", ())
         for queue in result["queues"]:
             name = (queue["engine"], queue["queue"])
             queues[name] = joined(queues[name], queue) if name in queues else queue
-    problems = [f"{', '.join(where)}: {text}" for text, where in alike.items()]
+    problems = [*(f"{', '.join(where)}: {text}" for text, where in alike.items()), *strangers]
     told_all: dict[str, Any] = shown.value(
         {"app": app, "hosts": hosts, "queues": [queues[key] for key in sorted(queues)], "problems": problems})
     return told_all

@@ -34,7 +34,8 @@ def run(home: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_archive_holds_what_hosts_need_and_no_tests(installed: Path) -> None:
     core = installed / "ansible_collections" / "workfleet" / "core"
-    for name in ("runners/launch.py", "templates/systemd/node.service.j2", "plugins/modules/worker_nodes.py", "playbooks/site.yml"):
+    for name in ("runners/workfleet_redis_url.py", "plugins/filter/redis_url.py", "runners/launch.py",
+                 "templates/systemd/node.service.j2", "plugins/modules/worker_nodes.py", "playbooks/site.yml"):
         assert (core / name).exists(), name
     for name in ("tests", "molecule", ".collections", ".venv", "demo", "build"):
         assert not (core / name).exists(), name
@@ -48,7 +49,9 @@ def test_modules_are_documented_under_the_collections_name(installed: Path) -> N
 
 def test_a_playbook_of_the_collection_refuses_a_wrong_inventory_by_name(installed: Path) -> None:
     (installed / "hosts.yml").write_text(json.dumps({"workers": {"hosts": {"nowhere": {
-        "app_name": "shop", "app_broker_url": "{{ 'h' | workfleet.core.redis_url('p/w', 1) }}", "worker_groups": [{"name": "a", "app": "x", "nodes": -1}]}}}}))
+        "app_name": "shop", "app_broker_url": "{{ 'h' | workfleet.core.redis_url('p/w', 1) }}",
+        "worker_groups": [{"name": "a", "app": "x", "nodes": -1}]}}}}))
     done = run(installed, BIN / "ansible-playbook", "-i", "hosts.yml", "workfleet.core.validate")
     assert done.returncode != 0
+    assert "The inventory has 1 mistake" in done.stdout + done.stderr  # and the filter is there
     assert "worker_groups[0] (a): nodes = -1: must be a whole number, 0 or more" in done.stdout + done.stderr

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import redis_config, redis_converge, resp
+from plugins.module_utils.workfleet import redis_config, redis_converge, redis_url, resp
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.redis_service import Embedded
 
@@ -70,7 +70,7 @@ class Box:
         return sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
 
     def client(self, password: str | None = None, db: int = 0, port: int | None = None) -> resp.Client:
-        client = resp.connect(resp.Address("127.0.0.1", port or self.port, db, password=password))
+        client = resp.connect(redis_url.Address("127.0.0.1", port or self.port, db, password=password))
         while "LOADING" in repr(client.pipeline([("PING",)], raise_errors=False)):
             time.sleep(0.01)
         return client
@@ -229,7 +229,7 @@ def lets_in(box: Box, password: str) -> bool:
     """Whether a client with this password can open a connection."""
     try:
         with box.client(password) as client:
-            return client.call("PING") == b"PONG"
+            return bool(client.call("PING") == b"PONG")
     except resp.RespError as error:
         assert error.code == "WRONGPASS"
         return False
@@ -489,7 +489,7 @@ def test_the_embedded_server_is_installed_converged_stopped_and_removed(tmp_path
     assert predicted.steps == done.steps
     assert actions(done) == ["write", "write", "start"]
     assert os.readlink(f"/proc/{server['pid']}/exe").startswith(f"{tmp_path}/venv/")
-    with resp.connect(resp.Address("127.0.0.1", port, password="pw")) as client:
+    with resp.connect(redis_url.Address("127.0.0.1", port, password="pw")) as client:
         client.call("RPUSH", "celery", "one")
         client.call("CONFIG", "REWRITE")
     assert actions(run()[0]) == []
@@ -499,7 +499,7 @@ def test_the_embedded_server_is_installed_converged_stopped_and_removed(tmp_path
     assert actions(run("stopped", redis_maxmemory="64mb", redis_databases=20)[0]) == ["stop"]
     again, _ = run()
     assert actions(again) == ["write", "start"]
-    with resp.connect(resp.Address("127.0.0.1", port, password="pw")) as client:
+    with resp.connect(redis_url.Address("127.0.0.1", port, password="pw")) as client:
         assert client.call("LLEN", "celery") == 1
     run("absent")
     assert sorted(os.listdir(tmp_path)) == ["appendonlydir", "dump.rdb"]

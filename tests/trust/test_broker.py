@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import decode, dump, fleet_scale, letters, resp
+from plugins.module_utils.workfleet import decode, dump, fleet_scale, letters, redis_url, resp
 from plugins.module_utils.workfleet.decode import BadEntry, Fields, Unread
 from plugins.module_utils.workfleet.engines import (
     arq_queues,
@@ -224,7 +224,7 @@ def test_no_number_in_the_broker_leads_beyond_max(nodes: int, most: int, hosts: 
     (b"*600000\r\n" + b"*600000\r\n", "more than can be borne"), (b"$99999999999999999999\r\n", "protocol")])
 def test_no_server_makes_us_hold_what_it_likes(reply: bytes, why: str) -> None:
     ours, theirs = socket.socketpair()
-    with theirs, resp.Client(ours, resp.Address(), 5.0) as client:
+    with theirs, resp.Client(ours, redis_url.Address(), 5.0) as client:
         theirs.sendall(reply)
         with pytest.raises(resp.RespConnectionError, match=why):
             client.call("PING")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plugins.module_utils.workfleet import postgresql_config
+from plugins.module_utils.workfleet import forms, postgresql_config, redis_config
 
 pytest.importorskip("ansible")
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,17 +27,49 @@ def validate(inventory: str, home: Path, *words: str, **environment: str) -> sub
         capture_output=True, text=True, timeout=60, check=False)
 
 
+def examples(inventory: str) -> dict[str, str]:
+    """Return the secrets of an inventory's example of a vault."""
+    found = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / inventory).rglob("vault.example.yml"))
+    return {name: value for secrets in found for name, value in secrets.items()}
+
+
+def real(inventory: str) -> str:
+    """Return extra variables with a value of one's own in place of each placeholder."""
+    return json.dumps({name: value.replace("placeholder", "ab/cd+ef@g") if "://" not in value else value.replace("placeholder", "own")
+                       for name, value in examples(inventory).items()})
+
+
 @pytest.mark.parametrize("inventory", INVENTORIES)
 def test_a_shipped_inventory_validates_without_a_warning(inventory: str, tmp_path: Path) -> None:
-    done = validate(inventory, tmp_path)
+    done = validate(inventory, tmp_path, "-e", real(inventory))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stdout + done.stderr
 
 
+def test_every_secret_of_a_shipped_example_is_known_as_a_placeholder() -> None:
+    found = [value for inventory in INVENTORIES for value in examples(inventory).values()]
+    assert len(found) > 10 and all(forms.PLACEHOLDER.search(value) for value in found)
+
+
+def test_placeholders_are_refused_on_hosts_that_others_reach_and_none_of_them_is_repeated(tmp_path: Path) -> None:
+    done = validate("inventories/flow", tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    for place in ("app_broker_url", "app_secrets.DATABASE_URL", "redis_password", "postgresql_users[0].password"):
+        assert f"{place}: holds a placeholder of a vault.example.yml" in said
+    assert not any(value in said for value in examples("inventories/flow").values())
+
+
+def test_a_redis_without_a_password_is_refused_and_a_way_to_have_one_is_told(tmp_path: Path) -> None:
+    done = validate("inventories/ci", tmp_path, "-e", '{"redis_password": ""}')
+    assert done.returncode != 0 and redis_config.MADE_ONCE in done.stdout + done.stderr
+
+
 def test_gnosari_under_supervisor_needs_to_drop_its_limits_as_its_readme_says(tmp_path: Path) -> None:
-    refused = validate("inventories/gnosari", tmp_path, "-e", "worker_manager=supervisor")
+    own = ("-e", real("inventories/gnosari"), "-e", "worker_manager=supervisor")
+    refused = validate("inventories/gnosari", tmp_path, *own)
     assert refused.returncode != 0 and "limits: memory_max = '1G': cannot be kept by supervisor" in refused.stdout + refused.stderr
-    told = validate("inventories/gnosari", tmp_path, "-e", "worker_manager=supervisor", "-e", '{"gnosari_limits": {}}')
+    told = validate("inventories/gnosari", tmp_path, *own, "-e", '{"gnosari_limits": {}}')
     assert told.returncode == 0, told.stdout + told.stderr
 
 

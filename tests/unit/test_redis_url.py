@@ -146,7 +146,7 @@ def test_what_no_url_can_hold_is_not_built() -> None:
     wrong = ({"database": -1}, {"port": 0}, {"scheme": "amqp"}, {"password": "\ud800"})
     for host, more in (("", {}), ("h/x", {}), *(("h", each) for each in wrong)):
         with pytest.raises(ValueError, match=r"URL|host|scheme|password|surrogates"):
-            redis_url.build(host, **more)  # type: ignore[arg-type]
+            redis_url.build(host, **more)
 
 
 def test_the_filter_encodes_what_urlencode_leaves_and_repeats_no_password() -> None:
