@@ -108,6 +108,8 @@ def main() -> None:
             if not module.check_mode:
                 change.carry_out()
             done.append(change.step)
+        if not module.check_mode:
+            autoscaler.prove(request, changed=bool(planned))
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **{"steps": report(done, None), **error.details})
     module.exit_json(changed=bool(planned), steps=report(done, None), diff=[change.diff for change in planned if change.diff])

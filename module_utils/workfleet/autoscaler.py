@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 UNITS = "/etc/systemd/system"
+#: An evaluation may take as long as its unit allows, and is then ended by systemd.
+EVALUATION_SECONDS = 960
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,18 @@ def service(request: Request) -> Iterator[Change]:
         yield Change(Step("restart", timer, "it has changed"), lambda: systemctl("restart", timer))
 
 
+def prove(request: Request, *, changed: bool) -> None:
+    """See one evaluation end well, where the timer is another one than before or its last one failed; raise with what it says."""
+    service = f"{request.name}.service"
+    if request.state != "started" or not (changed or state(service).get("Result", "success") != "success"):
+        return
+    done = host.run(["systemctl", "start", service], check=False, timeout=EVALUATION_SECONDS)  # waits for one that runs already
+    if done.rc:
+        said = host.run(["journalctl", f"--unit={service}", "--lines=20", "--output=cat", "--no-pager"], check=False).out.strip()
+        raise WorkfleetError(f"{request.name}.timer is there, but an evaluation fails, and no number of nodes follows anything. Mend what "
+                             f"it says, and run site.yml again:\n{said or done.err.strip()}")
+
+
 def absent(request: Request) -> Iterator[Change]:
     """Yield what ends the timer and takes its secrets away; the toolkit's own files stay."""
     timer = f"{request.name}.timer"
@@ -175,7 +189,7 @@ def end(path: str) -> None:
 def state(unit: str) -> dict[str, str]:
     """Return what systemd says of a unit; nothing where there is no systemd, which the first change would tell."""
     with contextlib.suppress(WorkfleetError):
-        told = host.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload", unit]).out
+        told = host.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload,Result", unit]).out
         return dict(line.partition("=")[::2] for line in told.splitlines())
     return {}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import autoscaler as timer
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler
 
@@ -75,3 +78,22 @@ def test_a_wrong_variable_is_named(given: dict[str, Any], key: str, value: Any, 
     with pytest.raises(WorkfleetError) as caught:
         autoscaler.request({**given, key: value})
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("changed", "last", "status", "started"), [
+    (True, "success", 0, True), (False, "success", 1, False), (False, "exit-code", 0, True), (True, "success", 4, True)])
+def test_a_timer_is_done_when_an_evaluation_has_ended_well(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool, last: str, status: int, started: bool
+) -> None:
+    """One that could not reach any host was reported as done."""
+    programs = {"systemctl": f'echo "$@" >> {tmp_path}/asked; [ "$1" = show ] && echo Result={last} && exit 0; exit {status}',
+                "journalctl": "echo web1: unreachable"}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    request = timer.Request.parse(autoscaler.request(given))
+    with pytest.raises(WorkfleetError, match=r"an evaluation fails(.|\n)*web1: unreachable") if status and started else nullcontext():
+        timer.prove(request, changed=changed)
+    asked = (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
+    assert ("start shop-autoscaler.service" in asked) is started

@@ -195,9 +195,9 @@ class Systemd(Manager):
         if text is None:
             return [] if present is None else [f"{path} is not wanted: nodes write to the journal"]
         reasons = [] if present == text else [f"{path} {'is not there' if present is None else 'differs'}"]
-        shown = host.run(["systemctl", "show", "--property=ActiveState,UnitFileState,NeedDaemonReload", os.path.basename(path)]).out
+        shown = host.run(["systemctl", "show", "--property=ActiveState,SubState,UnitFileState,NeedDaemonReload", os.path.basename(path)]).out
         state = dict(line.partition("=")[::2] for line in shown.splitlines())
-        if state.get("ActiveState") not in ("active", "activating"):
+        if activity_of(state) not in ("running", "starting"):  # or it ends again and again
             reasons.append("the service that keeps log files at a size is not running")
         if state.get("UnitFileState") != "enabled":
             reasons.append("the service that keeps log files at a size is not started at boot")
