@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted([*ROOT.glob("playbooks/*.yml"), *ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/vars/*.yml"),
+FILES = sorted([*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/vars/*.yml"),
                 *ROOT.glob("roles/*/defaults/*.yml")])
 #: Keys of tasks whose texts are expressions without braces.
 EXPRESSIONS = ("when", "that", "failed_when", "changed_when", "until")
@@ -45,7 +45,7 @@ def names(text: str) -> set[str]:
     """Return the variables that a template reads, whatever filters it has."""
     environment = jinja2.Environment(autoescape=True)
     for known in (environment.filters, environment.tests):
-        known.update(dict.fromkeys(re.findall(r"\w+", text), str))
+        known.update(dict.fromkeys(re.findall(r"[\w.]+", text), str))
     return jinja2.meta.find_undeclared_variables(environment.parse(text))
 
 

@@ -14,6 +14,7 @@ QUEUES, REAP = "tests/integration/test_queues_foretold.py", "tests/integration/t
 RESET = "tests/integration/test_reset.py"
 #: The functions that compare, by module. ``converge`` is how the tests of its file change anything at all.
 MODULES = {
+    "app_removal": {APART: "test_an_app_that_is_declared_absent_leaves_the_hosts_as_they_were"},
     "app_release": {"tests/integration/test_app_release.py": "converge", "tests/integration/test_release_hold.py": "back"},
     "autoscaler": {AUTOSCALE: "test_a_dry_run_only_tells_and_absent_leaves_neither_units_nor_secrets"},
     "dead_letter": {QUEUES: "test_what_is_done_to_dead_letters_is_what_a_check_says"},

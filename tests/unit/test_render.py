@@ -202,7 +202,7 @@ BASIC = {"NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "ProtectSystem":
 SERVICE = {**BASIC, "RestrictNamespaces": "yes", "SystemCallFilter": "@system-service", "SystemCallErrorNumber": "EPERM"}
 STRICT = {**SERVICE, "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes", "PrivateMounts": "yes",
           "ProtectProc": "invisible", "UMask": "0077", "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6",
-          "ReadWritePaths": '"/opt/shop/log" "/run/workfleet/shop" "/srv/x y"'}
+          "ReadWritePaths": '"/opt/shop/log" "/run/workfleet/shop" "/srv/x y" "-/opt/shop/shared"'}
 
 
 @pytest.mark.parametrize(("group", "holds"), [
@@ -211,7 +211,7 @@ STRICT = {**SERVICE, "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTm
     ({"sandbox": "strict", "writable_paths": ["/srv/x y"]}, STRICT),
     ({"sandbox": "strict", "writable_paths": ["/srv/x y"], "sandbox_without": ["PrivateTmp", "SystemCallFilter"]}, {
         **{key: value for key, value in STRICT.items() if key not in ("PrivateTmp", "SystemCallFilter")},
-        "ReadWritePaths": '"/opt/shop/log" "/run/workfleet/shop" "/srv/x y" "/tmp" "/var/tmp"'}),
+        "ReadWritePaths": '"/opt/shop/log" "/run/workfleet/shop" "/srv/x y" "-/opt/shop/shared" "/tmp" "/var/tmp"'}),
 ], ids=["none", "basic", "strict", "strict without"])
 def test_a_unit_has_the_directives_of_its_level_but_for_those_that_are_switched_off(group: dict[str, Any], holds: dict[str, str]) -> None:
     unit = unit_lines(rendered(**group)[0]["unit_text"])
