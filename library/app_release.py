@@ -273,7 +273,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, release, release_choice, steps, stores
+from ..module_utils.workfleet import payload, release, steps
 from ..module_utils.workfleet.errors import WorkfleetError
 
 
@@ -285,9 +285,6 @@ def main() -> None:
         declared = release.Declared.of(payload.unpack(module.params["payload"], "app_release"))
         plan = release.plan(declared, archive, check=module.check_mode)
         waiting = plan.archive_needed and not module.check_mode
-        # Before anything is changed; what goes back goes back whoever is gone.
-        if plan.changes and not module.check_mode and declared.hold != release_choice.BACK:
-            stores.require_reached(*declared.stores)
         if plan.changes and not waiting and not module.check_mode:
             plan = release.apply(declared, archive)
     except WorkfleetError as error:
