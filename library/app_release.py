@@ -306,7 +306,7 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, release, release_choice, steps, stores
+from ..module_utils.workfleet import payload, release, steps
 from ..module_utils.workfleet.errors import WorkfleetError
 
 
@@ -318,9 +318,6 @@ def main() -> None:
         declared = release.Declared.of(payload.unpack(module.params["payload"], "app_release"))
         plan = release.plan(declared, archive, check=module.check_mode)
         waiting = plan.archive_needed
-        # Before anything is changed; what goes back goes back whoever is gone.
-        if plan.changes and not module.check_mode and declared.hold != release_choice.BACK:
-            stores.require_reached(*declared.stores)
         if plan.changes and not waiting and not module.check_mode:
             plan = release.apply(declared, archive)
     except WorkfleetError as error:

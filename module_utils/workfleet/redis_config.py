@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "redis_settings": {},
     "redis_directory": "",
 }
-MADE_ONCE = ("redis_password: \"{{ lookup('ansible.builtin.password', inventory_dir ~ '/redis-password', length=40, "
+MADE_ONCE = ("redis_password: \"{{ lookup('ansible.builtin.password', inventory_dir ~ '/redis-password.txt', length=40, "
              "chars=['ascii_letters', 'digits']) }}\"")
 SECRETS = frozenset({"requirepass", "masterauth", "tls-key-file-pass", "tls-client-key-file-pass"})
 OWNER = "# X-Workfleet-App="

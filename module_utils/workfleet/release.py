@@ -17,7 +17,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, build, changes, envfile, foreign, host, in_use, limits, lock, ownership, packages, release_choice, shared, system
+from . import (
+    accounts,
+    build,
+    changes,
+    envfile,
+    foreign,
+    host,
+    in_use,
+    limits,
+    lock,
+    ownership,
+    packages,
+    release_choice,
+    shared,
+    stores,
+    system,
+)
 from .changes import Change, Rights
 from .errors import WorkfleetError
 from .layout import Layout
@@ -145,8 +161,11 @@ def plan(declared: Declared, archive: str | None = None, *, check: bool = False)
 def apply(declared: Declared, archive: str | None) -> Plan:
     """Make this host as declared, one run at a time, and return what was done.
 
-    Refuses where another run is replacing nodes: which release is current, and which it would go back to, are that one's.
+    Refuses where another run is replacing nodes: which release is current, and which it would go back to, are that one's. Refuses
+    before anything is changed where the broker or the result store is not reached; what goes back goes back whoever is gone.
     """
+    if declared.hold != BACK:
+        stores.require_reached(*declared.stores)
     first = list(foundation(declared))
     for change in first:
         change.carry_out()

@@ -32,6 +32,8 @@ from plugins.module_utils.workfleet.errors import WorkfleetError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .conftest import RedisServer
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOT = os.geteuid() == 0
 # The account of the test cannot enter root's home, where a Python of pyenv may be.
@@ -136,14 +138,24 @@ def units(plan: release.Plan) -> list[tuple[str, str | None]]:
     return [(change.step.action, change.step.unit) for change in plan.changes]
 
 
-def test_a_bare_host_gets_account_directories_release_and_environment(site: Site) -> None:
+@pytest.mark.parametrize(("key", "name"), [("broker_url", "broker"), ("result_url", "result store")])
+def test_a_broker_or_result_store_that_is_not_reached_refuses_before_anything_is_changed(site: Site, key: str, name: str) -> None:
+    declared, archive = site.declared(**{key: "redis://:hunter2@127.0.0.1:1/0"})
+    with pytest.raises(WorkfleetError, match=rf"does not reach the {name} \(app_{key}\)") as caught:
+        release.apply(declared, archive)
+    assert "hunter2" not in str(caught.value)
+    assert not site.root.exists()
+
+
+def test_a_bare_host_gets_account_directories_release_and_environment(site: Site, locked_redis_server: RedisServer) -> None:
+    url = locked_redis_server.url()
     env = {"GREETING": 'a "b" $c `d` \\e\nline # ; %', "EMPTY": ""}
-    plan = site.converge(requirements=["."], env=env, secrets={"TOKEN": "geheim"}, broker_url="redis://:pw@h:1/0")
+    plan = site.converge(requirements=["."], env=env, secrets={"TOKEN": "geheim"}, broker_url=url)
     cwd, uid, environment, prefix = json.loads(site.run("python", "-c", SHOW))
     assert cwd == f"{site.root}/releases/{plan.release}/src"
     assert uid == pwd.getpwnam(site.user).pw_uid
     assert Path(prefix).resolve() == site.root / "releases" / str(plan.release) / "venv"
-    expected = {**env, "TOKEN": "geheim", "CELERY_BROKER_URL": "redis://:pw@h:1/0"}
+    expected = {**env, "TOKEN": "geheim", "CELERY_BROKER_URL": url}
     assert {name: environment[name] for name in expected} == expected
     assert site.run("python", "-c", "import tasks, shop_installed; print(tasks.one, shop_installed.answer)") == "1 42"
     modes = {

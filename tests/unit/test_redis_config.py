@@ -27,7 +27,7 @@ def test_the_specs_know_every_variable_with_the_same_default() -> None:
     options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     role = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     assert set(options) == {*role, "app_name", "app_root", "app_pip_environment"}
-    assert {name: options[name]["default"] for name in options if "default" in options[name]} == {
+    assert {name: options[name]["default"] for name in role if "default" in options[name]} == {
         name: role[name] for name in role if "default" in options[name]
     }
     assert not any("choices" in option for option in options.values() if option.get("no_log"))

@@ -63,7 +63,7 @@ def test_the_switch_comes_off_as_it_went_on(text: str) -> None:
 
 def test_a_socket_path_that_the_kernel_cannot_hold_is_refused_with_a_way_out() -> None:
     assert supervisor.socket_path("/" + "x" * 82).endswith("/supervisor.sock")
-    with pytest.raises(WorkfleetError, match=r"100 bytes.*at most 99.*shorter app_root"):
+    with pytest.raises(WorkfleetError, match=r"100 bytes.*at most 99.*shorter worker_run_directory"):
         supervisor.socket_path("/" + "x" * 83)
 
 
