@@ -352,7 +352,9 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         stages[LINKED] = [*hold_changes(layout, hold, held), *link_changes(declared, release, previous, history, noted, held)]
     planned = [change for stage in STAGES[skip:] for change in stages[stage]]
     done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
-    notes = [*choice.notes, *filter(None, (packages.waiting(change.step) for change in planned))]
+    # With the archive it was told when that was asked for.
+    waits_for = [packages.waiting(change.step) for change in planned] if archive is None else []
+    notes = [*choice.notes, *filter(None, waits_for)]
     return Plan(planned, release, previous, archive_needed, done, notes, choice.hold, held, waits)
 
 

@@ -33,16 +33,13 @@ class ActionModule(actions.Action):
         if result.pop("archive_needed", False) and looked is not None:
             packed = self._pack(looked, request["shared"])
             if not self._task.check_mode:
-                self._say(host, result)  # that it has to wait, before it does
+                for note in result["notes"]:  # whom it has to wait for, before it does: a warning comes with the result
+                    self._display.display(f"  {host}: {note}")
                 result = self._call(request, self._send(packed), task_vars)
                 result.pop("archive_needed", None)
-        self._say(host, result)
-        return result
-
-    def _say(self, host: str, result: dict[str, Any]) -> None:
-        """Show what a host notes; Ansible shows none twice."""
         for note in result.get("notes", []):
             self._display.warning(f"{host}: {note}")
+        return result
 
     def _look(self, declared: dict[str, Any], variables: dict[str, Any]) -> source.Source:
         """Look at the source; a relative path counts from the inventory's directory."""

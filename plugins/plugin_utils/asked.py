@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ansible.playbook.task import Task
 
 #: What each playbook begins and ends with, whatever the tags.
-AROUND = ("workfleet.core.validate", "workfleet.core.looked")
+AROUND = ("workfleet.core.validate", "workfleet.core.looked", "ansible.builtin.add_host", "ansible.builtin.validate_argument_spec")
 #: Tags that mean something to Ansible, whatever a playbook has.
 SPECIAL = {"all", "always", "never", "tagged", "untagged"}
 
