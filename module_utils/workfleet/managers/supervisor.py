@@ -4,7 +4,7 @@ Files, below the app's root::
 
     supervisor/supervisord.conf            includes programs/*.conf; never shared with another app or with Debian's
     supervisor/programs/<unit>.conf        one [program:<unit>]; no [group], no numprocs: changing those restarts all
-    supervisor/venv, supervisor/log        belong to the app's user; the rest belongs to whoever converges
+    supervisor/log                         belongs to the app's user; the rest belongs to whoever converges
 
     supervisor/<unit>.stopping             when a node was told to stop, and which process that was
 
@@ -53,7 +53,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import foreign, host, logs, processes, virtualenv
+from .. import foreign, host, logs, processes, seal, virtualenv
 from ..errors import WorkfleetError
 from ..processes import Foreign, Owner, Process, Processes
 from . import logfiles
@@ -588,17 +588,28 @@ class Supervisor(Manager):
         for path in (self.root, self.home, self.programs):
             if not host.is_directory(path):
                 host.directory(path)
-        for path in (self.venv, self._log_directory(), self.run_directory):
+        for path in (self._log_directory(), self.run_directory):
             if not host.is_directory(path):
                 host.directory(path, owner=wanted.user, group=wanted.group)
 
     def _make_venv(self, wanted: Wanted) -> None:
-        """Make the virtualenv as the app's user, who shall never run what another account could change."""
+        """Make the virtualenv anew as the app's user, who shall never run what another account could change.
+
+        Then it is taken from that user: whoever calls its supervisorctl, root too, runs what was installed.
+        """
+        host.remove(self.venv)
+        host.directory(self.venv, owner=wanted.user, group=wanted.group)
         python = os.path.join(self.venv, "bin", "python")
-        if not os.access(python, os.X_OK):
-            virtualenv.make(partial(foreign.run, wanted.user, timeout=300), usable_python(wanted.user), self.venv, clear=True)
+        virtualenv.make(partial(foreign.run, wanted.user, timeout=300), usable_python(wanted.user), self.venv, clear=True)
         foreign.run(wanted.user, [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", f"supervisor=={VERSION}"],
                     timeout=600, env=foreign.for_pip(wanted.pip_environment))
+        uid = host.uid(wanted.user)
+        if os.geteuid() == 0 and uid:
+            try:
+                seal.seal(self.venv, uid)
+            except (OSError, WorkfleetError):
+                host.remove(self.venv)  # it would count as installed
+                raise
 
     def _service_state(self) -> dict[str, str]:
         """Return what systemd tells of the service; it is asked once, and again where that may have changed."""
