@@ -195,7 +195,8 @@ class Systemd(Manager):
         if text is None:
             return [] if present is None else [f"{path} is not wanted: nodes write to the journal"]
         reasons = [] if present == text else [f"{path} {'is not there' if present is None else 'differs'}"]
-        shown = host.run(["systemctl", "show", "--property=ActiveState,SubState,UnitFileState,NeedDaemonReload", os.path.basename(path)]).out
+        wished = "--property=ActiveState,SubState,UnitFileState,NeedDaemonReload"
+        shown = host.run(["systemctl", "show", wished, os.path.basename(path)]).out
         state = dict(line.partition("=")[::2] for line in shown.splitlines())
         if activity_of(state) not in ("running", "starting"):  # or it ends again and again
             reasons.append("the service that keeps log files at a size is not running")
