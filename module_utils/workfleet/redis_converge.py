@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import host, packages, redis_config, redis_info, redis_live, resp
+from . import host, redis_config, redis_info, redis_live, resp
 from .errors import WorkfleetError
 from .redis_config import Declaration
 from .redis_plan import Live, Observed, Plan, plan, plan_end, try_out

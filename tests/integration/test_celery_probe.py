@@ -141,6 +141,10 @@ def test_an_answer_proves_nothing_where_a_worker_of_somebody_else_may_have_given
         def judged() -> probes.Proof:
             return next(consumers.judged(ENGINE.probe(request), request, ours))
 
+        def told(queue: str) -> list[str]:
+            source = {"engine": "celery", "url": running.url, "options": {}, "queues": [queue]}
+            return consumers.look({"ours": {"app": "shop", "hosts": ["first"]}, "sources": [source]})
+
         running.start("old@first", queues="reports")
         running.ready("old@first")
         alone = judged()
@@ -165,9 +169,7 @@ def test_an_answer_proves_nothing_where_a_worker_of_somebody_else_may_have_given
         source = queues.Source("celery", running.url, ["reports"])
         (problem,) = queues.look("shop", [source], ours=ours)["problems"]
         assert problem.startswith(f"{named} of this inventory: ")
-        asking = {"ours": {"app": "shop", "hosts": ["first"]}, "sources": [{"engine": "celery", "url": running.url, "options": {}}]}
-        assert consumers.look({**asking, "sources": [{**asking["sources"][0], "queues": ["reports"]}]}) == [problem]
-        assert consumers.look({**asking, "sources": [{**asking["sources"][0], "queues": ["default"]}]}) == []
+        assert told("reports") == [problem] and told("default") == []
         stopped = running.workers["old@first"]
         stopped.terminate()
         stopped.wait(60)
@@ -176,7 +178,7 @@ def test_an_answer_proves_nothing_where_a_worker_of_somebody_else_may_have_given
         # Two machines that both are ``localhost`` to those who deploy them.
         double = fleet_of_the_same_name(running)
         until(lambda: ENGINE.everybody(running.url, {}, 1.0)[0]["shop.w.1.1@first"].doubt)
-        (said,) = consumers.look({**asking, "sources": [{**asking["sources"][0], "queues": ["reports"]}]})
+        (said,) = told("reports")
         assert said.startswith("shop.w.1.1@first: 2 workers answer under this name")
         double.kill()
         double.wait()

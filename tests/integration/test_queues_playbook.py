@@ -61,7 +61,8 @@ def operator(redis_server: RedisServer, tmp_path: Path) -> Operator:
 def test_the_next_host_is_asked_and_a_purge_goes_and_comes_back(operator: Operator, redis_server: RedisServer) -> None:
     """With the first worker host down none of them could be used."""
     before = redis_server.call("LRANGE", "q", 0, -1)
-    assert re.search(r"q +celery +5 ", operator.play("queues", sample_seconds=0))
+    said = operator.play("queues", sample_seconds=0)
+    assert re.search(r"q +celery +5 ", said) and "asked the broker, for 1 of 2 hosts, 1 of 2 nodes (not web0)" in said
     assert "q: 5 tasks would be purged" in operator.play("purge", "--check", queue="q")
     said = operator.play("purge", queue="q", confirm="purge shop q")
     dump = re.findall(r"q: 5 tasks are dumped and gone: (\S+\.dump)", said)[0]

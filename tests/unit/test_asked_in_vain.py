@@ -81,3 +81,9 @@ def test_the_page_names_the_tags_that_playbooks_have() -> None:
         found = sorted(set().union(*map(tags, yaml.safe_load(playbook.read_text(encoding="utf-8")))) - {"always"})
         assert not found or f"| `{playbook.name}` | {', '.join(f'`{tag}`' for tag in found)} |" in page, playbook
     assert not [path for path in (warm.ROOT / "roles").rglob("tasks/*.yml") if "tags:" in path.read_text(encoding="utf-8")]
+
+
+def test_a_limit_that_leaves_a_playbook_no_host_is_no_success(tmp_path: Path) -> None:
+    said = play(tmp_path, {"workers": ["h1"], "redis": ["r1"]}, "--limit", "r1", playbook="playbooks/verify.yml")
+    assert "looked at 0 of 1 hosts, 0 of 1 nodes (--limit r1)" in said
+    assert "nothing was looked at: --limit r1 leaves no host of workers" in said

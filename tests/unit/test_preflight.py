@@ -194,3 +194,9 @@ def test_a_name_is_read_from_a_pickle_that_is_never_loaded(protocol: int) -> Non
 @pytest.mark.parametrize("data", [None, b"", b"no pickle", pickle.dumps({"f": 7}), pickle.dumps({"g": "x"}), pickle.dumps("f")])
 def test_what_tells_no_name_is_unreadable(data: bytes | None) -> None:
     assert text_of(data, "f") is None
+
+
+def test_who_consumes_too_and_is_no_node_of_ours_is_warned_of_once() -> None:
+    text = "old@web1 consumes q and is no node of this inventory"
+    found = preflight.before_build(fleet({"web1": {"strangers": [text]}, "web2": {}}))
+    assert said(found) == [(False, f"{text}. The deploy does not replace it")]
