@@ -283,8 +283,10 @@ def slots(
 def settle(draft: Draft, intent: Intent, slot: int, nodes: list[Seen], age: float | None) -> Slot:
     """Find the node that should run in a slot: one of the declared generation, else a new incarnation."""
     ordered = sorted(nodes, key=lambda node: node.name.incarnation, reverse=True)
+    newest_up = max((node.name.incarnation for node in ordered if node.present.is_up), default=0)
     for node in ordered:
-        leaving = node.is_leaving and intent.state == "started"
+        # One that is down below one that is up was replaced: whether it has drained yet makes no difference to what is to be done.
+        leaving = (node.is_leaving or (not node.present.is_up and node.name.incarnation < newest_up)) and intent.state == "started"
         if is_current(node.present, intent.generation) and not leaving and not is_old(node.present, age):
             return Slot(node.name, seen=node, others=[other for other in ordered if other is not node])
     # What replaces a running node comes behind the removals, when all is planned anew: the number of one that is removed is free again.
@@ -460,7 +462,8 @@ def rollout(draft: Draft, batch: Callable[[int], int], canary: str) -> Iterator[
 def is_begun(item: tuple[Slot, str]) -> bool:
     """Whether the replacement of a slot is under way."""
     slot, _ = item
-    return slot.seen is not None or any(node.is_leaving for node in slot.others)
+    # What an earlier rollout has replaced may still leave beside the node that is replaced now.
+    return slot.seen is not None or (any(node.is_leaving for node in slot.others) and not any(node.is_at_work for node in slot.others))
 
 
 def replacement(part: list[tuple[Slot, str]], intent: Intent) -> Iterator[Phase]:

@@ -221,6 +221,22 @@ def test_a_restart_by_wish_replaces_what_is_current_once() -> None:
     assert {item.reason for item in host.done if item.action == "write"} == {"a restart was asked for"}
 
 
+@pytest.mark.parametrize("age", [100.0, None], ids=["by a restart", "back to its generation"])
+def test_what_a_restart_had_replaced_was_started_again_by_the_next_where_it_had_drained(age: float | None) -> None:
+    """Whether the old nodes of a first restart still drain makes no difference to a second: each node is replaced once, by a new one."""
+    intents = [intent("a", 2, order="start-first", waits=False)]
+    here = {"generation": "g1" if age else "g2"}
+    expected = [f"{word} a.{slot}.{number}".replace("reload a.1.3", "reload").replace("reload a.2.3", "reload")
+                for slot in (1, 2) for word, number in
+                (("write", 3), ("reload", 3), ("enable", 3), ("start", 3), ("disable", 2), ("stop", 2))]
+    for first, second in (("stopping", "stopping"), ("stopped", "stopping"), ("stopped", "stopped")):
+        host = FakeHost.of([seen("a.1.1", first, enabled=False), seen("a.1.2", **here), seen("a.2.1", second, enabled=False),
+                            seen("a.2.2", **here)])
+        assert short(make(host, intents, age=age, cleans=set()).steps(rollout=True)) == expected
+        converge(host, intents, lambda now: make(now, intents, age=age, cleans=set()))
+        assert short(host.done) == expected
+
+
 def test_a_percentage_means_the_group_and_not_what_is_left_to_do() -> None:
     host = FakeHost.of([seen(f"a.{slot}.1") for slot in range(1, 9)])
     intents = [intent("a", 8, "g2")]
