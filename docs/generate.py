@@ -49,6 +49,7 @@ def pages() -> dict[str, str]:
     found |= {f"reference/module-{name}.md": module_page(name, texts) for name, texts in modules.items()}
     found |= {f"reference/filter-{name}.md": module_page(name, texts, "Filter") for name, texts in filters.items()}
     found |= {f"reference/{engine}-options.md": engine_page(engine, *told) for engine, told in ENGINES.items()}
+    found |= {f"../roles/{name}/README.md": role_readme(name, spec) for name, spec in roles.items()}
     found["reference/README.md"] = index(roles, modules, filters)
     found["decisions/README.md"] = decisions()
     found["limits.md"] = limits.page()
@@ -83,6 +84,14 @@ def role_page(name: str, spec: Mapping[str, Any]) -> str:
     lines = [f"# Role {name}", "", *paragraphs(spec["description"]), "", "## Variables", "", *option_table(spec["options"])]
     for option, entry in spec["options"].items():
         lines += below(option, entry)
+    return "\n".join(lines)
+
+
+def role_readme(name: str, spec: Mapping[str, Any]) -> str:
+    """Return what stands beside a role, for those who find it without its documentation."""
+    lines = [f"# Role workfleet.core.{name}", "", text(spec["short_description"]) + ".", "", *paragraphs(spec["description"]), "", "```yaml",
+             "- hosts: some_hosts", "  become: true", "  roles:", f"    - workfleet.core.{name}", "```", "",
+             f"[All its variables](../../docs/reference/role-{name}.md), [a complete project](../../docs/collection.md)."]
     return "\n".join(lines)
 
 

@@ -7,10 +7,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from . import forms, limits, release_choice, shared, source
+from .errors import WorkfleetError
 from .spec import App, Checker, SpecError, parse_app, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 KEYS = (
     "name",
@@ -232,10 +233,22 @@ def version_text(value: Any) -> str:
     return forms.line(plain(value))
 
 
-def located(declared: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """Return the source with a relative path counted from ``base``, the inventory's directory."""
+def located(declared: Mapping[str, Any], base: str, links: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the source with a relative path counted from ``base``, the inventory's directory.
+
+    An inventory that is made of links (molecule's are) has the path where one of them leads to; ``links`` are these directories.
+    """
     location = os.path.expanduser(declared["location"])
     local = declared["kind"] in ("directory", "archive") or (
         declared["kind"] == "git" and re.match(r"\.{0,2}/", location)
     )
-    return {**declared, "location": os.path.normpath(os.path.join(base, location)) if local else location}
+    if not local:
+        return {**declared, "location": location}
+    places = [os.path.normpath(os.path.join(place, location)) for place in (base, *links)]
+    found = next((place for place in places if os.path.exists(place)), "")
+    if not found and not os.path.isabs(location):
+        raise WorkfleetError(
+            f"app_source: location: {location} is not on the control node: a relative path counts from the inventory's directory, {base}, and "
+            f"{places[0]} does not exist. Give a path from there, or a whole one by a variable that every way to run has set: "
+            "\"{{ lookup('ansible.builtin.env', 'CHECKOUT') }}/app\"")
+    return {**declared, "location": found or places[0]}

@@ -43,8 +43,8 @@ class ActionModule(actions.Action):
 
     def _look(self, declared: dict[str, Any], variables: dict[str, Any]) -> source.Source:
         """Look at the source; a relative path counts from the inventory's directory."""
-        base = variables.get("inventory_dir") or self._loader.get_basedir()
-        found = release_spec.located(declared, str(base))
+        base = str(variables.get("inventory_dir") or self._loader.get_basedir())
+        found = release_spec.located(declared, base, linked(base))
         return source.look(**found, cache=constants.DEFAULT_LOCAL_TMP, seconds=self.values["step_seconds"])
 
     def _call(self, request: dict[str, Any], archive: str | None, variables: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +66,12 @@ class ActionModule(actions.Action):
         remote: str = self._transfer_file(packed, self._connection._shell.join_path(folder, "source"))
         self._fixup_perms2((folder, remote))
         return remote
+
+
+def linked(inventory: str) -> list[str]:
+    """Return where the links in the directory of an inventory lead to: it may be made of links to the real one, as molecule makes it."""
+    links = [path for path in Path(inventory).glob("*") if path.is_symlink()]
+    return sorted({os.path.dirname(os.path.realpath(path)) for path in links})
 
 
 def described(looked: source.Source | None) -> dict[str, Any] | None:

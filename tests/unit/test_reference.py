@@ -12,6 +12,7 @@ PLAYBOOKS = Path(generate.ROOT) / "playbooks"
 
 def test_the_reference_is_current() -> None:
     here = {path.relative_to(generate.DOCS).as_posix() for path in generate.REFERENCE.iterdir()} | {"decisions/README.md", "limits.md"}
+    here |= {f"../roles/{path.name}/README.md" for path in (generate.ROOT / "roles").iterdir()}
     written = {name: (generate.DOCS / name).read_text(encoding="utf-8") for name in here}
     assert written == generate.pages(), "run python docs/generate.py"
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from plugins.module_utils.workfleet import release_spec
+from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.spec import SpecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def parse(**raw: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -106,13 +110,31 @@ def test_all_mistakes_come_at_once_and_no_value_that_may_be_secret() -> None:
 @pytest.mark.parametrize(
     ("kind", "location", "found"),
     [
-        ("directory", "../app", "/inv/app"),
+        ("directory", "../app", "{top}/app"),
         ("directory", "/srv/app", "/srv/app"),
-        ("git", "./repo", "/inv/staging/repo"),
+        ("git", "./repo", "{top}/staging/repo"),
         ("git", "https://example.org/x.git", "https://example.org/x.git"),
         ("git", "git@example.org:x.git", "git@example.org:x.git"),
         ("pypi", "shop", "shop"),
     ],
 )
-def test_relative_paths_count_from_the_inventory(kind: str, location: str, found: str) -> None:
-    assert release_spec.located({"kind": kind, "location": location}, "/inv/staging")["location"] == found
+def test_relative_paths_count_from_the_inventory(kind: str, location: str, found: str, tmp_path: Path) -> None:
+    inventory = tmp_path / "staging"
+    for place in (tmp_path / "app", inventory / "repo"):
+        place.mkdir(parents=True)
+    assert release_spec.located({"kind": kind, "location": location}, str(inventory))["location"] == found.format(top=tmp_path)
+
+
+def test_in_an_inventory_of_links_a_relative_path_counts_from_where_they_lead(tmp_path: Path) -> None:
+    """As molecule makes one: the team's own files are linked into a directory of its own."""
+    (tmp_path / "app").mkdir()
+    found = release_spec.located({"kind": "directory", "location": "../app"}, str(tmp_path / "molecule" / "x"), [str(tmp_path / "deploy")])
+    assert found["location"] == str(tmp_path / "app")
+
+
+def test_a_relative_path_to_nowhere_is_told_as_declared_and_from_where_it_was_counted(tmp_path: Path) -> None:
+    with pytest.raises(WorkfleetError) as caught:
+        release_spec.located({"kind": "directory", "location": "../app"}, str(tmp_path / "deploy"), ["/"])
+    said = str(caught.value)
+    assert f"location: ../app is not on the control node: a relative path counts from the inventory's directory, {tmp_path}/deploy, and " in said
+    assert f"{tmp_path}/app does not exist" in said
