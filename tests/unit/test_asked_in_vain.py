@@ -15,7 +15,7 @@ from tests import warm
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHOP = {"ansible_connection": "local", "app_name": "shop", "app_broker_url": "redis://redis.example/0",
+SHOP = {"ansible_connection": "local", "app_name": "shop", "redis_password": "p" * 30, "app_broker_url": "redis://redis.example/0",
         "worker_groups": [{"name": "w", "app": "shop", "queues": ["w"]}]}
 
 
