@@ -46,7 +46,7 @@ RESULT_ENV = ("CELERY_RESULT_BACKEND", "CHICORY_BACKEND_REDIS_URL")
 PYPI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?\Z")
 #: Each is a virtualenv of its own.
 MOST_RELEASES = 1000
-WANTED = re.compile(rf"(?:[0-9a-f]{{12}}|{'|'.join(release_choice.WORDS)})?\Z")
+WANTED = re.compile(rf"(?:[0-9a-f]{{12}}(?:\.[1-9][0-9]{{0,5}})?|{'|'.join(release_choice.WORDS)})?\Z")
 PYPI_VERSION = re.compile(r"[A-Za-z0-9.!+_-]+\Z")
 
 

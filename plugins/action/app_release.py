@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible import constants
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, source
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, sources
 
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
 
@@ -24,22 +24,23 @@ class ActionModule(actions.Action):
         """Return the module's result."""
         host = str(task_vars["inventory_hostname"])
         request, declared = release_spec.parse({key: value for key, value in values.items() if key != "lock_seconds"}, host)
-        looked = None if declared is None else self._look(declared, task_vars)
+        looked = None if declared is None else sources.look(self, declared, task_vars)
         me = actions.who()
-        request.update(source=described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"])
+        request.update(source=looked and sources.described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"])
         result = self._call(request, None, task_vars)
+        if result.get("lacking") and declared is not None and looked is not None:
+            versions = {str(hold["use"]): hold.get("version") for hold in values["holds"]}
+            held, requirements = str(result["lacking"]), request["requirements"]
+            other = sources.of_release(self, declared, versions.get(held), held, requirements, task_vars)
+            if other is not None:
+                request.update(source=sources.described(other), declares=sources.identity(looked, requirements))
+                looked, result = other, self._call(request, None, task_vars)
         if result.pop("archive_needed", False) and looked is not None:
             result = self._call(request, self._send(looked), task_vars)
             result.pop("archive_needed", None)
         for note in result.get("notes", []):
             self._display.warning(f"{host}: {note}")
         return result
-
-    def _look(self, declared: dict[str, Any], variables: dict[str, Any]) -> source.Source:
-        """Look at the source; a relative path counts from the inventory's directory."""
-        base = variables.get("inventory_dir") or self._loader.get_basedir()
-        found = release_spec.located(declared, str(base))
-        return source.look(**found, cache=constants.DEFAULT_LOCAL_TMP)
 
     def _call(self, request: dict[str, Any], archive: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the module on the host."""
@@ -54,19 +55,6 @@ class ActionModule(actions.Action):
         remote: str = self._transfer_file(packed, self._connection._shell.join_path(folder, "source"))
         self._fixup_perms2((folder, remote))
         return remote
-
-
-def described(looked: source.Source | None) -> dict[str, Any] | None:
-    """Return what the host is told of the source."""
-    if looked is None:
-        return None
-    return {
-        "kind": looked.kind,
-        "fingerprint": looked.fingerprint,
-        "label": looked.label,
-        "size": looked.size,
-        "install": looked.install,
-    }
 
 
 def runners() -> dict[str, str]:
