@@ -143,3 +143,9 @@ def test_a_count_that_was_set_in_place_of_the_inventorys_is_told() -> None:
     found = status.combine("revrx", {"web1": {**told(), "scaled": set_by_hand}})
     assert found["hosts"]["web1"]["scaled"] == set_by_hand
     assert "web1: reports: 5 nodes, set by ops on control; the inventory has 2" in "\n".join(lines(found, 100))
+
+
+def test_hosts_of_two_releases_are_a_problem_of_the_fleet() -> None:
+    found = status.combine("shop", {f"web{number}": {**told(), "release": release} for number, release in enumerate(("r1", "r2", None), 1)})
+    assert [text for text in found["problems"] if "do not have one release: r1 on web1; r2 on web2." in text] == found["problems"] != []
+    assert status.combine("shop", {"web1": told(), "web2": told()})["problems"] == []
