@@ -646,17 +646,18 @@ def prune_changes(declared: Declared, used: str, wanted: set[str]) -> Iterator[C
     to remove.
     """
     layout = declared.layout
-    kept = {used, *(name for release in wanted for name in builds.of(layout, release)[-1:])}
-    present = [name for name in builds.present(layout) if name not in kept]
-    newest = {name for name in present if name in builds.of(layout, builds.release_of(name))[-1:]} - {
-        name for name in present if builds.release_of(name) in {builds.release_of(used), *wanted}}
-    whole = sorted(newest, key=lambda name: os.path.getmtime(layout.marker(name)), reverse=True)
-    spare = whole[max(0, declared.kept - len(kept)) :]
-    surplus = [name for name in present if name in spare or name not in whole]
+    present = builds.present(layout)
+    complete = sorted(filter(partial(builds.complete, layout), present), key=lambda name: os.path.getmtime(layout.marker(name)))
+    # Of each release the build that was last chosen, or is about to be.
+    last = {**{builds.release_of(name): name for name in complete}, builds.release_of(used): used}
+    kept = {used, *(last[release] for release in wanted if release in last)}
+    others = [name for name in reversed(complete) if name in last.values() and name not in kept]
+    spare = others[max(0, declared.kept - len(kept)) :]
+    surplus = [name for name in present if name in spare or name not in {*kept, *others}]
     busy = in_use.needed(declared.name, layout, declared.user) if surplus else set()
     for name in surplus:
         if name not in busy:
             reason = f"beyond the {declared.kept} kept" if name in spare else "left by an interrupted build"
-            if name not in spare and builds.complete(layout, name):
+            if name in complete and name not in spare:
                 reason = "made by another Python, and no longer used"
             yield Change(Step("remove", f"release {builds.release_of(name)}", reason), partial(discard, layout, name))
