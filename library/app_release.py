@@ -12,8 +12,8 @@ description:
   - Makes the account and the directories of an app, builds a release (code and a virtualenv of its own) where the
     host lacks it, writes the app's environment and lets the link C(current) name the release. One call, and nothing
     else is needed on the host but Python.
-  - The name of a release is made from its source, its requirements and its Python. Where the host has that release
-    already, nothing is sent.
+  - The name of a release is made from its source and its requirements, so that it is the same on every host. What a host builds of
+    it, and with which Python, is its own business below that name. Where the host has that release already, nothing is sent.
   - C(current) is changed in one step, and only after the release was built to its end. A build that fails or is
     killed never becomes current, and the next run begins it anew.
   - Code of the app or of its packages never runs as root.
@@ -149,7 +149,8 @@ options:
     elements: str
   release:
     description:
-      - Use this release, which is on the host, whatever the source says; nothing is built. An id, or V(current), or V(previous)
+      - Use this release, which is on the host, whatever the source says; nothing is built. An id, or the name of a build
+        (RV(ignore:build)), or V(current), or V(previous)
         for the one to go back to, or V(running) for the one that the enabled nodes of this host are of.
     type: str
     default: ""
@@ -247,6 +248,12 @@ release:
   returned: success
   type: str
   sample: 1f0c8a9be2d4
+build:
+  description: What this host has of the release, a directory in C(releases). It is RV(release) itself, and with a number behind it where
+    the release was built again since its Python is another one.
+  returned: success
+  type: str
+  sample: 1f0c8a9be2d4.2
 notes:
   description: Sentences for people, which are shown as warnings.
   returned: success
@@ -281,6 +288,9 @@ holds:
       description: V(configuration) where it ends with any change of what the inventory declares of the app, V(release) where another
         release ends it.
       type: str
+    version:
+      description: The version of its source, where it has one; a host that lacks the release builds it by that.
+      type: str
 held:
   description: The hold that stands at the end of the task, in the form of RV(holds); null where there is none.
   returned: success
@@ -289,6 +299,10 @@ waits:
   description: Whether it goes no further before other hosts have told something.
   returned: success
   type: bool
+reached:
+  description: How far it went at least, V(built) or V(ready); the O(foretold) of a second call.
+  returned: success
+  type: str
 steps:
   description: What was done, or would be done in check mode, in this order.
   returned: success
@@ -301,7 +315,7 @@ steps:
       slot: null
       incarnation: null
       action: write
-      reason: no release of this source, requirements and Python
+      reason: no release of this source and requirements
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -326,12 +340,14 @@ def main() -> None:
         changed=bool(plan.changes) and (module.check_mode or not waiting),
         archive_needed=waiting,
         release=plan.release,
+        build=plan.build,
         previous=plan.previous,
         commands_done=plan.commands_done,
         notes=plan.notes,
-        holds=[plan.hold.told] if plan.hold else [],
+        holds=[{**plan.hold.told, "version": plan.version}] if plan.hold else [],
         held=plan.held.told if plan.held else None,
         waits=plan.waits,
+        reached=plan.reached,
         diff=plan.diff,
         steps=steps.report([change.step for change in plan.changes], declared.host),
     )

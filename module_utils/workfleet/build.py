@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import archives, foreign, host, limits, packages, requirements, seal, shared, virtualenv
+from .builds import release_of
 from .changes import Change
 from .errors import WorkfleetError
 from .source import without_credentials
@@ -40,13 +41,14 @@ class Interpreter(NamedTuple):
 
 @dataclass(frozen=True)
 class Order:
-    """What a release is made of and for whom."""
+    """What a release is made of and for whom; ``release`` is the name of the build."""
 
     layout: Layout
     release: str
     user: str
     group: str
     python: Interpreter
+    app_python: str
     source: Mapping[str, Any]
     requirements: tuple[str, ...]
     pip_environment: Mapping[str, str]
@@ -132,10 +134,12 @@ def build(order: Order) -> None:
 def description(order: Order) -> dict[str, Any]:
     """Return what ``release.json`` tells of a release."""
     return {
-        "id": order.release,
+        "id": release_of(order.release),
         "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "python": order.python.version,
+        "app_python": order.app_python,
         "source": order.source["label"],
+        "version": order.source.get("version"),
         "requirements": [without_credentials(item) for item in order.requirements],
         "shared": list(order.shared),
     }

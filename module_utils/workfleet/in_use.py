@@ -1,4 +1,4 @@
-"""Which releases something on this host still needs, though they are not current."""
+"""Which builds of releases something on this host still needs, though they are not current."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ AT_BOOT = "/etc/systemd/system/multi-user.target.wants"
 
 
 def needed(app: str, layout: Layout, user: str) -> set[str]:
-    """Return the releases that a process runs from, that will be started again by themselves, or that an undo goes back to."""
+    """Return the builds that a process runs from, that will be started again by themselves, or that an undo goes back to."""
     return running(app, layout.releases, user) | named(layout.releases, texts(app, layout))
 
 
 def running(app: str, releases: str, user: str) -> set[str]:
-    """Return the releases that a live process of the app's user, of ours or of the app's units runs from.
+    """Return the builds that a live process of the app's user, of ours or of the app's units runs from.
 
     Its directory, program or command line tells. Others could keep a release here by a word alone.
     """
@@ -63,8 +63,7 @@ def enabled(app: str, layout: Layout) -> Iterable[str]:
 
 
 def named(releases: str, texts: Iterable[str]) -> set[str]:
-    """Return the releases whose paths stand in these texts."""
-    pattern = re.compile(
-        re.escape(os.path.realpath(releases) + "/") + "([0-9a-f]{12})|" + re.escape(releases + "/") + "([0-9a-f]{12})"
-    )
+    """Return the builds whose paths stand in these texts."""
+    build = r"([0-9a-f]{12}(?:\.[1-9][0-9]*)?)"
+    pattern = re.compile(re.escape(os.path.realpath(releases) + "/") + build + "|" + re.escape(releases + "/") + build)
     return {first or second for text in texts for first, second in pattern.findall(text)}

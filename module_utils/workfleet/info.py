@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import answers, consumers, engines, leave, release_choice
+from .builds import release_of
 from .engines import local
 from .engines.base import Report
 from .engines.queues import Figures, Question
@@ -48,9 +49,10 @@ def look(
     problems += [problem(item) for item in entries if item["state"] in PROBLEM_STATES]
     problems += missing(made, nodes, reconciler)
     problems += [ending(line) for line in leave.lines(reconciler.manager).values() if line["lost"]]
-    hold, declared, wrong = release_choice.standing(Layout(request.root), reconciler.release if request.has_release else None, words)
+    release = reconciler.release and release_of(reconciler.release)
+    hold, declared, wrong = release_choice.standing(Layout(request.root), release if request.has_release else None, words)
     problems += [wrong] if wrong else []
-    return {"manager": request.manager, "release": reconciler.release, "declared_release": declared,
+    return {"manager": request.manager, "release": release, "declared_release": declared,
             "hold": hold.told if hold else None, "nodes": entries, "queues": queues(reconciler, told, problems),
             "scaled": reconciler.counts.told(), "problems": problems, "strangers": consumers.look(asking) if asking else [],
             "processes": processes(reconciler, [node.present for node in seen], told)}
@@ -85,7 +87,7 @@ def entry(reconciler: Reconciler, node: Present, answer: Report | None, *, reach
     state, reason = judge(reconciler, node, group, answer, reached=reached)
     report = answer or Report()
     current = None if declared is None or (node.is_up and node.generation is None) else is_current(node, declared.generation)
-    release = release_of(node)
+    release = node_release(node)
     return {
         "group": node.name.group, "slot": node.name.slot, "incarnation": node.name.incarnation, "unit": str(node.name),
         "engine": group.engine if group else None,
@@ -152,10 +154,10 @@ def draining_seconds(reconciler: Reconciler, node: Present) -> float | None:
     return node.stopping_seconds if quiet is None else max(0.0, time.time() - quiet)
 
 
-def release_of(node: Present) -> str | None:
+def node_release(node: Present) -> str | None:
     """Return the release that stands in a node's unit text, or None."""
     _, found, rest = (node.text or "").partition("/releases/")
-    return rest.split("/", 1)[0] or None if found else None
+    return release_of(rest.split("/", 1)[0]) or None if found else None
 
 
 def tenths(seconds: float | None) -> float | None:

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import answers, engines, foreign, limits, ownership, redis_url, resp, shown
+from .builds import present, release_of
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
-from .release import existing, listed, one_more
+from .release import existing, one_more
 from .release_choice import read_history
 
 if TYPE_CHECKING:
@@ -95,8 +96,9 @@ def goes_on(layout: Layout) -> bool:
 
     Who builds another one all the same looks at the disk then.
     """
-    been = read_history(layout, current_release(layout.root), None).releases  # what is current among them
-    return any(name not in been for name in listed(layout.releases))
+    current = current_release(layout.root)
+    been = read_history(layout, current and release_of(current), None).releases  # what is current among them
+    return any(release_of(name) not in been for name in present(layout))
 
 
 def broker(request: Request) -> dict[str, Any]:

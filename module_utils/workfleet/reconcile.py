@@ -96,7 +96,7 @@ class Request:
     """What the control node asks of a host, as it comes out of the payload.
 
     ``tokens`` maps ``slot``, ``incarnation``, ``generation``, ``release`` and ``python`` to the placeholders in the texts.
-    ``release`` is the release that the nodes should run; None means the current one. ``restart_since`` is the time of a
+    ``release`` is the build that the nodes should run; None means the current one. ``restart_since`` is the time of a
     wish to restart: 0 for now, and then what the first call told (by this host's own clock). ``scale`` are new counts of nodes,
     see :class:`scaled.Counts`. ``canary`` is that of :func:`plan.make`. ``singles`` says when nodes that come last in a rollout
     are replaced: ``later`` (not by this call), or nothing but them: ``only``. ``undo`` brings back what ran before the rollout
@@ -876,7 +876,7 @@ def stop_seconds(text: str | None) -> int | None:
 
 
 def current_release(root: str) -> str | None:
-    """Return the id of the current release, or None."""
+    """Return the build that is current, or None."""
     target = host.points_to(os.path.join(root, "current"))
     return os.path.basename(target) if target else None
 

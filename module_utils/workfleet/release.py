@@ -1,7 +1,7 @@
 """An app on a host: what is declared of it, what is there, and the changes between the two.
 
-Everything is observed and planned here; ``build`` makes a release. A release is *complete* when its ``release.json``,
-written last, stands in it. Only a complete one ever becomes ``current``.
+Everything is observed and planned here; ``build`` makes a release, and ``builds`` tells what was made of it here. A build is *complete*
+when its ``release.json``, written last, stands in it. Only a complete one ever becomes ``current``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import (
     accounts,
     build,
+    builds,
     changes,
     envfile,
     foreign,
@@ -43,7 +43,6 @@ from .steps import Step, secret_diff
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
 MARGIN_BYTES = 100_000_000
 #: Who finds less than this after a build that failed has found why.
 FULL_BYTES = 5_000_000
@@ -64,8 +63,9 @@ class Declared:
     ``until`` is how far to go and ``hold`` what to do about a hold, both in the words of :mod:`release_choice`. A task
     before has gone as far as ``foretold``; in check mode it has only said so. ``others`` says that other hosts are at work
     too; a second call then knows ``holds``, those that other hosts obey. ``words`` are the inventory's, and ``own`` says that
-    ``source`` is what they give, and no extra variable of this run. ``why`` stands in a new hold. ``run`` and ``ended_run`` are those
-    of :class:`reconcile.Request`.
+    ``source`` is what they give, and no extra variable of this run. Where ``source`` is that of the release that is held, and not
+    of the declared one, the latter's id is ``declares``. ``why`` stands in a new hold. ``run`` and ``ended_run`` are those of
+    :class:`reconcile.Request`.
     """
 
     host: str
@@ -98,6 +98,7 @@ class Declared:
     words: Words = field(default_factory=Words)
     own: bool = True
     why: str = ""
+    declares: str = ""
     run: str = ""
     ended_run: str = ""
 
@@ -110,6 +111,11 @@ class Declared:
         holds = tuple(Hold.heard(each, words) for each in payload.get("holds", ()))
         commands = tuple(tuple(argv) for argv in payload["commands"])
         return cls(**{**payload, **lists, "commands": commands, "holds": holds, "words": words})
+
+    @property
+    def made_of(self) -> tuple[tuple[str, ...], ...]:
+        """What a release is made of beside its source."""
+        return self.requirements, self.shared
 
     @property
     def layout(self) -> Layout:
@@ -127,13 +133,15 @@ class Declared:
 class Plan:
     """The changes of one host, in the order in which they are carried out.
 
-    ``commands_done`` are the digests of the release commands that will have been run for the release then. ``notes`` are
-    sentences for people. ``hold`` is the one that is obeyed, ``held`` the one that stands then. ``waits`` says that it goes no
-    further before a second call tells what other hosts hold and have run.
+    ``release`` is the id that the whole fleet has for it, ``build`` what this host has of it. ``commands_done`` are the digests of the
+    release commands that will have been run for the release then. ``notes`` are sentences for people. ``hold`` is the one that is obeyed,
+    ``held`` the one that stands then, ``version`` that of the source of the release in use then. ``waits`` says that it goes no
+    further before a second call tells what other hosts hold and have run; that one goes on behind the stage ``reached``.
     """
 
     changes: list[Change]
     release: str | None
+    build: str | None
     previous: str | None
     archive_needed: bool
     commands_done: list[str]
@@ -141,6 +149,8 @@ class Plan:
     hold: Hold | None = None
     held: Hold | None = None
     waits: bool = False
+    reached: str = BUILT
+    version: str | None = None
 
     @property
     def diff(self) -> list[dict[str, str]]:
@@ -263,36 +273,35 @@ exec python3 -IS "$root/workfleet/workfleet_health.py" --app {declared.name} --r
 
 
 class Choice(NamedTuple):
-    """The release that a host is to use; by what hold it is used in place of the declared one; what people are told."""
+    """The release that a host is to use, and which build; by what hold in place of the declared one; what people are told."""
 
     release: str
+    build: str
     hold: Hold | None = None
     notes: tuple[str, ...] = ()
 
 
-def choose(declared: Declared, python: build.Interpreter, hold: Hold | None, history: History, *, foretold: bool) -> Choice:
+def choose(declared: Declared, maker: builds.Maker, hold: Hold | None, history: History, *, foretold: bool) -> Choice:
     """Return the declared release, or the one that takes its place. One that was ``foretold`` need not be there."""
     layout = declared.layout
-    here = [name for name in listed(layout.releases) if RELEASE_ID.match(name) and complete(layout, name)]
     if declared.release:
-        if foretold and RELEASE_ID.match(declared.release):
-            return Choice(declared.release)
-
-        def nodes() -> set[str]:
-            return in_use.named(layout.releases, in_use.enabled(declared.name, layout))
-
-        return Choice(release_choice.named(declared.release, history, current(layout), here, nodes))
-    release = release_id(declared, python)
+        return asked(declared, maker, history, foretold=foretold)
+    given = release_choice.identity(declared.source or {}, declared.made_of)
+    release = declared.declares or given
     holds = [each for each in (hold, *declared.holds) if each is not None and each.applies(release, declared.words)]
     if declared.hold != OBEY or not holds:
-        return Choice(release)
+        return Choice(release, builds.wanted(layout, release, maker))
     obeyed = replace(holds[0], instead_of=release)
     where = f"on this host in place of {release} ({layout.hold}), and it is no longer there"
     if holds[0] != hold:
         where = f"on other hosts in place of {release}, and it is not on this host: declare another version"
-    if obeyed.use not in here:
-        raise WorkfleetError(f"release {obeyed.use} is held {where}: -e release_hold=false uses the declared release all the same")
-    return Choice(obeyed.use, obeyed, (obeyed.sentence(release),))
+    can_be_built = given == obeyed.use
+    if obeyed.use not in builds.here(layout) and not can_be_built:
+        raise WorkfleetError(
+            f"release {obeyed.use} is held {where}: -e release_hold=false uses the declared release all the same", lacking=obeyed.use
+        )
+    used = builds.wanted(layout, obeyed.use, maker) if can_be_built else builds.best(layout, obeyed.use, maker)
+    return Choice(obeyed.use, used, obeyed, (obeyed.sentence(release),))
 
 
 def next_hold(declared: Declared, choice: Choice, hold: Hold | None, noted: History) -> Hold | None:
@@ -307,33 +316,53 @@ def next_hold(declared: Declared, choice: Choice, hold: Hold | None, noted: Hist
     return release_choice.new_hold(noted, choice.release, declared.words, declared.why, failed=declared.hold == FAILED)
 
 
+def asked(declared: Declared, maker: builds.Maker, history: History, *, foretold: bool) -> Choice:
+    """Return the release that is asked for by its id, by the name of a build, or by a word."""
+    layout, word = declared.layout, declared.release
+    is_build = builds.BUILD.match(word) and (foretold or (word != builds.release_of(word) and builds.complete(layout, word)))
+    if is_build:
+        return Choice(builds.release_of(word), word)
+    present = current(layout)
+    running: set[str] = set()
+    if word == release_choice.RUNNING:
+        running = in_use.named(layout.releases, in_use.enabled(declared.name, layout))
+    here = builds.here(layout)
+    if word in (release_choice.RUNNING, release_choice.CURRENT):  # it stays, whatever has become of its Python
+        here = sorted({builds.release_of(name) for name in builds.present(layout) if builds.complete(layout, name)})
+        running = running or ({present} if present else set())
+    of_nodes = {builds.release_of(name) for name in running}
+    release = release_choice.named(word, history, present and builds.release_of(present), here, of_nodes)
+    return Choice(release, builds.best(layout, release, maker, running))
+
+
 def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan:
     """Return the changes of the release and of what goes with it; without those of the first ``skip`` stages."""
     layout = declared.layout
-    previous = current(layout)
+    present = current(layout)
+    previous = present and builds.release_of(present)
     if declared.source is None and not declared.release:
         if declared.until != LINKED:
             raise WorkfleetError(f"app_source: is not set, so {declared.name} has no releases that could be deployed")
-        return Plan(list(environment_file(declared)), None, previous, False, [])
+        return Plan(list(environment_file(declared)), None, None, previous, False, [])
     python = build.interpreter(declared.python, declared.user)
+    maker = builds.Maker(declared.python, python.version)
     hold = release_choice.read_hold(layout)
     history = release_choice.read_history(layout, previous, hold)
-    choice = choose(declared, python, hold, history, foretold=bool(skip))
+    choice = choose(declared, maker, hold, history, foretold=bool(skip))
     release = choice.release
     if choice.hold:  # its commands were run when it was the declared one, or were not thought of then
         declared = replace(declared, commands=())
-    building = not skip and not complete(layout, release)
-    archive_needed = False
+    # What other hosts hold, and this one lacks, was not foretold.
+    building = (not skip or choice.hold is not None) and not builds.complete(layout, choice.build)
+    archive_needed = building and (declared.source or {})["kind"] != "index" and archive is None
+    made = list(build_changes(declared, choice.build, previous, python, archive)) if building else []
     stages: dict[str, list[Change]] = {stage: [] for stage in STAGES}
-    if building:
-        archive_needed = (declared.source or {})["kind"] != "index" and archive is None
-        stages[BUILT] = list(build_changes(declared, release, previous, python, archive))
-    if not skip:
-        stages[BUILT] += shared.changes(shared.below(layout.shared, declared.shared), declared.user, declared.group)
+    stages[BUILT] = [] if skip else list(shared.changes(shared.below(layout.shared, declared.shared), declared.user, declared.group))
     stages[BUILT] += environment_file(declared)
-    if declared.until != BUILT:
-        stages[READY] = list(command_changes(declared, release, previous, python))
     prepared = skip > STAGES.index(READY) or all_commands(declared, release)
+    # Of who is to wait for other hosts nothing but the build is done: what they tell comes first.
+    if declared.until != BUILT and (prepared or not declared.others):
+        stages[READY] = list(command_changes(declared, choice.build, previous, python))
     noted = history
     if declared.hold in (OBEY, DROP) and declared.own:
         noted = replace(history, declared=choice.hold.instead_of if choice.hold else release, source=declared.words.source)
@@ -349,51 +378,54 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
     unheard = not declared.release and declared.hold == OBEY and not choice.hold and release != previous
     waits = declared.others and declared.until != BUILT and (not prepared or (declared.until == LINKED and unheard))
     if declared.until == LINKED and prepared and not waits:
-        stages[LINKED] = [*hold_changes(layout, hold, held), *link_changes(declared, release, previous, history, noted, held)]
-    planned = [change for stage in STAGES[skip:] for change in stages[stage]]
+        stages[LINKED] = [*hold_changes(layout, hold, held), *link_changes(declared, choice, present, history, noted, held)]
+    planned = [*made, *(change for stage in STAGES[skip:] for change in stages[stage])]
     done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
     # With the archive it was told when that was asked for.
     waits_for = [packages.waiting(change.step) for change in planned] if archive is None else []
     notes = [*choice.notes, *filter(None, waits_for)]
-    return Plan(planned, release, previous, archive_needed, done, notes, choice.hold, held, waits)
+    reached = READY if prepared else BUILT
+    version = (declared.source or {}).get("version") if building else (builds.description(layout, choice.build) or {}).get("version")
+    return Plan(planned, release, choice.build, previous, archive_needed, done, notes, choice.hold, held, waits, reached, version)
 
 
 def build_changes(
-    declared: Declared, release: str, previous: str | None, python: build.Interpreter, archive: str | None
+    declared: Declared, name: str, previous: str | None, python: build.Interpreter, archive: str | None
 ) -> Iterator[Change]:
-    """Yield what makes a release that is not there, or not whole."""
-    layout = declared.layout
-    require_space(layout, release, declared.source or {}, archive)
+    """Yield what makes a build that is not there, or not whole."""
+    layout, release = declared.layout, builds.release_of(name)
+    require_space(layout, name, declared.source or {}, archive)
     yield from build.venv_package(python, declared.user)
-    reason = (
-        "incomplete" if os.path.isdir(layout.release(release)) else "no release of this source, requirements and Python"
-    )
+    reason = "no release of this source and requirements"
+    if builds.of(layout, release):
+        reason = f"what is there of it was made by another Python than {declared.python} ({python.version})"
+    elif os.path.isdir(layout.release(name)):
+        reason = "incomplete"
     yield Change(
         Step("write", f"release {release}", reason),
-        partial(make, declared, release, previous, python, archive),
+        partial(make, declared, name, previous, python, archive),
         release_diff(layout, previous, release, declared),
     )
 
 
 def link_changes(
-    declared: Declared, release: str, previous: str | None, history: History, noted: History, held: Hold | None
+    declared: Declared, choice: Choice, present: str | None, history: History, noted: History, held: Hold | None
 ) -> Iterator[Change]:
     """Yield what makes a release current, and what follows from that: memory, old releases that go.
 
     The hold comes before it: with the release not current yet, the next run still makes for it.
     """
-    layout = declared.layout
+    layout, release = declared.layout, choice.release
+    previous = present and builds.release_of(present)
     remembered = noted.after(release, previous if declared.hold in GIVE_UP else None)
-    if release != previous:
-        yield Change(
-            Step("live", f"release {release}", f"current was {previous or 'not set'}"),
-            partial(switch, layout, release, remembered),
-        )
+    if choice.build != present:
+        reason = f"current was {previous or 'not set'}" + (", made by another Python" if previous == release else "")
+        yield Change(Step("live", f"release {release}", reason), partial(switch, layout, choice.build, remembered))
     else:
         over = f"release {history.rolling_out} is no longer rolled out"
         yield from history_changes(layout, history, remembered, over if history.rolling_out else f"release {noted.declared} is declared")
-    kept = {release, *earlier(layout, remembered, release)}
-    yield from prune_changes(declared, kept | ({held.use, held.instead_of} if held else set()))
+    kept = [*earlier(layout, remembered, release), *((held.use, held.instead_of) if held else ())]
+    yield from prune_changes(declared, choice.build, {name for name in kept if name != release})
 
 
 def history_changes(layout: Layout, present: History, wanted: History, reason: str) -> Iterator[Change]:
@@ -415,36 +447,14 @@ def hold_changes(layout: Layout, present: Hold | None, wanted: Hold | None) -> I
         yield Change(Step("write", f"file {layout.hold}", text), partial(host.write, layout.hold, wanted.text, mode=0o600))
 
 
-def release_id(declared: Declared, python: build.Interpreter) -> str:
-    """Return the name of the release: the same for the same source, requirements and Python, and only then."""
-    source = declared.source or {}
-    parts = [source["kind"], source["fingerprint"], list(declared.requirements), declared.python, python.version]
-    if declared.shared:
-        parts.append(list(declared.shared))
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-
-
 def current(layout: Layout) -> str | None:
-    """Return the release that ``current`` names, if any."""
+    """Return the build that ``current`` names, if any."""
     try:
         return os.path.basename(os.readlink(layout.current))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise WorkfleetError(f"{layout.current} is in the way: it is no link. Move it away") from error
-
-
-def complete(layout: Layout, release: str) -> bool:
-    """Tell whether a release was built to its end and still has its parts."""
-    text = host.read(layout.marker(release))
-    with suppress(ValueError, TypeError, KeyError):
-        return bool(
-            text
-            and json.loads(text)["id"] == release
-            and os.path.exists(layout.python(release))
-            and os.path.isdir(layout.src(release))
-        )
-    return False
 
 
 def existing(path: str) -> str:
@@ -464,12 +474,12 @@ def size_of(folder: str) -> int:
     return sum(os.lstat(os.path.join(where, name)).st_blocks * 512 for where, _, files in os.walk(folder) for name in files)
 
 
-def require_space(layout: Layout, release: str, source: Mapping[str, Any], archive: str | None) -> None:
+def require_space(layout: Layout, name: str, source: Mapping[str, Any], archive: str | None) -> None:
     """Refuse to begin where the disk is too full to end."""
     place = existing(layout.releases)
     packed = os.path.getsize(archive) if archive else 0
     # What a build that was cut short has left of it goes first.
-    needed = max(one_more(layout), MARGIN_BYTES + max(source["size"], packed * 4)) - size_of(layout.release(release))
+    needed = max(one_more(layout), MARGIN_BYTES + max(source["size"], packed * 4)) - size_of(layout.release(name))
     free = shutil.disk_usage(place).free
     if free < needed:
         raise WorkfleetError(
@@ -496,22 +506,23 @@ def release_diff(layout: Layout, previous: str | None, release: str, declared: D
 
 
 def make(
-    declared: Declared, release: str, previous: str | None, python: build.Interpreter, archive: str | None
+    declared: Declared, name: str, previous: str | None, python: build.Interpreter, archive: str | None
 ) -> None:
-    """Build a release whole, or leave nothing of it. What is there of it goes first, unless something runs from it."""
-    target = declared.layout.release(release)
-    if os.path.isdir(target) and release in in_use.running(declared.name, declared.layout.releases, declared.user):
+    """Build a release whole, or leave nothing of it. What is there of this build goes first, unless something runs from it."""
+    release, target = builds.release_of(name), declared.layout.release(name)
+    if os.path.isdir(target) and name in in_use.running(declared.name, declared.layout.releases, declared.user):
         raise WorkfleetError(
             f"release {release} lacks a part (its release.json, src or venv/bin/python), so it has to be built anew, and processes "
             f"run from {target}: put back what is missing, or stop them first (stop.yml). Nothing of it was touched"
         )
-    discard(declared.layout, release)
+    discard(declared.layout, name)
     order = build.Order(
         layout=declared.layout,
-        release=release,
+        release=name,
         user=declared.user,
         group=declared.group,
         python=python,
+        app_python=declared.python,
         source=declared.source or {},
         requirements=declared.requirements,
         pip_environment=declared.pip_environment,
@@ -526,7 +537,7 @@ def make(
         free = shutil.disk_usage(declared.layout.releases).free
         full = f"\nThe disk is full: {free // 1_000_000} MB are left where the releases are." if free < FULL_BYTES else ""
         with suppress(WorkfleetError):
-            discard(declared.layout, release)
+            discard(declared.layout, name)
         said = build.masked(str(error), declared.secrets)
         untouched = f"The current release {previous} is untouched" if previous else "There is no current release yet"
         raise WorkfleetError(
@@ -534,22 +545,22 @@ def make(
         ) from error
 
 
-def discard(layout: Layout, release: str) -> None:
-    """Remove a release; one of which only a part is gone must not count as complete."""
-    host.remove(layout.marker(release))
-    host.remove(layout.release(release))
+def discard(layout: Layout, name: str) -> None:
+    """Remove a build; one of which only a part is gone must not count as complete."""
+    host.remove(layout.marker(name))
+    host.remove(layout.release(name))
 
 
-def switch(layout: Layout, release: str, remembered: History) -> None:
-    """Let ``current`` name a release, in one step, and remember it.
+def switch(layout: Layout, name: str, remembered: History) -> None:
+    """Let ``current`` name a build, in one step, and remember its release.
 
     Killed between the two, it is found in ``current`` all the same.
     """
-    host.link(os.path.join("releases", release), layout.current)
-    # The time of the marker is when the release was last chosen; what is kept goes by it.
-    text = host.read(layout.marker(release))
+    host.link(os.path.join("releases", name), layout.current)
+    # The time of the marker is when the build was last chosen; what is kept goes by it.
+    text = host.read(layout.marker(name))
     if text is not None:
-        host.write(layout.marker(release), text)
+        host.write(layout.marker(name), text)
     host.write(layout.history, remembered.text, mode=0o600)
 
 
@@ -591,9 +602,10 @@ def same_or_old(line: str, new: list[str]) -> str:
 
 
 def command_changes(
-    declared: Declared, release: str, previous: str | None, python: build.Interpreter
+    declared: Declared, name: str, previous: str | None, python: build.Interpreter
 ) -> Iterator[Change]:
     """Yield the release commands that were not run yet for this release, and what other hosts tell of them."""
+    release = builds.release_of(name)
     done = commands_done(declared.layout).get(release, [])
     heard = [item for item in declared.commands_done if item not in done]
     if heard:
@@ -608,7 +620,7 @@ def command_changes(
             what = f"release command {number} of {len(declared.commands)}"
             yield Change(
                 Step("live", what, f"not run yet for release {release}"),
-                partial(run_command, declared, release, previous, python, argv, what),
+                partial(run_command, declared, name, previous, python, argv, what),
             )
 
 
@@ -651,13 +663,13 @@ def remember(layout: Layout, release: str, digests: Iterable[str]) -> None:
 
 
 def run_command(
-    declared: Declared, release: str, previous: str | None, python: build.Interpreter, argv: tuple[str, ...], what: str
+    declared: Declared, name: str, previous: str | None, python: build.Interpreter, argv: tuple[str, ...], what: str
 ) -> None:
     """Run one release command as a node of the new release would be run."""
     layout = declared.layout
     # By app_python, which the app's user can read: our own interpreter may be in root's home.
     launcher = [python.path, "-I", os.path.join(layout.workfleet, "launch.py"), "--user", declared.user]
-    place = ["--env-file", layout.app_env, "--chdir", layout.src(release), "--path", layout.venv_bin(release)]
+    place = ["--env-file", layout.app_env, "--chdir", layout.src(name), "--path", layout.venv_bin(name)]
     done = foreign.run(declared.user, [*launcher, *place, "--", *argv], check=False, locks=build.held,
                        timeout=limits.of_step(declared.step_seconds))
     if done.rc != 0:
@@ -668,7 +680,7 @@ def run_command(
             "begins with this command.",
             rc=done.rc,
         )
-    remember(layout, release, [digest(argv)])
+    remember(layout, builds.release_of(name), [digest(argv)])
 
 
 # Old releases
@@ -676,34 +688,29 @@ def run_command(
 
 def earlier(layout: Layout, history: History, release: str) -> list[str]:
     """Return the release that ``rollback.yml`` would go back to from this one, if there is one."""
-    return [name for name in history.releases if name != release and complete(layout, name)][-1:]
+    return [name for name in history.releases if name != release and builds.of(layout, name)][-1:]
 
 
-def prune_changes(declared: Declared, wanted: set[str]) -> Iterator[Change]:
-    """Yield the removal of releases beyond the kept ones, and of what interrupted builds left.
+def prune_changes(declared: Declared, used: str, wanted: set[str]) -> Iterator[Change]:
+    """Yield the removal of releases beyond the kept ones, of builds that another has taken the place of, and of interrupted ones.
 
-    Never of a wanted one, nor of one that something on this host still needs. What needs none any more goes with the next run, so
-    this is looked for each time; but processes are looked at only where there is something to remove.
+    Never of the build that is ``used`` or the last one of a ``wanted`` release, nor of one that something on this host still needs. What
+    needs none any more goes with the next run, so this is looked for each time; but processes are looked at only where there is something
+    to remove.
     """
     layout = declared.layout
-    present = [name for name in listed(layout.releases) if RELEASE_ID.match(name) and name not in wanted]
-    whole = sorted(
-        (name for name in present if complete(layout, name)),
-        key=lambda name: os.path.getmtime(layout.marker(name)),
-        reverse=True,
-    )
-    spare = whole[max(0, declared.kept - len(wanted)) :]
-    surplus = [name for name in present if name in spare or name not in whole]
+    present = builds.present(layout)
+    complete = sorted(filter(partial(builds.complete, layout), present), key=lambda name: os.path.getmtime(layout.marker(name)))
+    # Of each release the build that was last chosen, or is about to be.
+    last = {**{builds.release_of(name): name for name in complete}, builds.release_of(used): used}
+    kept = {used, *(last[release] for release in wanted if release in last)}
+    others = [name for name in reversed(complete) if name in last.values() and name not in kept]
+    spare = others[max(0, declared.kept - len(kept)) :]
+    surplus = [name for name in present if name in spare or name not in {*kept, *others}]
     busy = in_use.needed(declared.name, layout, declared.user) if surplus else set()
     for name in surplus:
         if name not in busy:
             reason = f"beyond the {declared.kept} kept" if name in spare else "left by an interrupted build"
-            yield Change(Step("remove", f"release {name}", reason), partial(discard, layout, name))
-
-
-def listed(path: str) -> list[str]:
-    """Return the names in a directory, sorted; none where it is not there."""
-    try:
-        return sorted(os.listdir(path))
-    except FileNotFoundError:
-        return []
+            if name in complete and name not in spare:
+                reason = "made by another Python, and no longer used"
+            yield Change(Step("remove", f"release {builds.release_of(name)}", reason), partial(discard, layout, name))

@@ -9,6 +9,7 @@ was just taken back. What an extra variable of a run gives (``-e version=``) is 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ from . import host
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+    from typing import Any
 
     from .layout import Layout
 
@@ -119,6 +121,12 @@ class History:
         return None if self.source and words.source and self.source != words.source else self.declared
 
 
+def identity(source: Mapping[str, Any], made_of: Sequence[Sequence[str]]) -> str:
+    """Return the id of a release: the same for the same source, requirements and shared paths, on every host of a fleet, and only then."""
+    parts = [source["kind"], source["fingerprint"], *map(list, made_of)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
 def read_hold(layout: Layout) -> Hold | None:
     """Return the hold of this host, if there is one."""
     text = host.read(layout.hold)
@@ -192,11 +200,11 @@ def running(history: History, current: str | None, nodes: Collection[str]) -> st
     return next((name for name in reversed(history.releases) if name in nodes), current)
 
 
-def named(word: str, history: History, current: str | None, here: Sequence[str], nodes: Callable[[], Collection[str]]) -> str:
-    """Return the release that is asked for by its id, or by a word. ``here`` are the complete ones, ``nodes`` gives those of nodes."""
+def named(word: str, history: History, current: str | None, here: Sequence[str], nodes: Collection[str]) -> str:
+    """Return the release that is asked for by its id, or by a word. ``here`` are those that can be used, ``nodes`` those of nodes."""
     if word == PREVIOUS:
         return before(history, current, here)
-    chosen = running(history, current, nodes()) if word == RUNNING else current if word == CURRENT else word
+    chosen = running(history, current, nodes) if word == RUNNING else current if word == CURRENT else word
     if chosen is None:
         raise WorkfleetError("no release is current on this host, so there is none to stay with")
     if chosen not in here:

@@ -50,7 +50,7 @@ RESULT_ENV = ("CELERY_RESULT_BACKEND", "CHICORY_BACKEND_REDIS_URL")
 PYPI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?\Z")
 #: Each is a virtualenv of its own.
 MOST_RELEASES = 1000
-WANTED = re.compile(rf"(?:[0-9a-f]{{12}}|{'|'.join(release_choice.WORDS)})?\Z")
+WANTED = re.compile(rf"(?:[0-9a-f]{{12}}(?:\.[1-9][0-9]{{0,5}})?|{'|'.join(release_choice.WORDS)})?\Z")
 PYPI_VERSION = re.compile(r"[A-Za-z0-9.!+_-]+\Z")
 
 
@@ -248,7 +248,7 @@ def located(declared: Mapping[str, Any], base: str, links: Sequence[str] = ()) -
     found = next((place for place in places if os.path.exists(place)), "")
     if not found and not os.path.isabs(location):
         raise WorkfleetError(
-            f"app_source: location: {location} is not on the control node: a relative path counts from the inventory's directory, {base}, and "
-            f"{places[0]} does not exist. Give a path from there, or a whole one by a variable that every way to run has set: "
+            f"app_source: location: {location} is not on the control node: a relative path counts from the inventory's directory, "
+            f"{base}, and {places[0]} does not exist. Give a path from there, or a whole one by a variable that every way to run has set: "
             "\"{{ lookup('ansible.builtin.env', 'CHECKOUT') }}/app\"")
     return {**declared, "location": found or places[0]}

@@ -68,7 +68,8 @@ class Source:
     """A source that was looked at. ``kind`` is ``tree``, ``package`` (wheel, sdist) or ``index`` (pypi).
 
     ``fingerprint`` changes exactly when the code does. ``size`` counts unpacked bytes where they are known.
-    ``install`` is pip's argument for ``package`` and ``index``. ``pack`` writes what is sent into a file.
+    ``install`` is pip's argument for ``package`` and ``index``. ``pack`` writes what is sent into a file. ``version`` gives the same
+    source again, where it has versions.
     """
 
     kind: str
@@ -77,6 +78,7 @@ class Source:
     size: int = 0
     install: str | None = None
     pack: Callable[[str], None] | None = None
+    version: str | None = None
 
 
 def look(kind: str, location: str, version: str | None, exclude: Iterable[str] | None, cache: str, seconds: float = STEP_SECONDS) -> Source:
@@ -87,7 +89,7 @@ def look(kind: str, location: str, version: str | None, exclude: Iterable[str] |
         return archive(location, tuple(exclude or ()), cache)
     if kind == "git":
         return git(location, version, tuple(exclude or ()), cache, partial(run_git, seconds=seconds))
-    return Source("index", digest("pypi", location, version), f"{location} {version}", install=f"{location}=={version}")
+    return Source("index", digest("pypi", location, version), f"{location} {version}", install=f"{location}=={version}", version=version)
 
 
 def digest(*parts: object) -> str:
@@ -330,6 +332,7 @@ def git(location: str, version: str | None, exclude: tuple[str, ...], cache: str
         digest("git", commit, list(exclude)),
         f"{wanted} ({commit[:12]})",
         pack=lambda path: pack_commit(location, wanted, commit, exclude, path, run_git),
+        version=commit,
     )
 
 

@@ -220,6 +220,77 @@ def test_rollback_builds_nothing_and_site_stays_there(fleet: Fleet) -> None:
     assert releases(fleet) == {new}
 
 
+def test_hosts_of_two_debians_have_one_release_and_go_to_it_by_its_id(fleet: Fleet) -> None:
+    pythons = {fleet.run(host, "python3", "-c", "import sys; print(sys.version_info[:2])") for host in fleet.workers}
+    assert len(pythons) == 2
+    old = current(fleet)
+    write("# by its id\n")
+    fleet.play("deploy")
+    new = current(fleet)
+    for release in (old, new):
+        fleet.play("deploy", release=release, allow_unregistered=True)
+        wait(lambda: settled(fleet), 60)
+        assert (current(fleet), releases(fleet)) == (release, {release})
+    assert fleet.status()["problems"] == []
+
+
+def test_a_release_that_goes_out_host_by_host_runs_its_commands_once_and_says_that_the_fleet_is_parted(fleet: Fleet) -> None:
+    first, second = fleet.workers
+    old = current(fleet)
+    write("# by --limit\n", "import os, redis\nredis.Redis.from_url(os.environ['CELERY_BROKER_URL']).incr('ship:migrated')\n")
+    run = fleet.play("deploy", "--limit", first)
+    assert f"outside of --limit there is {old} on {second}" in run.out.replace("\n", " ")
+    assert any("the hosts do not have one release" in text for text in fleet.status()["problems"])
+    predicted = fleet.play("deploy", "--limit", second, "--check")
+    run = fleet.play("deploy", "--limit", second)
+    assert run.steps == predicted.steps
+    assert current(fleet) != old
+    count = fleet.run(fleet.redis, "redis-cli", "-a", "geheim", "--no-auth-warning", "GET", "ship:migrated")
+    assert count.strip() == "1"
+    wait(lambda: settled(fleet), 60)
+
+
+def test_a_host_that_joins_is_given_no_other_release_than_the_fleet_has(fleet: Fleet) -> None:
+    second = fleet.workers[1]
+    old = current(fleet)
+    text, migration = (APP / "tasks.py").read_text(), (APP / "migrate.py").read_text()
+    # As a new machine under the old name: nothing of the app is on it.
+    fleet.run(second, "sh", "-c", f"systemctl stop 'workfleet.{fleet.app}.*'; cd /etc/systemd/system; "
+                                  "systemctl disable workfleet.*.service; "
+                                  f"rm -rf /etc/systemd/system/workfleet.{fleet.app}.* /opt/{fleet.app} /run/workfleet/{fleet.app}; "
+                                  "systemctl daemon-reload")
+    write("# declared, and on no host\n")
+    run = fleet.play("site", "--limit", second, expect=2)
+    assert f"the rest of the fleet has {old}" in run.out.replace("\n", " ")
+    fleet.run(second, "test", "!", "-e", f"/opt/{fleet.app}/releases")
+    write(text.removeprefix(TASKS), migration)
+    fleet.play("site", "--limit", second)
+    count = fleet.run(fleet.redis, "redis-cli", "-a", "geheim", "--no-auth-warning", "GET", "ship:migrated")
+    assert (current(fleet), count.strip()) == (old, "1")
+    wait(lambda: settled(fleet), 60)
+    assert cleaned(fleet)
+
+
+def test_while_a_host_is_lost_a_new_release_asks_whether_its_commands_were_run(fleet: Fleet) -> None:
+    first, second = fleet.workers
+    old = current(fleet)
+    write("# while a host is lost\n")
+    # Connections that are open would do.
+    fleet.run(second, "sh", "-c", "systemctl stop ssh.socket ssh; pkill sshd", check=False)
+    run = fleet.play("deploy", "--limit", first, expect=2)
+    assert f"{second}, outside of --limit, cannot be asked" in run.out.replace("\n", " ")
+    assert (run.touched, current(fleet)) == (set(), old)
+    fleet.play("deploy", "--limit", first, release_commands="run")
+    fleet.play("rollback", "--limit", first, allow_unregistered=True)
+    fleet.run(second, "systemctl", "start", "ssh")
+    fleet.wait_until_reachable(second)
+    wait(lambda: settled(fleet), 60)
+    assert current(fleet) == old
+    fleet.play("deploy")
+    wait(lambda: settled(fleet), 60)
+    assert releases(fleet) == {current(fleet)}
+
+
 def test_a_rollback_that_fails_on_the_way_keeps_no_host_and_is_gone_on_with(fleet: Fleet) -> None:
     write(f"{IN_WORKER}os.path.exists('/run/broken') and sys.exit('broken on the way back')\n")
     fleet.play("deploy")

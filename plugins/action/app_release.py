@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible import constants
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, shared, source
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, words
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, sources, words
 
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
 
@@ -25,11 +25,18 @@ class ActionModule(actions.Action):
         """Return the module's result."""
         host = str(task_vars["inventory_hostname"])
         request, declared = release_spec.parse({key: value for key, value in values.items() if key != "lock_seconds"}, host)
-        looked = None if declared is None else self._look(declared, task_vars)
+        looked = None if declared is None else sources.look(self, declared, task_vars, values["step_seconds"])
         me = actions.who()
-        request.update(source=described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"],
+        request.update(source=looked and sources.described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"],
                        words=dataclasses.asdict(words.of(request["name"])), own=words.are_source(host, values["source"]))
         result = self._call(request, None, task_vars)
+        if result.get("lacking") and declared is not None and looked is not None:
+            versions = {str(hold["use"]): hold.get("version") for hold in values["holds"]}
+            held, made_of = str(result["lacking"]), (request["requirements"], request["shared"])
+            other = sources.of_release(self, declared, versions.get(held), held, made_of, task_vars, values["step_seconds"])
+            if other is not None:
+                request.update(source=sources.described(other), declares=sources.identity(looked, made_of))
+                looked, result = other, self._call(request, None, task_vars)
         if result.pop("archive_needed", False) and looked is not None:
             packed = self._pack(looked, request["shared"])
             if not self._task.check_mode:
@@ -40,12 +47,6 @@ class ActionModule(actions.Action):
         for note in result.get("notes", []):
             self._display.warning(f"{host}: {note}")
         return result
-
-    def _look(self, declared: dict[str, Any], variables: dict[str, Any]) -> source.Source:
-        """Look at the source; a relative path counts from the inventory's directory."""
-        base = str(variables.get("inventory_dir") or self._loader.get_basedir())
-        found = release_spec.located(declared, base, linked(base))
-        return source.look(**found, cache=constants.DEFAULT_LOCAL_TMP, seconds=self.values["step_seconds"])
 
     def _call(self, request: dict[str, Any], archive: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the module on the host."""
@@ -66,25 +67,6 @@ class ActionModule(actions.Action):
         remote: str = self._transfer_file(packed, self._connection._shell.join_path(folder, "source"))
         self._fixup_perms2((folder, remote))
         return remote
-
-
-def linked(inventory: str) -> list[str]:
-    """Return where the links in the directory of an inventory lead to: it may be made of links to the real one, as molecule makes it."""
-    links = [path for path in Path(inventory).glob("*") if path.is_symlink()]
-    return sorted({os.path.dirname(os.path.realpath(path)) for path in links})
-
-
-def described(looked: source.Source | None) -> dict[str, Any] | None:
-    """Return what the host is told of the source."""
-    if looked is None:
-        return None
-    return {
-        "kind": looked.kind,
-        "fingerprint": looked.fingerprint,
-        "label": looked.label,
-        "size": looked.size,
-        "install": looked.install,
-    }
 
 
 def runners() -> dict[str, str]:

@@ -28,10 +28,10 @@ _raw:
 """
 #: All that playbooks take by -e, but for names that begin with one of ours, such as verify_, and may stand in an inventory.
 WORDS = frozenset((
-    "allow_unregistered", "autoscale_max", "autoscale_min", "confirm", "control", "count", "dump", "dump_dir", "follow", "force", "group",
-    "include_results", "letters", "level", "lines", "nodes", "older_than", "priority", "processes", "queue", "rate", "rate_limit",
-    "release", "release_hold", "sample_seconds", "signal", "since", "soft_time_limit", "task_args", "task_id", "task_kwargs", "task_name",
-    "terminate", "time_limit", "version", "wait_for_drain",
+    "allow_unregistered", "autoscale_max", "autoscale_min", "confirm", "control", "count", "dump", "dump_dir", "follow", "force",
+    "group", "include_results", "letters", "level", "lines", "nodes", "older_than", "priority", "processes", "queue", "rate",
+    "rate_limit", "release", "release_commands", "release_hold", "sample_seconds", "signal", "since", "soft_time_limit", "task_args",
+    "task_id", "task_kwargs", "task_name", "terminate", "time_limit", "version", "wait_for_drain",
 ))
 
 

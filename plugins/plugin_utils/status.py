@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import fleet, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -45,6 +45,10 @@ def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             name = (queue["engine"], queue["queue"])
             queues[name] = joined(queues[name], queue) if name in queues else queue
     problems = [*(f"{', '.join(where)}: {text}" for text, where in alike.items()), *strangers]
+    current = {host: fleet.Known(each["release"]) for host, each in hosts.items()}
+    if len(releases := fleet.by_release(current)) > 1:
+        problems.append(f"the hosts do not have one release: {fleet.told(releases)}. A run without --limit of site.yml, deploy.yml or "
+                        "rollback.yml brings them together")
     told_all: dict[str, Any] = shown.value(
         {"app": app, "hosts": hosts, "queues": [queues[key] for key in sorted(queues)], "problems": problems})
     return told_all

@@ -227,19 +227,51 @@ def test_an_unchanged_source_is_left_alone_and_a_changed_one_becomes_a_release_b
     assert site.run("python", "-c", "import tasks; print(tasks.one)") == "2"
 
 
-def test_other_requirements_or_another_python_make_another_release(site: Site) -> None:
+def test_other_requirements_make_another_release_and_another_python_does_not(site: Site) -> None:
     other = site.folder / "python"
     other.symlink_to(PYTHON)
-    ids = {
+    ids = [
         release.plan(site.declared(**raw)[0]).release
-        for raw in (
-            {},
-            {"requirements": ["."]},
-            {"python": str(other)},
-            {"pip_environment": {"HTTPS_PROXY": "http://p"}},
-        )
-    }
-    assert len(ids) == 3
+        for raw in ({}, {"python": str(other)}, {"pip_environment": {"HTTPS_PROXY": "http://p"}}, {"requirements": ["."]})
+    ]
+    assert len(set(ids[:3])) == 1
+    assert ids[3] not in ids[:3]
+
+
+def test_another_python_builds_the_same_release_beside_what_runs_from_it(site: Site) -> None:
+    """As after an upgrade of the system: what runs keeps its files until it has gone, and the fleet's name for the release stays."""
+    first = str(site.converge().release)
+    old = site.root / "releases" / first
+    marker = json.loads((old / "release.json").read_text())
+    (old / "release.json").write_text(json.dumps({**marker, "python": "cpython-3.1"}))
+    runs = subprocess.Popen([str(old / "venv/bin/python"), "-c", "import time; time.sleep(600)"], cwd=old / "src")
+    before = {path: path.lstat().st_ino for path in old.rglob("*") if path.name != "release.json"}
+    try:
+        plan = site.converge()
+        assert (plan.release, plan.previous, plan.build) == (first, first, f"{first}.2")
+        assert units(plan) == [("write", f"release {first}"), ("live", f"release {first}")]
+        assert "was made by another Python" in str(plan.changes[0].step.reason)
+        assert site.run("python", "-c", "import os; print(os.getcwd())") == f"{site.root}/releases/{first}.2/src"
+        assert {path: path.lstat().st_ino for path in old.rglob("*") if path.name != "release.json"} == before
+        # By its id it is the build of this Python too, and by that build's name.
+        assert {release.plan(site.declared(release=name)[0]).build for name in (first, f"{first}.2", "current")} == {f"{first}.2"}
+    finally:
+        runs.kill()
+        runs.wait()
+    assert units(site.converge()) == [("remove", f"release {first}")]
+    assert site.releases() == {f"{first}.2"}
+
+
+def test_a_release_whose_python_has_gone_is_not_gone_back_to(site: Site) -> None:
+    first = str(site.converge().release)
+    (site.code / "tasks.py").write_text("one = 2\n")
+    site.converge()
+    marker = site.root / "releases" / first / "release.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "python": "cpython-3.1"}))
+    with pytest.raises(WorkfleetError, match="there is no release to go back to"):
+        release.plan(site.declared(release="previous")[0])
+    with pytest.raises(WorkfleetError, match=f"release {first} is not on this host"):
+        release.plan(site.declared(release=first)[0])
 
 
 def test_a_run_that_is_refused_the_nodes_has_changed_nothing_about_the_release_either(site: Site) -> None:

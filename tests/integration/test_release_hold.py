@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,6 +96,23 @@ def test_what_was_taken_back_is_not_used_again_until_the_declaration_changes(sit
     assert current(site) == fixed.release not in (good, bad)
     assert ("remove", f"file {site.root}/state/hold.json") in units(fixed)
     assert site.converge().notes == []
+
+
+def test_a_host_that_joins_builds_what_the_others_hold_and_holds_it_too(site: Site) -> None:
+    version(site, 2)
+    bad = release.plan(site.declared()[0]).release
+    version(site, 1)
+    declared, archive = site.declared()
+    good = str(release.plan(declared).release)
+    # As the control node asks a second time, with the source of the release that is held and the id of the declared one.
+    asked = replace(declared, declares=str(bad), holds=(Hold(str(bad), good),))
+    predicted = release.plan(asked)
+    done = release.apply(asked, archive)
+    assert [change.step for change in done.changes] == [change.step for change in predicted.changes]
+    assert (current(site), site.releases()) == (good, {good})
+    assert json.loads((site.root / "state" / "hold.json").read_text()) == {"instead_of": bad, "use": good}
+    version(site, 2)
+    assert (site.converge().release, site.releases()) == (good, {good})
 
 
 def test_a_hold_is_dropped_when_that_is_asked_for(site: Site) -> None:

@@ -171,7 +171,7 @@ def test_what_is_declared_and_does_not_run_is_a_problem(tmp_path: Path, nodes: l
 @pytest.mark.parametrize(("text", "release"), [
     (None, None), ("x", None), ("WorkingDirectory=/opt/a/releases/r1/src\n", "r1"), ("x /opt/a/releases/", None)])
 def test_the_release_is_that_of_the_unit(text: str | None, release: str | None) -> None:
-    assert info.release_of(replace(UP, text=text)) == release
+    assert info.node_release(replace(UP, text=text)) == release
 
 
 def test_what_an_old_node_has_lost_is_a_problem_until_its_note_is_gone(tmp_path: Path) -> None:

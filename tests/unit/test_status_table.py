@@ -150,3 +150,7 @@ def test_what_is_wrong_on_many_hosts_is_told_once_with_their_names() -> None:
     wrong = "release a is held: it is used in place of the declared b"
     hosts = {f"web{number}": told(node(), problems=[wrong, f"only {number}"]) for number in (1, 2)}
     assert status.combine("shop", hosts)["problems"] == [f"web1, web2: {wrong}", "web1: only 1", "web2: only 2"]
+def test_hosts_of_two_releases_are_a_problem_of_the_fleet() -> None:
+    found = status.combine("shop", {f"web{number}": {**told(), "release": release} for number, release in enumerate(("r1", "r2", None), 1)})
+    assert [text for text in found["problems"] if "do not have one release: r1 on web1; r2 on web2." in text] == found["problems"] != []
+    assert status.combine("shop", {"web1": told(), "web2": told()})["problems"] == []

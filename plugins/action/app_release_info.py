@@ -1,0 +1,24 @@
+"""Check the arguments and have the host tell what it knows of an app's releases."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, spec
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, words
+
+
+class ActionModule(actions.Action):
+    """The control node's half of ``app_release_info``."""
+
+    def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return what the module found."""
+        problems: list[str] = []
+        app = spec.parse_app({"name": values["name"], "root": values["root"]}, problems)
+        if problems:
+            raise spec.SpecError(problems)
+        request = {"name": app.name, "root": app.root, "words": dataclasses.asdict(words.of(app.name))}
+        result: dict[str, Any] = self._execute_module(
+            module_name="workfleet.core.app_release_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        return result
