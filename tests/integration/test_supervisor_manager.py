@@ -78,7 +78,7 @@ class Fleet:
         host.directory(self.log)
 
     def wanted(self, drain: int = 10) -> Wanted:
-        service = supervisor.service_values(self.app, self.root, self.run, ME, MY_GROUP, drain)
+        service = {**supervisor.service_values(self.app, self.root, self.run, ME, MY_GROUP, drain), "sandbox": []}
         texts = {path: TEMPLATES.get_template(f"supervisor/{template}").render(service=service)
                  for template, path in supervisor.service_paths(self.app, self.root).items()}
         return Wanted(texts, ME, MY_GROUP, drain)
