@@ -314,7 +314,7 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         stages[LINKED] = list(link_changes(declared, release, previous, history, noted, hold))
     planned = [change for stage in STAGES[skip:] for change in stages[stage]]
     done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
-    waits_for = [packages.waiting(change.step) for change in planned] if archive is None else []  # it was told when the archive was asked for
+    waits_for = [packages.waiting(change.step) for change in planned] if archive is None else []  # told before it came
     notes = [*choice.notes, *filter(None, waits_for)]
     return Plan(planned, release, previous, archive_needed, done, notes, choice.hold, waits)
 
