@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from . import host, packages, redis_config, redis_info, redis_live
+from . import host, redis_config, redis_info, redis_live
 from .errors import WorkfleetError
 from .redis_config import Declaration, as_set, same, shown
 from .redis_live import PASSWORD
@@ -137,7 +137,7 @@ def _plan_absence(made: Plan, declared: Declaration, what: Service, seen: Observ
 def _plan_software(made: Plan, what: Service, seen: Observed) -> None:
     if not seen.installed:
         made.install = True
-        made.steps.append(packages.step(what.package, "not on this host"))
+        made.steps.append(what.lacking())
 
 
 def _plan_live(made: Plan, declared: Declaration, what: Service, text: str, seen: Observed) -> list[str]:

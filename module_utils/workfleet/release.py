@@ -381,8 +381,7 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         stages[LINKED] = [*hold_changes(layout, hold, held), *link_changes(declared, choice, present, history, noted, held)]
     planned = [*made, *(change for stage in STAGES[skip:] for change in stages[stage])]
     done = commands_after(declared, release) if skip <= STAGES.index(READY) else [digest(argv) for argv in declared.commands]
-    # With the archive it was told when that was asked for.
-    waits_for = [packages.waiting(change.step) for change in planned] if archive is None else []
+    waits_for = [packages.waiting(change.step) for change in planned] if archive is None else []  # told before it came
     notes = [*choice.notes, *filter(None, waits_for)]
     reached = READY if prepared else BUILT
     version = (declared.source or {}).get("version") if building else (builds.description(layout, choice.build) or {}).get("version")
