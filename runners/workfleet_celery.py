@@ -55,10 +55,11 @@ class Node(pidbox.Node):
     def reply(self, data: Any, exchange: str, routing_key: str, ticket: str, **options: Any) -> None:
         """Send an answer; what JSON has no form for is told as text."""
         if exchange != OUR_REPLIES:
-            super().reply(data, exchange, routing_key, ticket, **options)
+            super().reply(data, exchange, routing_key, ticket, **options)  # type: ignore[no-untyped-call]
             return
         told = json.loads(json.dumps(data, default=repr, skipkeys=True))
-        self.mailbox._publish_reply(told, exchange, routing_key, ticket, channel=self.channel, serializer="json")
+        mailbox: Any = self.mailbox
+        mailbox._publish_reply(told, exchange, routing_key, ticket, channel=self.channel, serializer="json")
 
 
 @worker_init.connect
