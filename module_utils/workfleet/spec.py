@@ -845,6 +845,8 @@ def selected(only: str | None) -> list[str] | None:
 def unknown_names(only: str | None, known: Iterable[str]) -> list[str]:
     """Return a sentence for each name in ``worker_only`` that no host declares."""
     names = list(dict.fromkeys(known))
-    wanted = selected(only) or []
+    wanted = selected(only)
+    if wanted == []:
+        return [f"worker_only = {forms.quoted(only)}: names no worker group; known are {', '.join(names)}"]
     return [f"worker_only: {shown.line(shown_name(name))}: no such worker group; known are {', '.join(names)}"
-            for name in wanted if name not in names]
+            for name in wanted or () if name not in names]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, resp
+from plugins.module_utils.workfleet import consumers, engines, resp
 from plugins.module_utils.workfleet.engines import arq_options, pickled, probe
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.fakes.systemd import Systemd
@@ -78,9 +78,10 @@ def told(workers: Fleet, *nodes: Node) -> dict[str, Report]:
     return ENGINE.inspect(workers.url, [node.name for node in nodes], {}, 1.0)
 
 
-def proofs(workers: Fleet, *queues: str, **changed: Any) -> dict[str, probe.Proof]:
+def proofs(workers: Fleet, *queues: str, host: str = "h", **changed: Any) -> dict[str, probe.Proof]:
+    """Probe as ``verify.yml`` of an inventory with this host does."""
     request = probe.parse({"engine": "arq", "broker_url": workers.url, "queues": queues, "timeout": 5.0, **changed})
-    return {proof.queue: proof for proof in ENGINE.probe(request)}
+    return {proof.queue: proof for proof in consumers.judged(ENGINE.probe(request), request, consumers.Ours("flow", [host]))}
 
 
 @contextlib.contextmanager
@@ -260,6 +261,9 @@ def test_a_canary_comes_back_and_leaves_nothing(workers: Fleet) -> None:
     found = proofs(workers, "arq:queue", "second")
     assert [(proof.ok, proof.reason) for proof in found.values()] == [(True, None)] * 2
     assert all(proof.seconds is not None and is_within(proof.seconds, 2) for proof in found.values())
+    alien = proofs(workers, "second", host="elsewhere")["second"]
+    assert (alien.ok, alien.reason) == (
+        False, "it came back, but no node of this inventory consumes the queue: the answer is of flow.flows.2.1@h")
     assert keys(workers) == before
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from plugins.module_utils.workfleet import consumers
 from plugins.module_utils.workfleet.engines import chicory_options
 from plugins.module_utils.workfleet.engines.chicory import ENGINE
 from plugins.module_utils.workfleet.engines.probe import Proof, Request
@@ -37,9 +38,11 @@ def fleet(tmp_path: Path, redis_server: RedisServer) -> Iterator[Fleet]:
     started.close()
 
 
-def canary(fleet: Fleet, *queues: str, **keys: Any) -> list[Proof]:
+def canary(fleet: Fleet, *queues: str, host: str = "h", **keys: Any) -> list[Proof]:
+    """Probe as ``verify.yml`` of an inventory with this host does."""
     request = {"broker_url": fleet.redis.url(), "result_url": fleet.redis.url(1), "queues": queues, "timeout": 5.0, **keys}
-    return ENGINE.probe(Request(engine="chicory", **request))
+    asked = Request(engine="chicory", **request)
+    return list(consumers.judged(ENGINE.probe(asked), asked, consumers.Ours("events", [host])))
 
 
 def test_a_node_is_ready_when_it_consumes_and_its_heartbeat_tells_pid_places_and_queue(fleet: Fleet) -> None:
@@ -272,6 +275,8 @@ def test_canaries_come_back_and_leave_nothing(fleet: Fleet) -> None:
     assert fleet.redis.call("KEYS", "*", db=1) and not fleet.redis.call("KEYS", "chicory:[rs]*:*-*", db=1)
     assert fleet.redis.call("EXISTS", "chicory:stream:nobody") == 0
     assert canary(fleet, "slow", result_url="")[0].state == "not proved"
+    (alien,) = canary(fleet, "slow", host="elsewhere")
+    assert not alien.ok and "no node of this inventory consumes the queue: the answer is of events." in str(alien.reason)
     assert canary(fleet, "slow", task="app.tasks.reject")[0].reason == "the task app.tasks.reject ended as FAILURE: event is not understood"
     assert canary(fleet, "slow", task="no.such")[0].state == "not proved"
 

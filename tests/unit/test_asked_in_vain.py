@@ -87,3 +87,9 @@ def test_a_limit_that_leaves_a_playbook_no_host_is_no_success(tmp_path: Path) ->
     said = play(tmp_path, {"workers": ["h1"], "redis": ["r1"]}, "--limit", "r1", playbook="playbooks/verify.yml")
     assert "looked at 0 of 1 hosts, 0 of 1 nodes (--limit r1)" in said
     assert "nothing was looked at: --limit r1 leaves no host of workers" in said
+
+
+def test_each_source_of_the_inventory_has_to_be_read(tmp_path: Path) -> None:
+    """Half of the fleet was not seen where one of two sources was mistyped."""
+    said = play(tmp_path, {"workers": ["h1"]}, "-i", str(tmp_path / "mistyped"))
+    assert f"{tmp_path}/mistyped: could not be read as a part of the inventory" in said

@@ -198,6 +198,7 @@ def test_a_policy_is_parsed_with_its_defaults() -> None:
 def test_groups_that_are_not_there_cannot_be_chosen() -> None:
     assert spec.selected("a, b") == ["a", "b"] and spec.selected("") is None
     assert spec.unknown_names("a, b", ["a", "c"]) == ["worker_only: b: no such worker group; known are a, c"]
+    assert spec.unknown_names(" ,", ["a"]) == ["worker_only = ' ,': names no worker group; known are a"]
     assert spec.unknown_names("a", ["a"]) == spec.unknown_names(None, []) == []
 
 
