@@ -83,8 +83,8 @@ def role_page(name: str, spec: Mapping[str, Any]) -> str:
 
 def role_readme(name: str, spec: Mapping[str, Any]) -> str:
     """Return what stands beside a role, for those who find it without its documentation."""
-    lines = [f"# Role workfleet.core.{name}", "", text(spec["short_description"]) + ".", "", *paragraphs(spec["description"]), "", "```yaml",
-             "- hosts: some_hosts", "  become: true", "  roles:", f"    - workfleet.core.{name}", "```", "",
+    lines = [f"# Role workfleet.core.{name}", "", text(spec["short_description"]) + ".", "", *paragraphs(spec["description"]), "",
+             "```yaml", "- hosts: some_hosts", "  become: true", "  roles:", f"    - workfleet.core.{name}", "```", "",
              f"[All its variables](../../docs/reference/role-{name}.md), [a complete project](../../docs/collection.md)."]
     return "\n".join(lines)
 
