@@ -248,7 +248,7 @@ def located(declared: Mapping[str, Any], base: str, links: Sequence[str] = ()) -
     found = next((place for place in places if os.path.exists(place)), "")
     if not found and not os.path.isabs(location):
         raise WorkfleetError(
-            f"app_source: location: {location} is not on the control node: a relative path counts from the inventory's directory, "
-            f"{base}, and {places[0]} does not exist. Give a path from there, or a whole one by a variable that every way to run has set: "
+            f"app_source: location: {location} is not on the control node: a relative path counts from the inventory's directory, {base}, "
+            f"and {places[0]} does not exist. Give a path from there, or a whole one by a variable that every way to run has set: "
             "\"{{ lookup('ansible.builtin.env', 'CHECKOUT') }}/app\"")
     return {**declared, "location": found or places[0]}

@@ -97,8 +97,8 @@ def require_ansible(version: str) -> None:
     if tuple(map(int, version.split(".")[:2])) < SUPPORTED[0]:
         oldest, newest = (".".join(map(str, each)) for each in SUPPORTED)
         raise AnsibleActionFail(
-            f"workfleet.core needs ansible-core {oldest} to {newest}, and this is {version}; no host was touched. "
-            f"Where Python is 3.11 or newer: pip install 'ansible-core~={oldest}.0'")
+            f"workfleet.core needs ansible-core {oldest} to {newest}, and this is {version}; no host was touched. Where Python is 3.11 or "
+            f"newer: pip install 'ansible-core~={oldest}.0'")
 
 
 def arguments(action: str) -> dict[str, dict[str, Any]]:

@@ -136,6 +136,6 @@ def test_a_relative_path_to_nowhere_is_told_as_declared_and_from_where_it_was_co
     with pytest.raises(WorkfleetError) as caught:
         release_spec.located({"kind": "directory", "location": "../app"}, str(tmp_path / "deploy"), ["/"])
     said = str(caught.value)
-    assert "location: ../app is not on the control node: a relative path counts from the inventory's directory, " in said
-    assert f"{tmp_path}/deploy, and " in said
+    assert "location: ../app is not on the control node: " in said
+    assert f"counts from the inventory's directory, {tmp_path}/deploy, " in said
     assert f"{tmp_path}/app does not exist" in said
