@@ -123,7 +123,7 @@ def _refuse_other(url: str) -> None:
     if given not in SCHEMES:
         raise UrlError(f"not a Redis URL: given is {f'{given}://' if given else 'no scheme'}, and queues, workers and tasks are looked at "
                        f"over Redis alone: give one of {', '.join(f'{name}://' for name in SCHEMES)}")
-    if ";" in url.rpartition("@")[2]:
+    if ";" in url.rpartition("@")[2] or re.search(r";[A-Za-z+]+://", url):
         raise UrlError("a Redis URL with several addresses (separated by ;) is not supported: whoever looks at queues and workers looks at "
                        "one server; give the one that all clients use")
 

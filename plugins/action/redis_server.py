@@ -25,8 +25,7 @@ class ActionModule(actions.Action):
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result."""
         if values["old_passwords"] == "end":
-            ours = [host for host in values["waits_for"] if task_vars["hostvars"].get(host, {}).get("app_name") == values["app"]]
-            why = still_needed(ours, values["register"], task_vars["hostvars"])
+            why = still_needed(values["waits_for"], values["register"], task_vars["hostvars"])
             if why:
                 self._display.warning(f"{task_vars['inventory_hostname']}: redis_password: the password before stays valid: {why}. "
                                       "The next run of site.yml that has replaced all nodes ends it")

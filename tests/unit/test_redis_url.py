@@ -53,6 +53,7 @@ WRONG = [
     ("redis://h/0?password=hunter2", "not every client looks"),
     ("redis://:hunter2@h?ssl_cert_reqs=none", "begin it with rediss://"),
     ("redis://:hunter2@h:1/0;redis://h2", "several addresses"),
+    ("redis://:hunter2@h:1/0;redis://:hunter2@h2:1/0", "several addresses"),
     ("rediss://:hunter2@h?ssl_cert_reqs=maybe", "allowed are none, optional, required"),
     ("unix://:hunter2@", "absolute path"),
 ]
