@@ -49,7 +49,7 @@ def keep(hosts: Sequence[inventory.Host], given: Sequence[inventory.Host]) -> No
             app["whole"].append(digest(mine))
             sources[host.name] = digest(mine["app_source"] or None)
     words = {app: {key: digest(sorted(set(each))) for key, each in found.items()} for app, found in told.items()}
-    os.makedirs(os.path.dirname(path()), 0o700, exist_ok=True)
+    os.makedirs(os.path.dirname(path()), mode=0o700, exist_ok=True)
     with open(os.open(path(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         json.dump({"apps": words, "sources": sources}, file)
 

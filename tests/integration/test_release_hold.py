@@ -318,7 +318,7 @@ def test_neither_what_is_held_nor_what_was_taken_back_nor_what_runs_is_pruned(si
 def told(site: Site, *words: str) -> tuple[str | None, str]:
     """Return what ``status.yml`` tells of a hold: what is used by it, and what is wrong."""
     found, _, wrong = release_choice.standing(site.declared()[0].layout, current(site), Words(*words))
-    return found and found.use, wrong
+    return found.use if found else None, wrong
 
 
 def test_what_failed_is_held_with_its_reason_until_the_inventory_says_something_else(site: Site) -> None:
