@@ -55,7 +55,7 @@ def look(app: str, root: str, words: release_choice.Words) -> Known:
     told = ((name, builds.description(layout, name)) for name in builds.present(layout))
     releases = {builds.release_of(name): {key: found.get(key) for key in ("source", "version")} for name, found in told if found}
     obeyed = hold if hold and hold.applies(history.gives(words), words) else None
-    return Known(current, previous, obeyed and obeyed.told, release.commands_done(layout), releases)
+    return Known(current, previous, obeyed.told if obeyed else None, release.commands_done(layout), releases)
 
 
 # The judgement

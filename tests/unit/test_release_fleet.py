@@ -13,7 +13,7 @@ OLD, NEW, OTHER = "a" * 12, "b" * 12, "c" * 12
 
 
 def test_a_release_is_named_by_its_source_and_requirements_alone() -> None:
-    made_of = (["requirements.txt"], [])
+    made_of: tuple[list[str], list[str]] = (["requirements.txt"], [])
     name = release_choice.identity(SOURCE, made_of)
     assert release_choice.identity({**SOURCE, "label": "main (0123)", "size": 7}, (("requirements.txt",), ())) == name
     others = [release_choice.identity({**SOURCE, "fingerprint": "f01"}, made_of), release_choice.identity(SOURCE, ([], [])),
