@@ -105,3 +105,16 @@ def test_a_scenario_has_the_hosts_groups_and_variables_of_its_inventory(inventor
 def test_the_defaults_of_postgresql_are_those_that_are_checked() -> None:
     defaults = yaml.safe_load((ROOT / "roles/postgresql/defaults/main.yml").read_text(encoding="utf-8"))
     assert defaults == postgresql_config.DEFAULTS
+
+
+def test_the_filter_encodes_what_urlencode_leaves_and_repeats_no_password() -> None:
+    from ansible_collections.workfleet.core.plugins.filter import redis_url as plugin
+
+    build = plugin.FilterModule().filters()["redis_url"]
+    assert build("redis1", "ab/cd+ef==", "1") == "redis://:ab%2Fcd%2Bef%3D%3D@redis1:6379/1"
+    assert build("redis1", port="7000", scheme="rediss", options={"ssl_ca_certs": "/etc/ca.pem"}) == (
+        "rediss://redis1:7000/0?ssl_ca_certs=%2Fetc%2Fca.pem")
+    for words in ((None, "hunter2"), ("", "hunter2"), ("h", "hunter2", "x"), ("h", ["hunter2"])):
+        with pytest.raises(Exception, match=r"^redis_url: ") as caught:
+            build(*words)
+        assert "hunter2" not in str(caught.value)

@@ -148,17 +148,3 @@ def test_what_no_url_can_hold_is_not_built() -> None:
     for host, more in (("", {}), ("h/x", {}), *(("h", each) for each in wrong)):
         with pytest.raises(ValueError, match=r"URL|host|scheme|password|surrogates"):
             redis_url.build(host, **more)
-
-
-def test_the_filter_encodes_what_urlencode_leaves_and_repeats_no_password() -> None:
-    pytest.importorskip("ansible")
-    from ansible_collections.workfleet.core.plugins.filter import redis_url as plugin
-
-    build = plugin.FilterModule().filters()["redis_url"]
-    assert build("redis1", "ab/cd+ef==", "1") == "redis://:ab%2Fcd%2Bef%3D%3D@redis1:6379/1"
-    assert build("redis1", port="7000", scheme="rediss", options={"ssl_ca_certs": "/etc/ca.pem"}) == (
-        "rediss://redis1:7000/0?ssl_ca_certs=%2Fetc%2Fca.pem")
-    for words in ((None, "hunter2"), ("", "hunter2"), ("h", "hunter2", "x"), ("h", ["hunter2"])):
-        with pytest.raises(Exception, match=r"^redis_url: ") as caught:
-            build(*words)
-        assert "hunter2" not in str(caught.value)
