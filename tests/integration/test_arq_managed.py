@@ -76,6 +76,8 @@ def test_what_no_node_could_start_with_is_said_before_one_is_touched(
     with pytest.raises(WorkfleetError) as raised:
         fleet.work([{**SLOW, **keys}])
     assert f"nodes of slow were not started, and none was stopped for them: {said}" in str(raised.value)
+    # A release is held for what is its own fault, not for what somebody has put into Redis.
+    assert raised.value.details.get("blame") == ("a worker of slow cannot be made of it" if "app" in keys else None)
     assert fleet.pids() == pids
 
 

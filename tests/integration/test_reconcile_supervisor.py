@@ -146,6 +146,8 @@ def test_a_crashing_command_is_told_with_the_nodes_last_words_and_the_next_node_
     said = str(caught.value)
     assert "workfleet.shop.a.1.2" in said and "  | no broker here" in said and "backoff: Exited too quickly" in said
     assert caught.value.details["node"] == "workfleet.shop.a.1.2"
+    # In one line what its release is held for.
+    assert caught.value.details["blame"].startswith("node workfleet.shop.a.1.2 does not stay up: ")
     assert site.pids()["a.2.1"] == pids["a.2.1"] and alive(pids["a.2.1"])
     # Mended, the next run goes on from there.
     site.converge([sleeper(nodes=2)])

@@ -266,8 +266,9 @@ def test_a_scheduler_waits_for_its_broker_and_says_so(shop: Site, tmp_path: Path
     finally:
         waiting.process.kill()
         waiting.process.wait()
-    with pytest.raises(WorkfleetError, match=r"nodes of scheduler were not started.*does not reach the broker"):
+    with pytest.raises(WorkfleetError, match=r"nodes of scheduler were not started.*does not reach the broker") as caught:
         shop.work([], scheduler=BEAT)
+    assert "blame" not in caught.value.details, "a release is not held for its broker"
 
 
 def test_a_result_store_that_is_not_reached_refuses_before_any_node_is_started(shop: Site) -> None:
