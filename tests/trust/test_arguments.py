@@ -46,6 +46,7 @@ app_env: {A: b}
 app_secrets: {S: hushhush}
 app_release_commands: [[echo, hi]]
 app_releases_kept: 5
+app_state: present
 app_pip_environment: {PIP_CERT: /x}
 app_step_seconds: 3600
 app_broker_url: redis://:hushhush@h:6379/0

@@ -516,9 +516,11 @@ ALLOWED = {
     "build.py": "what the control node sent, in Ansible's own temporary directory",
     "dump.py": "dumps of queues, in the directory of who runs the playbook or in Ansible's own",
     "foreign.py": "control groups, and the descriptors of a program that is started",
+    "packages.py": "the locks of apt and dpkg, in directories of root's",
     "purge.py": "as dump.py",
     "redis_oracle.py": "its own directory below /tmp, 0711, of root",
     "seal.py": "by descriptor, from a directory on that stands in one of root's",
+    "shared.py": "as source.py",
     "source.py": "runs on the control node, for who runs the playbook",
 }
 

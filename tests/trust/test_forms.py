@@ -111,7 +111,8 @@ def test_a_long_text_is_looked_at_in_no_time() -> None:
 @pytest.mark.parametrize(("variables", "place"), [
     ({"app_env": {"A": "x", "B": trust_as_template("{{ nobody_sets_this }}")}}, "app_env.B: "),
     ({"app_root": trust_as_template("/opt/{{ nobody_sets_this }}")}, "app_root: "),
-    ({"worker_groups": [CELERY, {**CELERY, "env": {"X": trust_as_template("{{ nobody_sets_this }}")}}]}, "worker_groups[1].env.X: "),
+    ({"worker_groups": [CELERY, {**CELERY, "name": "b", "env": {"X": trust_as_template("{{ nobody_sets_this }}")}}]},
+     "worker_groups[1].env.X: "),
 ])
 def test_a_variable_that_is_not_set_is_named_with_the_key_that_wants_it(variables: dict[str, Any], place: str) -> None:
     found = judged(**variables)

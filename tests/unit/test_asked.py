@@ -26,7 +26,8 @@ FILES = sorted([*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.ym
 EXPRESSIONS = ("when", "that", "failed_when", "changed_when", "until")
 #: What begins with these is ours or Ansible's; the rest are names that Ansible gives to every play.
 OURS = ("__", "app_", "worker_", "redis_", "postgresql_", "autoscaler_", "verify_", "status_", "queues_", "ansible_")
-ANSIBLES = {"groups", "group_names", "hostvars", "inventory_dir", "inventory_hostname", "item", "lookup", "now", "omit", "query", "role_path"}
+ANSIBLES = {"groups", "group_names", "hostvars", "inventory_dir", "inventory_hostname", "item", "lookup", "now", "omit", "query",
+            "role_path"}
 
 
 def expressions(value: Any, key: str = "") -> Iterator[str]:

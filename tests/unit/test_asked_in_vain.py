@@ -42,6 +42,10 @@ def test_a_tag_that_a_playbook_lacks_and_one_that_leaves_nothing_is_refused(
     assert said in play(tmp_path, {"workers": ["h1"]}, *words, playbook=f"playbooks/{playbook}.yml")
 
 
+def test_what_molecule_skips_everywhere_need_not_be_there(tmp_path: Path) -> None:
+    play(tmp_path, {"workers": ["h1"]}, "--skip-tags", "molecule-notest,notest", status=0)
+
+
 @pytest.mark.parametrize("words", [["--skip-tags", "always"], ["--start-at-task", "Look at the nodes"]])
 def test_the_check_of_the_inventory_cannot_be_left_out(tmp_path: Path, words: list[str]) -> None:
     said = play(tmp_path, {"workers": ["h1"]}, *words, playbook="playbooks/status.yml", status=4)
