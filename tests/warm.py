@@ -101,13 +101,27 @@ def _attend(request: dict[str, Any], out: int, err: int, answer: int) -> NoRetur
         os.environ.clear()
         os.environ.update(request["env"])
         sys.argv = ["ansible-playbook", *request["words"]]
-        from ansible.cli.playbook import main
-
-        main()
-        os._exit(0)
+        _play()
     _, status = os.waitpid(child, 0)
     os.write(answer, str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
+
+
+def _play() -> NoReturn:
+    """Run the play. What the parent would remove when it ends is the parent's, and the directory of this run its own."""
+    from ansible import constants
+    from ansible.cli.playbook import main
+
+    status: Any = 0
+    with tempfile.TemporaryDirectory(prefix="ansible-local-", dir=Path(constants.DEFAULT_LOCAL_TMP).parent) as folder:
+        constants.DEFAULT_LOCAL_TMP = folder
+        try:
+            main()
+        except SystemExit as ended:
+            status = ended.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 1)
 
 
 def _reap() -> bool:
