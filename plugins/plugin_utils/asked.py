@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 AROUND = ("workfleet.core.validate", "workfleet.core.looked", "ansible.builtin.add_host", "ansible.builtin.validate_argument_spec")
 #: Tags that mean something to Ansible, whatever a playbook has.
 SPECIAL = {"all", "always", "never", "tagged", "untagged"}
-#: What molecule skips in every playbook, whether it has such tasks or not.
-MOLECULE = {"notest", "molecule-notest"}
+#: How the tags end that molecule skips in every playbook, whether it has such tasks or not.
+MOLECULE = "notest"
 
 
 def problems(task_vars: Mapping[str, Any], loader: Any) -> list[str]:
@@ -31,7 +31,7 @@ def problems(task_vars: Mapping[str, Any], loader: Any) -> list[str]:
     found = [f"{source}: could not be read as a part of the inventory: Ansible's warnings above say why. What it declares is unknown, so "
              "nothing can be said of the fleet: mend it, or leave it out" for source in unread(hostvars._inventory)]
     only, skipped = (list(task_vars.get(name) or ()) for name in ("ansible_run_tags", "ansible_skip_tags"))
-    skipped = [tag for tag in skipped if tag not in MOLECULE]
+    skipped = [tag for tag in skipped if not tag.endswith(MOLECULE)]
     if (set(only) | set(skipped)) - {"all"}:
         found += untagged(only, skipped, list(tasks(hostvars._variable_manager, loader)), task_vars)
     return found
