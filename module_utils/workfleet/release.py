@@ -365,7 +365,8 @@ def plan_release(declared: Declared, archive: str | None, skip: int = 0) -> Plan
         stages[READY] = list(command_changes(declared, choice.build, previous, python))
     noted = history
     if declared.hold in (OBEY, DROP) and declared.own:
-        noted = replace(history, declared=choice.hold.instead_of if choice.hold else release, source=declared.words.source)
+        given, source = choice.hold.instead_of if choice.hold else release, declared.words.source or history.source
+        noted = replace(history, declared=given, source=source)
     held = next_hold(declared, choice, hold, noted)
     if declared.until != BUILT and declared.hold in GIVE_UP:
         stages[READY] += hold_changes(layout, hold, held)

@@ -75,6 +75,7 @@ def test_logs_are_shown_by_time_by_level_and_as_they_come(fleet: Fleet) -> None:
 
 def test_an_app_that_is_declared_absent_takes_its_supervisord_along(fleet: Fleet) -> None:
     """What it leaves of all else is looked at by the scenario `apart`."""
+    fleet.forget_client()
     fleet.play("site", app_state="absent", confirm=f"absent {fleet.app}")
     assert fleet.run(fleet.worker, "sh", "-c", f"ls -d /etc/systemd/system/*workfleet* /run/workfleet /opt/{fleet.app} 2>/dev/null; "
                                                f"systemctl list-units --all --no-legend 'workfleet.*'; pgrep -fa supervisord; "

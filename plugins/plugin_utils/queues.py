@@ -55,8 +55,12 @@ def sources(declared: Sequence[spec.Declaration], only: Sequence[str] | None) ->
 
 
 def ours(declared: Sequence[spec.Declaration], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-    """Return by what nodes of the inventory are known, whatever ``--limit`` says, as ``consumers.Ours``."""
-    hosts = dict.fromkeys(str(host) for part in spec.PARTS for host in task_vars["groups"].get(part, ()))
+    """Return by what nodes of the inventory are known, whatever ``--limit`` says, as ``consumers.Ours``.
+
+    In a play of one's own its hosts may be in other groups than in ours.
+    """
+    grouped = [host for part in spec.PARTS for host in task_vars["groups"].get(part, ())]
+    hosts = dict.fromkeys(map(str, [*grouped, *task_vars["ansible_play_hosts_all"]]))
     commands = [group for each in declared for group in each.groups if group.command and engines.named(group.engine).speaks]
     unnamed = ["*"] if any(not group.queues for group in commands) else sorted({queue for group in commands for queue in group.queues})
     return {"app": declared[0].app.name, "hosts": list(hosts), "unnamed": unnamed}

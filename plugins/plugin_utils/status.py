@@ -46,7 +46,9 @@ def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             queues[name] = joined(queues[name], queue) if name in queues else queue
     problems = [*(f"{', '.join(where)}: {text}" for text, where in alike.items()), *strangers]
     current = {host: fleet.Known(each["release"]) for host, each in hosts.items()}
-    if len(releases := fleet.by_release(current)) > 1:
+    # Where hosts are declared with other requirements, each has its own.
+    as_declared = all(each["release"] == each["declared_release"] for each in hosts.values() if each["release"])
+    if len(releases := fleet.by_release(current)) > 1 and not as_declared:
         problems.append(f"the hosts do not have one release: {fleet.told(releases)}. A run without --limit of site.yml, deploy.yml or "
                         "rollback.yml brings them together")
     told_all: dict[str, Any] = shown.value(

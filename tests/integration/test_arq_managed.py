@@ -105,6 +105,6 @@ def test_a_killed_node_comes_back_and_is_ready_again(fleet: Site) -> None:
 def test_verify_proves_the_queues_of_a_declaration(fleet: Site, redis_server: RedisServer, tmp_path: Path) -> None:
     fleet.converge([SLOW])
     arguments = {"app": {"name": "shop", "broker_url": redis_server.url(4)}, "groups": [SLOW, {**FLOWS, "nodes": 1}], "timeout": 2}
-    _, said, told = play(tmp_path, arguments)
+    _, said, told = play(tmp_path, arguments, host="h1")
     assert {probe["queue"]: probe["state"] for probe in told["probes"]} == {"slow": "ok", "arq:queue": "failed"}, said
     assert "1 of 2 canaries did not come back. arq:queue: not taken by a worker within 2 s" in told["msg"]

@@ -33,19 +33,19 @@ def workers() -> Iterator[Fleet]:
         yield started
 
 
-def play(folder: Path, arguments: dict[str, Any], *words: str) -> tuple[int, str, dict[str, Any]]:
+def play(folder: Path, arguments: dict[str, Any], *words: str, host: str = "localhost") -> tuple[int, str, dict[str, Any]]:
     """Run a play of this one task; its exit status, its output, and the task's result."""
     task = {"workfleet.core.task_probe": arguments, "register": "told", "ignore_errors": True}
     copy = {"content": "{{ told | to_json }}", "dest": str(folder / "told.json")}
     playbook = {
-        "hosts": "localhost", "connection": "local", "gather_facts": False,
+        "hosts": host, "connection": "local", "gather_facts": False,
         "vars": {"ansible_python_interpreter": sys.executable},
         "tasks": [task, {"ansible.builtin.copy": copy, "check_mode": False}],
     }
     (folder / "play.yml").write_text(json.dumps([playbook]))
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(folder / "tmp")}
     playbook_file = str(folder / "play.yml")
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", playbook_file, "-vvv", *words]
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", f"{host},", playbook_file, "-vvv", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300)
     told = folder / "told.json"
     return done.returncode, done.stdout + done.stderr, json.loads(told.read_text()) if told.exists() else {}

@@ -82,6 +82,6 @@ def test_what_no_node_could_start_with_is_said_before_one_is_touched(
 def test_verify_proves_the_queues_of_a_declaration(managed: Site, redis_server: RedisServer, tmp_path: Path) -> None:
     managed.converge([SLOW])
     app = {"name": "shop", "broker_url": redis_server.url(), "result_url": redis_server.url(1)}
-    _, said, told = play(tmp_path, {"app": app, "groups": [SLOW, {**FAST, "nodes": 1}], "timeout": 2})
+    _, said, told = play(tmp_path, {"app": app, "groups": [SLOW, {**FAST, "nodes": 1}], "timeout": 2}, host="h1")
     assert {probe["queue"]: probe["state"] for probe in told["probes"]} == {"slow": "ok", "default": "failed"}, said
     assert "1 of 2 canaries did not come back. default: no worker has ever consumed it" in told["msg"]
