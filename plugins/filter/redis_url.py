@@ -53,13 +53,13 @@ options:
 
 EXAMPLES = r"""
 # redis://:p%40ss%2Fw%23rd@redis1:6379/0
-app_broker_url: "{{ 'redis1' | workfleet.core.redis_url('p@ss/w#rd') }}"
+simple_url: "{{ 'redis1' | workfleet.core.redis_url('p@ss/w#rd') }}"
 
 # The server of the inventory group redis, database 1.
 app_result_url: "{{ hostvars[groups.redis[0]].ansible_host | workfleet.core.redis_url(vault_redis_password, 1) }}"
 
 # TLS
-app_broker_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password, scheme='rediss', options={'ssl_cert_reqs': 'required'}) }}"
+tls_url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password, scheme='rediss', options={'ssl_cert_reqs': 'required'}) }}"
 """
 
 RETURN = r"""
