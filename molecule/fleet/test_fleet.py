@@ -40,7 +40,7 @@ def test_a_node_that_fails_on_one_host_spares_all_others(fleet: Fleet) -> None:
 def test_a_reset_names_its_hosts_needs_all_of_them_and_does_what_was_foretold(fleet: Fleet) -> None:
     before, words = sleepers(fleet), f"reset pair {','.join(fleet.workers)}"
     groups = fleet.groups(changed={"command": ["/bin/sleep", "4003"]})
-    assert f"-e confirm='{words}'" in fleet.play("reset", expect=2, worker_groups=groups).out
+    assert f"-e \"confirm='{words}'\"" in fleet.play("reset", expect=2, worker_groups=groups).out
     assert "leave --limit out" in fleet.play("reset", "--limit", fleet.workers[0], expect=2, worker_groups=groups, confirm=words).out
     foretold = fleet.play("reset", "--check", worker_groups=groups)
     assert sleepers(fleet) == before
