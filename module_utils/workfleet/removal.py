@@ -83,6 +83,9 @@ def apply(request: Request) -> list[Change]:
         if change.step.unit == f"directory {request.root}":
             _require_idle(request)  # supervisord has ended by now
         change.carry_out()
+    if found and os.geteuid() == 0 and os.path.isdir("/run/systemd/system"):
+        # Of a unit that once failed systemd keeps the name, though its file is gone.
+        host.run(["systemctl", "reset-failed", f"workfleet.{request.name}.*"], check=False)
     return found
 
 

@@ -136,7 +136,8 @@ def seen(fleet: Fleet, host: str) -> dict[str, set[str]]:
     files = fleet.run(host, "sh", "-c", f"find / /run -xdev -regextype posix-extended -regex '({ELSEWHERE})' -prune -o -print")
     units = fleet.run(host, "systemctl", "list-units", "--all", "--plain", "--no-legend")
     return {"files": set(files.splitlines()), "users": set(fleet.run(host, "cat", "/etc/passwd", "/etc/group").splitlines()),
-            "units": {line.split()[0] for line in units.splitlines() if line.startswith(("workfleet", "redis"))},
+            "units": {name for name, *state in map(str.split, units.splitlines())
+                      if name.startswith(("workfleet", "redis")) and state[:2] != ["not-found", "inactive"]},
             "packages": set(fleet.run(host, "dpkg-query", "-W", "-f", "${Package}\\n").splitlines())}
 
 
