@@ -121,8 +121,9 @@ def _plan_absence(made: Plan, declared: Declaration, what: Service, seen: Observ
     # Our configuration, which tells whose the data are, goes last.
     for path in [*data, *what.leftovers()]:
         found = host.status(path)
-        if found is not None:
+        if found is not None or path in data:  # a server writes some when it stops
             made.remove.append(path)
+        if found is not None:
             made.steps.append(Step("remove", path, "declared absent"))
             if stat.S_ISREG(found.st_mode) and path not in data:
                 made.diff.append(_diff(path, host.read(path), None))
