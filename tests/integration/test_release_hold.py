@@ -110,7 +110,7 @@ def test_a_host_that_joins_builds_what_the_others_hold_and_holds_it_too(site: Si
     done = release.apply(asked, archive)
     assert [change.step for change in done.changes] == [change.step for change in predicted.changes]
     assert (current(site), site.releases()) == (good, {good})
-    assert hold(site) == Hold(bad, good)
+    assert hold(site) == Hold(str(bad), str(good))
     version(site, 2)
     assert (site.converge().release, site.releases()) == (good, {good})
 
