@@ -84,7 +84,8 @@ def apply(request: Request) -> list[Change]:
             _require_idle(request)  # supervisord has ended by now
         change.carry_out()
     if found and os.geteuid() == 0 and os.path.isdir("/run/systemd/system"):
-        # Of a unit that once failed systemd keeps the name, though its file is gone.
+        # systemd keeps the name of a unit whose file is gone: where a target wanted it at boot, and where it once failed.
+        _systemctl("daemon-reload")
         host.run(["systemctl", "reset-failed", f"workfleet.{request.name}.*"], check=False)
     return found
 
