@@ -78,5 +78,5 @@ def test_an_app_that_is_declared_absent_takes_its_supervisord_along(fleet: Fleet
     fleet.forget_client()
     fleet.play("site", app_state="absent", confirm=f"absent {fleet.app}")
     assert fleet.run(fleet.worker, "sh", "-c", f"ls -d /etc/systemd/system/*workfleet* /run/workfleet /opt/{fleet.app} 2>/dev/null; "
-                                               f"systemctl list-units --all --no-legend 'workfleet.*'; pgrep -fa supervisord; "
+                                               f"systemctl list-units --all --no-legend 'workfleet.*'; pgrep -xa supervisord; "
                                                f"getent passwd {fleet.app}; true") == ""

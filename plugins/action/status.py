@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.utils.color import stringc
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions, status
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, status, words
 
 NARROW, WIDE = 60, 160
 
@@ -19,7 +19,7 @@ class ActionModule(actions.Action):
         """Put together what the hosts told, print it, write it, and fail where that is asked for."""
         hosts = [host for host in values["hosts"] if host in task_vars["hostvars"]]
         told = {host: dict(task_vars["hostvars"][host].get(values["register"]) or {}) for host in hosts}
-        found = status.combine(values["app"], told)
+        found = status.combine(values["app"], told, words.made_of())
         width = min(max(shutil.get_terminal_size((100, 24)).columns, NARROW), WIDE)
         self._display.table(status.table(found, width, stringc))
         path = values["json"]

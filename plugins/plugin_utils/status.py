@@ -25,8 +25,11 @@ DROPPED = ("rss", "release", "held", "done", "up", "run", "queues")
 MOST_ROWS = 40
 
 
-def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the status JSON. ``told`` has each host's ``worker_info`` result, failed and unreachable ones too."""
+def combine(app: str, told: Mapping[str, Mapping[str, Any]], made_of: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the status JSON. ``told`` has each host's ``worker_info`` result, failed and unreachable ones too.
+
+    ``made_of`` says by host what its release is declared to be made of: where that is not the same, hosts have releases of their own.
+    """
     hosts: dict[str, dict[str, Any]] = {}
     alike: dict[str, list[str]] = {}
     strangers: list[str] = []
@@ -45,12 +48,13 @@ def combine(app: str, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             name = (queue["engine"], queue["queue"])
             queues[name] = joined(queues[name], queue) if name in queues else queue
     problems = [*(f"{', '.join(where)}: {text}" for text, where in alike.items()), *strangers]
-    current = {host: fleet.Known(each["release"]) for host, each in hosts.items()}
-    # Where hosts are declared with other requirements, each has its own.
-    as_declared = all(each["release"] == each["declared_release"] for each in hosts.values() if each["release"])
-    if len(releases := fleet.by_release(current)) > 1 and not as_declared:
-        problems.append(f"the hosts do not have one release: {fleet.told(releases)}. A run without --limit of site.yml, deploy.yml or "
-                        "rollback.yml brings them together")
+    alike_declared: dict[str, dict[str, fleet.Known]] = {}
+    for host, each in hosts.items():
+        alike_declared.setdefault((made_of or {}).get(host, ""), {})[host] = fleet.Known(each["release"])
+    for current in alike_declared.values():
+        if len(releases := fleet.by_release(current)) > 1:
+            problems.append(f"the hosts do not have one release: {fleet.told(releases)}. A run without --limit of site.yml, deploy.yml or "
+                            "rollback.yml brings them together")
     told_all: dict[str, Any] = shown.value(
         {"app": app, "hosts": hosts, "queues": [queues[key] for key in sorted(queues)], "problems": problems})
     return told_all

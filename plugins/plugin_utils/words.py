@@ -39,7 +39,7 @@ def are_given(hostvars: Any) -> bool:
 def keep(hosts: Sequence[inventory.Host], given: Sequence[inventory.Host]) -> None:
     """Keep the words of each app for the other tasks of this run; what an inventory leaves to ``-e`` is as it was ``given``."""
     told: dict[str, dict[str, list[str]]] = {}
-    sources = {}
+    sources, made = {}, {}
     for host, same in zip(hosts, given, strict=True):
         if same.parts:
             mine = said(host)
@@ -48,10 +48,11 @@ def keep(hosts: Sequence[inventory.Host], given: Sequence[inventory.Host]) -> No
             app["source"].append(digest({name: mine[name] for name in MADE_OF}))
             app["whole"].append(digest(mine))
             sources[host.name] = digest(mine["app_source"] or None)
+            made[host.name] = digest({name: mine[name] for name in MADE_OF if name != "app_python"})
     words = {app: {key: digest(sorted(set(each))) for key, each in found.items()} for app, found in told.items()}
     os.makedirs(os.path.dirname(path()), mode=0o700, exist_ok=True)
     with open(os.open(path(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump({"apps": words, "sources": sources}, file)
+        json.dump({"apps": words, "sources": sources, "made": made}, file)
 
 
 def said(host: inventory.Host) -> dict[str, Any]:
@@ -69,6 +70,11 @@ def are_source(host: str, source: Any) -> bool:
     """Whether a source is the one that the inventory gives a host, as far as that was read."""
     mine = kept().get("sources", {}).get(host)
     return mine is None or mine == digest(inventory.bare(source) or None)
+
+
+def made_of() -> dict[str, str]:
+    """Return a digest for each host of what its release is declared to be made of."""
+    return dict(kept().get("made", {}))
 
 
 def kept() -> dict[str, Any]:

@@ -154,3 +154,5 @@ def test_hosts_of_two_releases_are_a_problem_of_the_fleet() -> None:
     found = status.combine("shop", {f"web{number}": {**told(), "release": release} for number, release in enumerate(("r1", "r2", None), 1)})
     assert [text for text in found["problems"] if "do not have one release: r1 on web1; r2 on web2." in text] == found["problems"] != []
     assert status.combine("shop", {"web1": told(), "web2": told()})["problems"] == []
+    apart = {"web1": {**told(), "release": "r1"}, "web2": {**told(), "release": "r2"}}
+    assert status.combine("shop", apart, {"web1": "some", "web2": "other requirements"})["problems"] == []
