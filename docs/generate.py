@@ -20,13 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from docs import limits  # noqa: E402 - found by the line above
-from plugins.module_utils.workfleet.engines import (  # noqa: E402 - found by the line above
-    arq_options,
-    beat,
-    celery_options,
-    chicory_options,
-    flower,
-)
+from plugins.module_utils.workfleet.engines.arq import options as arq_options
+from plugins.module_utils.workfleet.engines.celery import beat, flower
+from plugins.module_utils.workfleet.engines.celery import options as celery_options
+from plugins.module_utils.workfleet.engines.chicory import options as chicory_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -119,7 +119,7 @@ recovered:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.workfleet import payload, purge, queues, resp
-from ..module_utils.workfleet.engines.stash import Choice
+from ..module_utils.workfleet.engines.verbs.stash import Choice
 from ..module_utils.workfleet.errors import WorkfleetError
 
 

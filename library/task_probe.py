@@ -139,7 +139,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.workfleet import consumers, engines, payload
-from ..module_utils.workfleet.engines import probe
+from ..module_utils.workfleet.engines.verbs import probe
 from ..module_utils.workfleet.errors import WorkfleetError
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import engines, resp
-from .engines.events import Wish
+from .engines.verbs.events import Wish
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .background import Background
-    from .engines.events import Event
+    from .engines.verbs.events import Event
 
 #: How often it is made sure that nodes send: one that was started since does not, and somebody else may have told it not to.
 _AGAIN_SECONDS = 10.0

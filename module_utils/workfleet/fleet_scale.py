@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import decode, engines, host, resp, scaled
 from .decode import BadEntry, Fields
-from .engines import queues
+from .engines.verbs import figures as queues
 from .errors import WorkfleetError
 from .scaling import Decision, Figures, Policy, Run, State, decide, demand, shares
 

@@ -9,7 +9,7 @@ from . import answers, consumers, engines, leave, release_choice
 from .builds import release_of
 from .engines import local
 from .engines.base import Report
-from .engines.queues import Figures, Question
+from .engines.verbs.figures import Figures, Question
 from .errors import WorkfleetError
 from .layout import Layout
 from .ledger import ending

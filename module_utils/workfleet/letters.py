@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import decode, resp
 from .decode import BadEntry, Unread
-from .engines import arq_queues, queues
-from .engines.arq_probe import RESULT
-from .engines.celery_message import Message
-from .engines.celery_wire import Wire
-from .engines.chicory_wire import DEAD, STREAM
+from .engines.arq import queues as arq_queues
+from .engines.arq.probe import RESULT
+from .engines.celery.message import Message
+from .engines.celery.wire import Wire
+from .engines.chicory.wire import DEAD, STREAM
 from .engines.pickled import with_number
+from .engines.verbs import figures as queues
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:

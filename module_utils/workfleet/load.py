@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import engines
-from .engines.queues import Question
-from .engines.traffic import Order
+from .engines.verbs.figures import Question
+from .engines.verbs.traffic import Order
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .background import Background
-    from .engines.traffic import Outcome, Traffic
+    from .engines.verbs.traffic import Outcome, Traffic
 
 MOST_TASKS = 50_000
 LONGEST_SECONDS = 3600.0

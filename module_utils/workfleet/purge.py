@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import decode, dump, resp
 from .decode import BadEntry, Unread
-from .engines import queues as keys
-from .engines.arq_stash import ArqStash
-from .engines.celery_stash import CeleryStash
-from .engines.chicory_stash import ChicoryStash
-from .engines.results_stash import CeleryResults, ChicoryResults, ResultsStash
-from .engines.stash import DONE, LARGEST_NOTE, Choice, Leftover, Stash, identified, leftover, leftovers
+from .engines.arq.stash import ArqStash
+from .engines.celery.stash import CeleryStash
+from .engines.chicory.stash import ChicoryStash
+from .engines.verbs import figures as keys
+from .engines.verbs.results import CeleryResults, ChicoryResults, ResultsStash
+from .engines.verbs.stash import DONE, LARGEST_NOTE, Choice, Leftover, Stash, identified, leftover, leftovers
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import engines, purge, resp
 from .decode import Unread
-from .engines.queues import Figures, Question
+from .engines.verbs.figures import Figures, Question
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:

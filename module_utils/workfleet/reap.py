@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import engines, payload
-from .engines.reaping import Found, Reaping
+from .engines.verbs.reaping import Found, Reaping
 
 __all__ = ["Reaping", "note", "reap"]
 

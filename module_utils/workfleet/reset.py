@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from . import engines, purge, redis_url, resp
 from .decode import Unread
-from .engines import arq_queues, celery_held, celery_reap, chicory_queues, queues
-from .engines.celery_wire import Wire, inspect, report
-from .engines.chicory_wire import HEARTBEAT, STREAM, consumer_group
-from .engines.queues import Figures, Question
-from .engines.reaping import app_of
-from .engines.results_stash import patterns
-from .engines.stash import Choice
+from .engines.arq import queues as arq_queues
+from .engines.celery import held as celery_held
+from .engines.celery import reap as celery_reap
+from .engines.celery.wire import Wire, inspect, report
+from .engines.chicory import queues as chicory_queues
+from .engines.chicory.wire import HEARTBEAT, STREAM, consumer_group
+from .engines.verbs import figures as queues
+from .engines.verbs.figures import Figures, Question
+from .engines.verbs.reaping import app_of
+from .engines.verbs.results import patterns
+from .engines.verbs.stash import Choice
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import engines, forms, redis_url, sandbox, shown
-from .engines import celery_wire
+from .engines.celery import wire as celery_wire
 from .errors import WorkfleetError
 from .scaling import Policy
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
 
 if TYPE_CHECKING:

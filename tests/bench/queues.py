@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.module_utils.workfleet import resp
-from plugins.module_utils.workfleet.engines.celery_wire import Wire, task_message
+from plugins.module_utils.workfleet.engines.celery.wire import Wire, task_message
 from tests.integration import flower_environment
 from tests.integration.conftest import running
 

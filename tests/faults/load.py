@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from plugins.module_utils.workfleet import resp
-from plugins.module_utils.workfleet.engines import arq_probe, celery_wire, chicory_probe, chicory_wire
+from plugins.module_utils.workfleet.engines.arq import probe as arq_probe
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
+from plugins.module_utils.workfleet.engines.chicory import probe as chicory_probe
+from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
 from tests import patience
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 
 from plugins.module_utils.workfleet import letters, queues
 from plugins.module_utils.workfleet import purge as steps
-from plugins.module_utils.workfleet.engines.celery_wire import task_message
-from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet.engines.celery.wire import task_message
+from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from tests.integration import celery_fleet
 from tests.integration.owned import ANY
 from tests.patience import until

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import consumers, queues, resp
-from plugins.module_utils.workfleet.engines import celery_probe, celery_wire
-from plugins.module_utils.workfleet.engines import probe as probes
-from plugins.module_utils.workfleet.engines.celery import ENGINE
+from plugins.module_utils.workfleet.engines.celery import probe as celery_probe
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
+from plugins.module_utils.workfleet.engines.celery.engine import ENGINE
+from plugins.module_utils.workfleet.engines.verbs import probe as probes
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests import warm
 from tests.integration.celery_fleet import Fleet, fleet

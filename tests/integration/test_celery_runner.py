@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet.engines import celery_probe, celery_wire, named
-from plugins.module_utils.workfleet.engines import probe as probes
+from plugins.module_utils.workfleet.engines import named
+from plugins.module_utils.workfleet.engines.celery import probe as celery_probe
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
+from plugins.module_utils.workfleet.engines.verbs import probe as probes
 from tests.fakes.systemd import Systemd
 from tests.integration.celery_fleet import ROOT, Fleet, fleet
 from tests.patience import until

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import fleet_scale, queues
-from plugins.module_utils.workfleet.engines import celery_queues
+from plugins.module_utils.workfleet.engines.celery import queues as celery_queues
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.fleet_scale import Group, Moment, Request, Told
 from plugins.module_utils.workfleet.scaling import Policy, State

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import dump, fleet_scale, queues, resp
-from plugins.module_utils.workfleet.engines import celery_reap
-from plugins.module_utils.workfleet.engines.reaping import Found, Reaping
-from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet.engines.celery import reap as celery_reap
+from plugins.module_utils.workfleet.engines.verbs.reaping import Found, Reaping
+from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.fleet_scale import Group, Request
 from plugins.module_utils.workfleet.purge import Run, restore

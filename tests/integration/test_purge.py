@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet import dump, queues, resp
 from plugins.module_utils.workfleet import purge as steps
-from plugins.module_utils.workfleet.engines import celery_stash
-from plugins.module_utils.workfleet.engines.celery_wire import task_message
-from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet.engines.celery import stash as celery_stash
+from plugins.module_utils.workfleet.engines.celery.wire import task_message
+from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.purge import Run
 from tests.integration.owned import ANY

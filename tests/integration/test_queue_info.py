@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import engines, queues, resp
-from plugins.module_utils.workfleet.engines import queues as engine_queues
-from plugins.module_utils.workfleet.engines.queues import Question
+from plugins.module_utils.workfleet.engines.verbs import figures as engine_queues
+from plugins.module_utils.workfleet.engines.verbs.figures import Question
 from tests.integration import arq_fleet, celery_fleet
 from tests.patience import until
 

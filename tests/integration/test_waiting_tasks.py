@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import limits, preflight, spec
-from plugins.module_utils.workfleet.engines import backlog, named
+from plugins.module_utils.workfleet.engines import named
 from plugins.module_utils.workfleet.engines.base import Place
+from plugins.module_utils.workfleet.engines.verbs import backlog
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.drained import Drained

@@ -17,23 +17,21 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet import decode, dump, fleet_scale, letters, redis_url, resp
 from plugins.module_utils.workfleet.decode import BadEntry, Fields, Unread
-from plugins.module_utils.workfleet.engines import (
-    arq_queues,
-    celery_backlog,
-    celery_control,
-    celery_events,
-    celery_held,
-    celery_load,
-    celery_message,
-    celery_probe,
-    celery_queues,
-    celery_reap,
-    celery_wire,
-    chicory_probe,
-    chicory_wire,
-    pickled,
-    stash,
-)
+from plugins.module_utils.workfleet.engines import pickled
+from plugins.module_utils.workfleet.engines.arq import queues as arq_queues
+from plugins.module_utils.workfleet.engines.celery import backlog as celery_backlog
+from plugins.module_utils.workfleet.engines.celery import control as celery_control
+from plugins.module_utils.workfleet.engines.celery import events as celery_events
+from plugins.module_utils.workfleet.engines.celery import held as celery_held
+from plugins.module_utils.workfleet.engines.celery import load as celery_load
+from plugins.module_utils.workfleet.engines.celery import message as celery_message
+from plugins.module_utils.workfleet.engines.celery import probe as celery_probe
+from plugins.module_utils.workfleet.engines.celery import queues as celery_queues
+from plugins.module_utils.workfleet.engines.celery import reap as celery_reap
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
+from plugins.module_utils.workfleet.engines.chicory import probe as chicory_probe
+from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
+from plugins.module_utils.workfleet.engines.verbs import stash
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.scaling import Policy, Run, State, shares
 from runners import workfleet_health

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.workfleet import engines, processes, spec
-from plugins.module_utils.workfleet.engines import chicory_options, chicory_probe, chicory_wire
 from plugins.module_utils.workfleet.engines.base import Place, Report
+from plugins.module_utils.workfleet.engines.chicory import options as chicory_options
+from plugins.module_utils.workfleet.engines.chicory import probe as chicory_probe
+from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
 from plugins.module_utils.workfleet.engines.options import Option
 
 PLACE = Place(node="events.slow.1.1@h", directory="/opt/events/src", environment="/opt/events/venv", runners="/opt/events/workfleet")

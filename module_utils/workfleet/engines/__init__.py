@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from . import arq, beat, celery, chicory, flower, process
+from . import process
+from .arq import engine as arq
 from .base import Engine, Held
+from .celery import beat, flower
+from .celery import engine as celery
+from .chicory import engine as chicory
 
 __all__ = ["ALL", "ENGINES", "SINGLES", "Engine", "Held", "named"]
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, arq.ENGINE, chicory.ENGINE, process.ENGINE)}

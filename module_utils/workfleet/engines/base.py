@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from .. import redis_url
 from ..errors import WorkfleetError
-from .probe import Proof, Request, not_proved
+from .verbs.probe import Proof, Request, not_proved
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..spec import App, Group
-    from .backlog import Backlog
-    from .controls import Argument
-    from .events import Listener, Switch
-    from .queues import Figures, Question
-    from .reaping import Found, Reaping
-    from .traffic import Order, Traffic
+    from .verbs.backlog import Backlog
+    from .verbs.controls import Argument
+    from .verbs.events import Listener, Switch
+    from .verbs.figures import Figures, Question
+    from .verbs.reaping import Found, Reaping
+    from .verbs.traffic import Order, Traffic
 
 
 @dataclass(frozen=True)
