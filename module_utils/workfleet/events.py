@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import engines, resp
+from . import resp
+from .engines import taskqueues
 from .engines.verbs.events import Wish
 from .errors import WorkfleetError
 
@@ -43,9 +44,9 @@ class Follower:
 
     def __init__(self, order: Order, background: Background) -> None:
         self.order, self.background = order, background
-        engine = engines.named(order.engine)
-        self.listener = engine.listener(order.url, order.options)
-        self.switch = engine.switch(order.url, order.options, order.groups)
+        queue = taskqueues.named(order.engine)
+        self.listener = queue.listener(order.url, order.options)
+        self.switch = queue.switch(order.url, order.options, order.groups)
         self.nodes: list[str] = []
         self.looked = self.tried = 0.0
         #: Nodes that were told to send and did not answer.

@@ -13,8 +13,8 @@ import pytest
 
 from plugins.module_utils.workfleet import engines, processes, spec
 from plugins.module_utils.workfleet.engines.base import Place, Report
+from plugins.module_utils.workfleet.engines.chicory import load as chicory_load
 from plugins.module_utils.workfleet.engines.chicory import options as chicory_options
-from plugins.module_utils.workfleet.engines.chicory import probe as chicory_probe
 from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
 from plugins.module_utils.workfleet.engines.options import Option
 
@@ -143,5 +143,5 @@ def test_a_process_knows_its_unit_by_its_run_record() -> None:
 
 
 def test_a_canary_is_a_pickle_of_plain_values() -> None:
-    task_id, data = chicory_probe.message("workfleet.probe", ["a"], {})
+    task_id, data = chicory_load.message("workfleet.probe", ["a"], {})
     assert pickle.loads(data) == {"id": task_id, "name": "workfleet.probe", "args": ["a"], "kwargs": {}}  # noqa: S301 - our own

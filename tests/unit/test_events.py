@@ -119,9 +119,11 @@ def test_a_stored_result_of_celery_is_judged(stored: bytes, outcomes: list[Outco
 
 
 def test_a_stored_result_of_chicory_is_judged() -> None:
-    assert chicory_load.judge("i", b'{"state": "SUCCESS", "error": null}') == Outcome("i", True)
-    assert chicory_load.judge("i", b'{"state": "FAILURE", "error": "x"}') == Outcome("i", False, None, "FAILURE: x")
-    assert chicory_load.judge("i", b"1").ok is None
+    traffic = chicory_load.ChicoryTraffic(Order("events", "chicory", "redis://h", ["q"], task="t"))
+    assert traffic.judge("i", b'{"state": "SUCCESS", "error": null}') == Outcome("i", True)
+    assert traffic.judge("i", b'{"state": "FAILURE", "error": "x"}') == Outcome("i", False, None, "x")
+    assert traffic.judge("i", b"{\"state\": \"FAILURE\", \"error\": \"Task 't' not found\"}").unknown
+    assert traffic.judge("i", b"1").ok is None
 
 
 class Traffic(celery_load.CeleryTraffic):

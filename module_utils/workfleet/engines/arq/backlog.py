@@ -9,7 +9,7 @@ from ...decode import Unread
 from ..pickled import text_of
 from ..verbs.backlog import MOST, PAGE, Backlog
 from ..verbs.figures import strings
-from .probe import IN_PROGRESS, JOB
+from .queues import IN_PROGRESS, JOB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

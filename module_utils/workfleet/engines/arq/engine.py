@@ -9,26 +9,17 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ... import resp
+from ..base import Reference
 from ..one_queue import OneQueue, log_format
-from . import backlog as arq_backlog
-from . import load as arq_load
 from . import options as arq_options
-from . import probe as arq_probe
 from . import queues as arq_queues
-from . import reap as arq_reap
-from .probe import IN_PROGRESS
-from .queues import HEALTH_CHECK_KEY, refuse, report
+from .queues import HEALTH_CHECK_KEY, IN_PROGRESS, refuse, report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ...spec import App, Group
     from ..base import Place, Report
-    from ..verbs.backlog import Backlog
-    from ..verbs.figures import Figures, Question
-    from ..verbs.probe import Proof, Request
-    from ..verbs.reaping import Found, Reaping
-    from ..verbs.traffic import Order, Traffic
 
 DEFAULT_JOB_TIMEOUT = 300
 LONGEST_HEALTH_CHECK = 60
@@ -41,6 +32,8 @@ class Arq(OneQueue):
     name = "arq"
     runner_env = ("WORKFLEET_BROKER_URL",)
     runner = "workfleet_arq.py"
+    places = 10
+    reference = Reference("Options of arq's worker", "arq 0.26 to 0.28", {"options": arq_options.OPTIONS})
     default_queue = "arq:queue"
     worker = "an arq worker"
     app_pattern = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+\Z")
@@ -107,29 +100,6 @@ class Arq(OneQueue):
                 sizes[queue] -= sum(place is not None for place in places)
         return sizes
 
-    def figures(self, question: Question) -> list[Figures]:
-        """Read everything about the queues that Redis and the nodes tell."""
-        return arq_queues.figures(question)
-
-    def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
-        """Read the instructions of the pickles, and carry none of them out."""
-        return arq_backlog.read(url, queues)
-
-    def note(self, order: Reaping) -> dict[str, Any]:
-        """Read the marks of jobs in progress, and the heartbeats."""
-        return arq_reap.note(order)
-
-    def reap(self, order: Reaping, found: Found, *, check: bool) -> None:
-        """Free the jobs of dead workers."""
-        arq_reap.reap(order, found, check=check)
-
-    def probe(self, request: Request) -> list[Proof]:
-        """Send ``workfleet.probe``, which the runner registers."""
-        return arq_probe.probe(request)
-
-    def traffic(self, order: Order) -> Traffic:
-        """Send as a client of the app does, without one."""
-        return arq_load.ArqTraffic(order)
 
 
 def running(client: resp.Client) -> list[bytes]:

@@ -11,9 +11,10 @@ from ...decode import BadEntry
 from ...errors import WorkfleetError
 from .. import pickled
 from ..verbs.traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete
-from .probe import CANARY, IN_PROGRESS, JOB, RESULT, RETRY
+from .queues import IN_PROGRESS, JOB, RESULT, RETRY, refuse
 
-_GRACE = 60.0
+CANARY = "workfleet.probe"
+_GRACE = 60.0  # seconds that a task outlives our patience, if we are killed before we take it back
 
 
 class ArqTraffic(Traffic):
@@ -27,6 +28,10 @@ class ArqTraffic(Traffic):
         if not redis_url.is_redis(self.order.broker_url):
             raise WorkfleetError("the broker is not given as a redis:// URL. Nothing was sent")
         self.broker = resp.connect(self.order.broker_url)
+
+    def check(self, queue: str) -> None:
+        """A key of another kind is no queue."""
+        refuse(queue, self.broker.pipeline([("ZCARD", queue)], raise_errors=False)[0])
 
     def send(self, queue: str, count: int) -> list[str]:
         """As arq's own client does, without the promise of a place in time."""
@@ -61,7 +66,9 @@ class ArqTraffic(Traffic):
             ok, value, run = result.flag("s"), result.told.get("r"), max(0, result.count("ft") - result.count("st")) / 1000
         except BadEntry:
             return Outcome(job_id, None, reason="it came back, but its result is no pickle: does the app set job_serializer?")
-        return Outcome(job_id, ok, run, "" if ok else str(value))
+        if not ok and f"function {self.task!r} not found" in str(value):
+            return self.unknown(job_id)
+        return self.returned(job_id, value, run) if ok else Outcome(job_id, False, run, str(value))
 
     def take_back(self) -> dict[str, str]:
         """What runs is left to its end."""

@@ -16,11 +16,11 @@ from .. import pickled
 from ..base import Report
 from ..verbs import figures as queues
 from ..verbs.figures import Figures, Question
-from .probe import JOB, RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+JOB, RESULT, IN_PROGRESS, RETRY = "arq:job:", "arq:result:", "arq:in-progress:", "arq:retry:"
 #: The runner writes a node's figures here; the node's name follows.
 HEALTH_CHECK_KEY = "arq:health-check:"
 #: Bytes of what a node tells.

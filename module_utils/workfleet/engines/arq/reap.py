@@ -11,37 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from ... import resp
 from ...decode import Unread
-from ...errors import WorkfleetError
 from ..pickled import text_of
 from ..verbs import reaping
-from ..verbs.figures import keys, strings
-from .probe import IN_PROGRESS, JOB
-from .queues import HEALTH_CHECK_KEY, LARGEST_BEAT, report
+from ..verbs.figures import strings
+from ..verbs.reaping import LARGEST_BEAT, is_gone, values
+from .queues import HEALTH_CHECK_KEY, IN_PROGRESS, JOB, report
 
 if TYPE_CHECKING:
     from ..verbs.reaping import Found, Reaping
 
 _OWNER = re.compile(r"(?P<node>\S+@\S+) (?P<pid>\d{1,10}) (?P<queue>.*)", re.DOTALL)
-# Only what is as it was seen.
-_FORGET = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
-"""
 
 
 def note(order: Reaping) -> dict[str, Any]:
     """Return what jobs are in progress, and which nodes have told of themselves."""
     with resp.connect(order.url) as client:
         return {"marks": values(client, IN_PROGRESS), "beats": values(client, HEALTH_CHECK_KEY)}
-
-
-def values(client: resp.Client, start: str) -> dict[str, str]:
-    """Return what stands under keys that begin so, by the rest of their names."""
-    names, complete = keys(client, f"{start}*", "string")
-    if not complete:
-        raise WorkfleetError(f"the database has too many keys to find all {start}*; nothing was returned")
-    return {resp.text(name)[len(start):]: resp.text(value)
-            for name, value in strings(client, names, Unread(), LARGEST_BEAT) if value is not None}
 
 
 def reap(order: Reaping, found: Found, *, check: bool) -> None:
@@ -85,10 +70,3 @@ def beat_of(client: resp.Client, node: str) -> str | None:
     """Return a node's heartbeat."""
     (_, beat), = strings(client, [HEALTH_CHECK_KEY + node], Unread(), LARGEST_BEAT)
     return resp.text(beat) or None
-
-
-def is_gone(client: resp.Client, key: str, value: str, *, check: bool) -> bool:
-    """Delete a key that is as it was seen; whether it went, or would."""
-    if check:
-        return resp.text(client.call("GET", key)) == value
-    return bool(client.call("EVAL", _FORGET, 1, key, value))

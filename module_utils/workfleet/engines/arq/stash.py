@@ -16,8 +16,7 @@ from ...dump import fields, unfields
 from .. import pickled
 from ..verbs import figures as queues
 from ..verbs.stash import DONE, MOST_RECORDS, TAKE_KEY, Stash, chunks, refuse_priority
-from .probe import IN_PROGRESS, JOB, RESULT, RETRY
-from .queues import of_jobs, refuse, results
+from .queues import IN_PROGRESS, JOB, RESULT, RETRY, of_jobs, refuse, results
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -75,7 +74,6 @@ end
 class ArqStash(Stash):
     """An arq queue, or the failed results of its jobs."""
 
-    engine = "arq"
 
     @property
     def place(self) -> str:
@@ -120,6 +118,8 @@ class ArqStash(Stash):
 
     def count(self) -> int:
         """Look at the jobs as they are; those that run stay."""
+        if self.choice.results:
+            return sum(1 for _ in self._all_results())
         if self.choice.dead:
             return int(sum(self.client.pipeline([("EXISTS", RESULT + job) for job in self.choice.ids])))
         self._queues()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import options as engine_options
-from ..base import Engine, Place
+from ..base import Engine, Place, Reference
 from ..options import Option
 from . import options as celery_options
 from . import settings as celery_settings
@@ -44,11 +44,25 @@ class Beat(Engine):
     """One ``celery beat``, ready when it holds the lock and has ticked."""
 
     name = "beat"
+    reference = Reference("Options of `celery beat`", "Celery 5.3 to 5.7, names with `_`", {"options": OPTIONS})
     broker_env = CELERY.broker_env
     result_env = CELERY.result_env
     schemes = CELERY.schemes
     other_broker_env = CELERY.other_broker_env
     awaited = "up, but it does not hold the scheduler's lock, or has not ticked yet"
+
+    what = "a celery beat"
+
+    def is_started_by(self, group: Group) -> bool:
+        """A command starts one alone or inside of a worker."""
+        words = " ".join(group.command).split()
+        programs = [word.rpartition("/")[2] for word in words]
+        if "celery" in programs:
+            words = words[programs.index("celery") + 1:]
+        elif group.engine != CELERY.name:
+            return False
+        inside = "worker" in words and {"-B", "--beat"} & set(words[words.index("worker"):])
+        return bool(inside) or any(word == "beat" and not before.startswith("-") for before, word in zip(["", *words], words))
 
     def notifies(self, group: Group) -> bool:
         """The runner does."""

@@ -9,17 +9,11 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ... import redis_url
+from ... import forms, redis_url
 from ...errors import WorkfleetError
-from ..base import Engine, Held, Place, Report
-from . import backlog as celery_backlog
+from ..base import Engine, Held, Place, Reference, Report
 from . import control as celery_control
-from . import events as celery_events
-from . import load as celery_load
 from . import options as celery_options
-from . import probe as celery_probe
-from . import queues as celery_queues
-from . import reap as celery_reap
 from . import settings as celery_settings
 from . import wire as celery_wire
 
@@ -28,12 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ...spec import App, Group
-    from ..verbs.backlog import Backlog
-    from ..verbs.events import Listener, Switch
-    from ..verbs.figures import Figures, Question
-    from ..verbs.probe import Proof, Request
-    from ..verbs.reaping import Found, Reaping
-    from ..verbs.traffic import Order, Traffic
 
 DEFAULT_QUEUE = "celery"
 #: Pools that are handed all that is prefetched at once and cannot give it back; Celery prefetches this many times their places.
@@ -46,6 +34,10 @@ class Celery(Engine):
     """Celery workers; each node is one ``celery worker``."""
 
     name = "celery"
+    places = None
+    reference = Reference("Options of `celery worker`", "Celery 5.3 to 5.7, names with `_`", {"options": celery_options.OPTIONS})
+    app_pattern = forms.MODULE
+    app_words = "a module or what is in it, such as app.celery_app or app.main:app"
     broker_env = ("CELERY_BROKER_URL",)
     result_env = ("CELERY_RESULT_BACKEND",)
     schemes = ("redis", "rediss", "redis+socket")
@@ -135,6 +127,14 @@ class Celery(Engine):
             raise WorkfleetError("it is started by a command of its own; say worker_log_format in the app")
         return replace(group, settings={**dict.fromkeys(("worker_log_format", "worker_task_log_format"), text), **group.settings})
 
+    def option_problems(self, options: Mapping[str, Any]) -> list[str]:
+        """Check what tells how kombu lays things out."""
+        try:
+            celery_wire.Wire.parse(options)
+        except WorkfleetError as error:
+            return [str(error).partition(", given is ")[0]]
+        return []
+
     def url_problems(self, app: App) -> Iterator[str]:
         """Refuse also what celery's result store does not start with."""
         yield from super().url_problems(app)
@@ -200,33 +200,6 @@ class Celery(Engine):
         """Sum over the lists of all priorities."""
         return celery_wire.waiting(url, queues, options)
 
-    def figures(self, question: Question) -> list[Figures]:
-        """Read everything about the queues that Redis and the nodes tell."""
-        return celery_queues.figures(question)
-
-    def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
-        """Read the lists of all priorities, and what workers hold."""
-        return celery_backlog.read(url, queues, options)
-
-    def reap(self, order: Reaping, found: Found, *, check: bool) -> None:
-        """Ask all workers twice what they have; what none has goes back."""
-        celery_reap.reap(order, found, check=check)
-
-    def probe(self, request: Request) -> list[Proof]:
-        """Send ``celery.accumulate``, which every app has."""
-        return celery_probe.probe(request)
-
-    def listener(self, url: str, options: Mapping[str, Any]) -> Listener:
-        """Subscribe to the exchange of events."""
-        return celery_events.Listener(url, options)
-
-    def switch(self, url: str, options: Mapping[str, Any], beginnings: Sequence[str]) -> Switch:
-        """``enable_events`` and ``disable_events``, over pidbox."""
-        return celery_events.Switch(url, options, beginnings)
-
-    def traffic(self, order: Order) -> Traffic:
-        """Send as a client of the app does, without one."""
-        return celery_load.CeleryTraffic(order)
 
 
 def time_limit(group: Group) -> tuple[str, float | None]:

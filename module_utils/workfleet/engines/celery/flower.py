@@ -9,7 +9,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from .. import options as engine_options
-from ..base import Engine, Place
+from ..base import Engine, Place, Reference
 from ..options import Option
 from . import options as celery_options
 from .engine import ENGINE as CELERY
@@ -72,11 +72,15 @@ class Flower(Engine):
     """One ``celery flower``."""
 
     name = "flower"
+    reference = Reference("Options of Flower", "Flower 2.0 to 2.2", {"options": OPTIONS})
     broker_env = CELERY.broker_env
     result_env = CELERY.result_env
     schemes = CELERY.schemes
     other_broker_env = CELERY.other_broker_env
     awaited = "up, but /healthcheck does not answer yet"
+
+    #: The name under which it reads who may come in.
+    auth_env = "FLOWER_BASIC_AUTH"
 
     def notifies(self, group: Group) -> bool:
         """The runner does."""

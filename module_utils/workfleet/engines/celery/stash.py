@@ -97,7 +97,6 @@ class _Meant:
 class CeleryStash(Stash):
     """A Celery queue; a dead-letter queue is one too."""
 
-    engine = "celery"
 
     @property
     def wire(self) -> Wire:

@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ... import redis_url, resp
 from .. import local
-from ..base import Held
+from ..base import Held, Reference
 from ..one_queue import OneQueue, log_format
-from . import backlog as chicory_backlog
-from . import load as chicory_load
 from . import options as chicory_options
-from . import probe as chicory_probe
 from . import queues as chicory_queues
-from . import reap as chicory_reap
 from . import wire as chicory_wire
 
 if TYPE_CHECKING:
@@ -25,11 +21,6 @@ if TYPE_CHECKING:
 
     from ...spec import App, Group
     from ..base import Place, Report
-    from ..verbs.backlog import Backlog
-    from ..verbs.figures import Figures, Question
-    from ..verbs.probe import Proof, Request
-    from ..verbs.reaping import Found, Reaping
-    from ..verbs.traffic import Order, Traffic
 
 _OWN_COMMAND = ("Chicory's own command cancels running tasks when it is told to stop, acknowledges only on the queue default, takes all "
                 "of a queue into memory, runs a task again that takes longer than broker_redis_claim_min_idle_ms, and with redis 8 dies "
@@ -44,6 +35,9 @@ class Chicory(OneQueue):
     result_env = ("CHICORY_BACKEND_REDIS_URL",)
     knows_strangers = True
     runner = "workfleet_chicory.py"
+    places = 32
+    reference = Reference("Options and settings of Chicory", "Chicory 0.1.0", {
+        "options": chicory_options.OPTIONS, "settings": chicory_options.SETTINGS})
     default_queue = "default"
     worker = "a Chicory worker"
     app_pattern = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*\Z")
@@ -118,29 +112,6 @@ class Chicory(OneQueue):
             counted = {queue: chicory_wire.waiting(client, queue, chicory_wire.look(client, queue, group)) for queue in queues}
         return {queue: number for queue, number in counted.items() if number is not None}
 
-    def figures(self, question: Question) -> list[Figures]:
-        """Read everything about the queues that Redis and the nodes tell."""
-        return chicory_queues.figures(question)
-
-    def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
-        """Read the instructions of the pickles, and carry none of them out."""
-        return chicory_backlog.read(url, queues, options)
-
-    def note(self, order: Reaping) -> dict[str, Any]:
-        """Read what each consumer has not acknowledged, and the heartbeats."""
-        return chicory_reap.note(order)
-
-    def reap(self, order: Reaping, found: Found, *, check: bool) -> None:
-        """Move what dead consumers hold."""
-        chicory_reap.reap(order, found, check=check)
-
-    def probe(self, request: Request) -> list[Proof]:
-        """Send ``workfleet.probe``, which the runner registers."""
-        return chicory_probe.probe(request)
-
-    def traffic(self, order: Order) -> Traffic:
-        """Send as a client of the app does, without one."""
-        return chicory_load.ChicoryTraffic(order)
 
 
 def own_workers(command: Sequence[str]) -> list[str]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 import time
-from typing import TYPE_CHECKING
+import uuid
+from typing import TYPE_CHECKING, Any
 
-from ... import redis_url, resp
+from ... import decode, redis_url, resp
 from ...decode import BadEntry
 from ...errors import WorkfleetError
 from ..verbs.traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete
 from . import wire
-from .probe import CANARY, message, outcome, place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+CANARY = "workfleet.probe"
+_LONGEST_REASON = 1000
 _DEAD_LOOKED_AT = 100  # beyond as many as failed
 #: A worker stores the result of a failure first, and the dead letter then.
 _LETTERS_SECONDS = 1.0
@@ -26,13 +29,28 @@ class ChicoryTraffic(Traffic):
 
     canary = CANARY
 
+    @property
+    def answer(self) -> Any:
+        """The one argument."""
+        return (self.args or [None])[0]
+
     def open(self) -> None:
-        """Without a result store nobody would know what became of a task."""
-        if not redis_url.is_redis(self.order.broker_url) or not redis_url.is_redis(self.order.result_url):
-            raise WorkfleetError("the broker and the result store must be given as redis:// URLs (app_broker_url, app_result_url): "
-                                 "Chicory tells in its results alone what became of a task. Nothing was sent")
-        self.broker, self.results = resp.connect(self.order.broker_url), resp.connect(self.order.result_url)
+        """Without a result store all that is seen of a task is that a worker has acknowledged it."""
+        if not redis_url.is_redis(self.order.broker_url):
+            raise WorkfleetError("the broker is not given as a redis:// URL. Nothing was sent")
+        self.broker = resp.connect(self.order.broker_url)
+        self.results = resp.connect(self.order.result_url) if redis_url.is_redis(self.order.result_url) else None
+        if self.results is None:
+            self.untold = ("Chicory tells in its results alone what became of a task, and no result store that could be read is given "
+                           "(app_result_url, a redis:// URL)")
         self.failed = 0
+
+    def check(self, queue: str) -> None:
+        """A queue without a stream has never had a worker: nothing is sent that would make one."""
+        size, is_there = self.broker.pipeline([(word, wire.STREAM + queue) for word in ("XLEN", "EXISTS")], raise_errors=False)
+        wire.refused(queue, size)
+        if not is_there:
+            raise WorkfleetError(f"no worker has ever consumed it: there is no {wire.STREAM}{queue} in {self.broker.address}")
 
     def send(self, queue: str, count: int) -> list[str]:
         """A message each; the number that the stream gives it is needed to take it back."""
@@ -45,29 +63,62 @@ class ChicoryTraffic(Traffic):
         """Read results."""
         if not self.wait(seconds):
             return []
-        begun, found = time.monotonic(), []
-        for part in chunks(list(self.under_way)):
-            stored = self.results.call("MGET", *(wire.RESULT + task_id for task_id in part))
-            found += [judge(task_id, value) for task_id, value in zip(part, stored) if value is not None]
+        begun = time.monotonic()
+        found = self._acknowledged() if self.results is None else self._stored(self.results)
         self.looked(begun)
-        self.failed += sum(not outcome.ok for outcome in found)
+        self.failed += sum(each.ok is False for each in found)
         return self.end(found)
+
+    def _stored(self, results: resp.Client) -> list[Outcome]:
+        found = []
+        for part in chunks(list(self.under_way)):
+            stored = results.call("MGET", *(wire.RESULT + task_id for task_id in part))
+            found += [self.judge(task_id, value) for task_id, value in zip(part, stored) if value is not None]
+        return found
+
+    def judge(self, task_id: str, stored: bytes) -> Outcome:
+        """Return the outcome in a stored result; there is none before the end."""
+        try:
+            state, value, error = outcome(stored)
+        except BadEntry:
+            return Outcome(task_id, None, reason="it came back, but its result is not Chicory's")
+        if error == f"Task '{self.task}' not found":
+            return self.unknown(task_id)
+        if state == "SUCCESS":
+            return self.returned(task_id, value)
+        return Outcome(task_id, False, None, error if state == "FAILURE" else f"{state}: {error}")
+
+    def _acknowledged(self) -> list[Outcome]:
+        waiting, held = self._places()
+        return [Outcome(task_id, None, reason=f"taken and acknowledged; {self.untold}")
+                for task_id in self.under_way if task_id not in waiting and task_id not in held]
+
+    def _places(self) -> tuple[dict[str, tuple[str, str]], set[str]]:
+        """Return what no worker has taken, and what one has taken and not acknowledged."""
+        group = wire.consumer_group(self.order.options)
+        last = {queue: place(wire.look(self.broker, queue, group).last) for queue, _ in self.under_way.values()}
+        waiting = {task_id: where for task_id, where in self.under_way.items() if place(where[1]) > last[where[0]]}
+        rest = [task_id for task_id in self.under_way if task_id not in waiting]
+        asked = [(wire.STREAM + queue, tag) for queue, tag in map(self.under_way.__getitem__, rest)]
+        pending = self.broker.pipeline([("XPENDING", key, group, tag, tag, 1) for key, tag in asked])
+        return waiting, {task_id for task_id, entry in zip(rest, pending) if entry}
 
     def take_back(self) -> dict[str, str]:
         """What is behind the workers' place in the stream is theirs."""
-        last = {queue: place(wire.look(self.broker, queue, wire.consumer_group(self.order.options)).last) for queue in self.order.queues}
-        waiting = {task_id: where for task_id, where in self.under_way.items() if place(where[1]) > last[where[0]]}
+        waiting, held = self._places()
         for queue in self.order.queues:
             for part in chunks([tag for its, tag in waiting.values() if its == queue]):
                 self.broker.call("XDEL", wire.STREAM + queue, *part)
-        said = dict.fromkeys(self.under_way, "taken by a worker, and no result tells of its end")
-        said.update(dict.fromkeys(waiting, NOT_TAKEN))
+        said = dict.fromkeys(self.under_way, "taken and acknowledged, and no result tells of its end: is this the app's result store, does "
+                                             "the app have one, did the worker survive?")
+        said.update({**dict.fromkeys(held, "begun, and not ended"), **dict.fromkeys(waiting, NOT_TAKEN)})
         self._next_look = 0.0
         return said
 
     def close(self) -> None:
         """Delete results, and the dead letters of tasks that failed."""
-        delete(self.results, [prefix + task_id for task_id in self.ended for prefix in (wire.RESULT, wire.STATE)])
+        if self.results:
+            delete(self.results, [prefix + task_id for task_id in self.ended for prefix in (wire.RESULT, wire.STATE)])
         ids, until = {task_id.encode() for task_id in self.ended}, time.monotonic() + _LETTERS_SECONDS
         missing = self.failed
         while missing > 0 and time.monotonic() < until:
@@ -83,10 +134,18 @@ class ChicoryTraffic(Traffic):
         return len(tags)
 
 
-def judge(task_id: str, stored: bytes) -> Outcome:
-    """Return the outcome in a stored result; there is none before the end."""
-    try:
-        state, _, error = outcome(stored)
-    except BadEntry:
-        return Outcome(task_id, None, reason="it came back, but its result is not Chicory's")
-    return Outcome(task_id, state == "SUCCESS", None, "" if state == "SUCCESS" else f"{state}: {error}")
+def outcome(stored: bytes) -> tuple[str, Any, str]:
+    """Return the state, the value and the error of a stored result; raises on what is none."""
+    told = decode.fields(decode.document(stored))
+    return told.text("state"), told.told.get("result"), str(told.told.get("error"))[:_LONGEST_REASON]
+
+
+def message(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Return a new task's id, and what a message to a worker holds: a plain mapping is read as well as Chicory's own class."""
+    task_id = str(uuid.uuid4())
+    return task_id, pickle.dumps({"id": task_id, "name": task, "args": list(args), "kwargs": dict(kwargs)}, protocol=4)
+
+
+def place(tag: str) -> tuple[int, int]:
+    milliseconds, _, number = tag.partition("-")
+    return int(milliseconds), int(number or 0)

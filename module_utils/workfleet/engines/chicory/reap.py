@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ... import decode, redis_url, resp
 from ...decode import Unread
 from ...errors import WorkfleetError
-from ..arq.reap import is_gone, values
 from ..pickled import text_of
 from ..verbs import reaping
 from ..verbs.figures import MOST_HELD, hash_entries, keys, strings
+from ..verbs.reaping import is_gone, values
 from .wire import DEAD, HEARTBEAT, LARGEST_BEAT, STREAM, consumer_group, parsed
 
 if TYPE_CHECKING:

@@ -114,7 +114,6 @@ return #some
 class ChicoryStash(Stash):
     """A Chicory queue, or its dead letters."""
 
-    engine = "chicory"
 
     @property
     def group(self) -> str:

@@ -10,7 +10,11 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
+from ... import resp
+from ...decode import Unread
+from ...errors import WorkfleetError
 from ...managers.base import Name
+from . import figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +22,13 @@ if TYPE_CHECKING:
 #: So long a heartbeat is watched; arq's nodes keep one for 21 s, Chicory's for 30 s, unless they are told otherwise.
 WATCH_SECONDS = 60.0
 _POLL_SECONDS = 0.2
+#: Bytes of what a node tells of itself.
+LARGEST_BEAT = 64 << 10
+# Only what is as it was seen.
+_FORGET = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,22 @@ def watched(
 def renewed(before: str | None, now: str | None, *, same: bool) -> str | None:
     """Say that a node has told of itself since then, as the same process: it lives, though no host has it."""
     return "it has renewed its heartbeat, and no host has its process" if now is not None and now != before and same else None
+
+
+def values(client: resp.Client, start: str) -> dict[str, str]:
+    """Return what stands under keys that begin so, by the rest of their names."""
+    names, complete = figures.keys(client, f"{start}*", "string")
+    if not complete:
+        raise WorkfleetError(f"the database has too many keys to find all {start}*; nothing was returned")
+    return {resp.text(name)[len(start):]: resp.text(value) for name, value in figures.strings(client, names, Unread(), LARGEST_BEAT)
+            if value is not None}
+
+
+def is_gone(client: resp.Client, key: str, value: str, *, check: bool) -> bool:
+    """Delete a key that is as it was seen; whether it went, or would."""
+    if check:
+        return resp.text(client.call("GET", key)) == value
+    return bool(client.call("EVAL", _FORGET, 1, key, value))
 
 
 def app_of(node: str) -> str | None:

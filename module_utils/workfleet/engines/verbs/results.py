@@ -1,4 +1,4 @@
-"""Results of tasks dumped and deleted: keys of Celery's and Chicory's result stores, which say neither app nor queue.
+"""Results of tasks dumped and deleted: keys of a result store that say neither app nor queue.
 
 Nobody takes a result out of anything, so nothing is moved: the names are noted, and deleted once the dump is safe. A key
 of any kind goes as the server's own ``DUMP`` has it, which a server of the same or a newer version takes back.
@@ -6,21 +6,18 @@ of any kind goes as the server's own ``DUMP`` has it, which a server of the same
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ... import decode, resp
 from ...decode import BadEntry
 from ...dump import fields, unfields
-from ..celery.wire import Wire
-from ..chicory.wire import RESULT, STATE
-from . import figures as queues
+from . import figures
 from .stash import DONE, Stash, chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 PLACE = "results"
-_CELERY = "celery-task-meta-"
 _PAGE = 20
 _ADD = """
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -30,27 +27,29 @@ end
 """
 
 
-def beginnings(engine: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return how the keys of an engine's results begin."""
-    if engine == "chicory":
-        return RESULT, STATE
-    ours = Wire.parse(options).result("")[:-len(_CELERY)]
-    return f"{ours}{_CELERY}", f"{ours}celery-taskset-meta-"
-
-
-def patterns(engine: str, options: Mapping[str, Any]) -> list[str]:
-    """Return what these keys look like."""
-    return [f"{queues.literal(start)}*" for start in beginnings(engine, options)]
-
-
 class ResultsStash(Stash):
     """All results of an engine in a database."""
+
+    @property
+    def beginnings(self) -> tuple[str, ...]:
+        """How the keys of results begin."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Keys of any kind may be results."""
+
+    def _patterns(self) -> list[str]:
+        return [f"{figures.literal(start)}*" for start in self.beginnings]
+
+    def count(self) -> int:
+        """How many keys there are."""
+        return sum(len(names) for pattern in self._patterns() for names in figures.pages(self.client, pattern))
 
     def take(self) -> None:
         """Note which keys there are."""
         self.client.call(*self.note("taken"))
-        for pattern in patterns(self.engine, self.options):
-            for names in queues.pages(self.client, pattern):
+        for pattern in self._patterns():
+            for names in figures.pages(self.client, pattern):
                 self.client.call("SADD", self.own(PLACE), *names)
 
     def taken(self) -> Iterator[tuple[str, list[bytes]]]:
@@ -65,12 +64,12 @@ class ResultsStash(Stash):
 
     def _noted(self) -> Iterator[list[bytes]]:
         """Yield the keys that were noted, those that are results: whoever may write to the broker may have noted others."""
-        for names in queues.members(self.client, self.own(PLACE)):
+        for names in figures.members(self.client, self.own(PLACE)):
             mine = [name for name in names if self._is_result(name, self.own(PLACE))]
             yield from (mine[start:start + _PAGE] for start in range(0, len(mine), _PAGE))
 
     def _is_result(self, name: bytes, where: str) -> bool:
-        if resp.text(name).startswith(beginnings(self.engine, self.options)):
+        if resp.text(name).startswith(self.beginnings):
             return True
         self.unread.add(where, name, BadEntry("it is no key of a result"))
         return False
@@ -92,7 +91,7 @@ class ResultsStash(Stash):
     def examine(self, place: str, record: bytes) -> None:
         """Each is put under its own name, which has to be a result's."""
         told = unfields(record)
-        if place != PLACE or len(told) != 3 or not resp.text(told[0]).startswith(beginnings(self.engine, self.options)):
+        if place != PLACE or len(told) != 3 or not resp.text(told[0]).startswith(self.beginnings):
             raise BadEntry(f"{resp.text(told[0]) if told else place} is no key of a result")
         decode.integer(decode.document(told[1], largest=20))
 
@@ -100,15 +99,3 @@ class ResultsStash(Stash):
         """A result lives as long as it had to live when it was dumped; one that is there again stays."""
         _, restored, identity, count = note
         self.script(_ADD, [str(restored)], identity, count, *(value for record in records for value in unfields(record)))
-
-
-class CeleryResults(ResultsStash):
-    """Celery's."""
-
-    engine = "celery"
-
-
-class ChicoryResults(ResultsStash):
-    """Chicory's."""
-
-    engine = "chicory"

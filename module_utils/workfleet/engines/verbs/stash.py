@@ -73,7 +73,9 @@ class Stash:
     # -- what an engine says
 
     def check(self) -> None:
-        """Raise where the choice makes no sense for this engine, or a key is of another kind."""
+        """Raise where the choice makes no sense for this engine, or a key is of another kind. Here there is nothing to choose from."""
+        raise WorkfleetError(f"engine {self.engine} has nothing that takes tasks or results out of the broker and puts them back: its "
+                             "queues cannot be purged, restored or reset. Nothing was touched")
 
     def take(self) -> None:
         """Move what is chosen to keys of our own."""

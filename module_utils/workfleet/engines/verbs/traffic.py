@@ -61,6 +61,8 @@ class Outcome:
     ok: bool | None
     run: float | None = None
     reason: str = ""
+    #: That its worker has no task of this name.
+    unknown: bool = False
 
 
 class Traffic:
@@ -70,6 +72,8 @@ class Traffic:
     canary = ""
     #: Whether outcomes tell how long tasks ran.
     tells_run = False
+    #: Why nobody will tell what becomes of a task, where that is so; :meth:`open` finds out.
+    untold = ""
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -78,9 +82,17 @@ class Traffic:
         self.ended: list[str] = []
         self._next_look = 0.0
 
+    @property
+    def answer(self) -> Any:
+        """What a canary returns."""
+        return self.args
+
     def open(self) -> None:
         """Reach everything that is needed before anything is sent; raises where something is missing."""
         raise NotImplementedError
+
+    def check(self, queue: str) -> None:
+        """Raise where nothing may be sent to a queue."""
 
     def send(self, queue: str, count: int) -> list[str]:
         """Send so many, and return their ids."""
@@ -97,6 +109,16 @@ class Traffic:
     def close(self) -> None:
         """Leave nothing behind of what has ended."""
         raise NotImplementedError
+
+    def returned(self, identity: str, value: Any, run: float | None = None) -> Outcome:
+        """A task that ended well: a canary returns what it was given."""
+        if self.task == self.canary and value != self.answer:
+            return Outcome(identity, False, run, "it returned something else than it was given")
+        return Outcome(identity, True, run)
+
+    def unknown(self, identity: str) -> Outcome:
+        """A task that its worker does not have."""
+        return Outcome(identity, False, None, f"a worker took it, but has no task {self.task}", unknown=True)
 
     def end(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Take note of what has ended."""
