@@ -235,7 +235,7 @@ def test_a_reset_killed_anywhere_loses_nothing_and_the_next_finishes(
         ended = True
         mortal = Dying(client, calls, after=after)
         with monkeypatch.context() as patch:
-            patch.setattr(resp, "connect", functools.partial(lambda connection, _url: contextlib.nullcontext(connection), mortal))
+            patch.setattr(resp, "connect", functools.partial(lambda connection, _url, **_: contextlib.nullcontext(connection), mortal))
             try:
                 work(told, folder, mortal)
             except KilledError:
