@@ -9,6 +9,7 @@ import pytest
 
 from plugins.module_utils.workfleet import engines, info, leave, logs, plan, reconcile
 from plugins.module_utils.workfleet.engines.base import Report
+from plugins.module_utils.workfleet.engines.celery.taskqueue import CeleryQueue
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Manager, Name, Present
 from plugins.module_utils.workfleet.managers.records import Record
@@ -134,7 +135,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
         raise WorkfleetError("no connection to h:6379")
 
     monkeypatch.setattr(engines.celery.Celery, "inspect", refuse)
-    monkeypatch.setattr(engines.celery.Celery, "figures", refuse)
+    monkeypatch.setattr(CeleryQueue, "figures", refuse)
 
 
 @pytest.mark.usefixtures("silent")
