@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, events, letters, load, purge, queues, reap, reset, resp, spec
+from plugins.module_utils.workfleet import engines, events, fleet_scale, letters, load, preflight, purge, queues, reap, reset, resp, spec
 from plugins.module_utils.workfleet.engines import taskqueues
 from plugins.module_utils.workfleet.engines.base import Engine, Report
 from plugins.module_utils.workfleet.engines.taskqueue import Source, TaskQueue
@@ -141,6 +142,14 @@ def test_a_reap_leaves_it_alone_and_says_so(source: Source) -> None:
     found = reap.reap("sleeper", order, check=False)
     assert (found["changed"], found["left"]) == (False, [
         "engine sleeper does not tell what dead workers held; nothing of its queues was touched"])
+
+
+def test_a_deploy_compares_no_tasks_and_an_autoscaler_knows_why_it_waits(source: Source) -> None:
+    group = SimpleNamespace(engine="sleeper", queues=["naps"])
+    request: Any = SimpleNamespace(groups=[group], app="shop", broker_url=source.url, broker_options={})
+    groups: Any = [group]
+    assert preflight.waiting(request, groups) == {"queues": {}}
+    assert fleet_scale.Looks(request).figures(groups[0]).missing == "what waits in queue naps cannot be told"
 
 
 def test_an_interrupted_purge_of_it_is_none(source: Source) -> None:
