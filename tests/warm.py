@@ -12,16 +12,19 @@ from __future__ import annotations
 import atexit
 import base64
 import dataclasses
+import hashlib
 import importlib.util
 import io
 import json
 import marshal
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Where Ansible keeps the modules that it has packed for hosts, below the directory of a run.
+#: Where Ansible keeps the modules that it has packed for hosts: below the directory of a run, and here for all runs of the same files.
 PACKED = "ansiballz_cache"
+KEPT = ROOT / ".cache" / "packed"
 _ASKING = threading.Lock()
 
 
@@ -84,8 +88,8 @@ def _serve(line: socket.socket) -> None:
     import ansible.plugins.strategy.linear  # noqa: F401
     from ansible import constants
 
-    (Path(constants.DEFAULT_LOCAL_TMP) / PACKED).mkdir()
     _make_once()
+    (Path(constants.DEFAULT_LOCAL_TMP) / PACKED).symlink_to(_kept())
     while True:
         head, files, _, _ = socket.recv_fds(line, 8, 3)
         if not head:
@@ -123,6 +127,22 @@ def _make_once() -> None:
 
     finder.compile, finder._meta_yml_to_dict = compiled, lambda text, content: names.get(text) or read(text, content)
     module_common._CachedModule.dump = dump_with_code
+
+
+def _kept() -> Path:
+    """Return the directory for modules that are packed of these files; those that nobody has used for a day go."""
+    from ansible.release import __version__
+
+    key = hashlib.sha256(f"{ROOT} {__version__} {sys.version}".encode())
+    for path in sorted([*(ROOT / "library").rglob("*.py"), *(ROOT / "module_utils").rglob("*.py")]):
+        key.update(f"\n{path}\n".encode() + path.read_bytes())
+    place = KEPT / key.hexdigest()[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    os.utime(place)
+    for old in KEPT.iterdir():
+        if old.stat().st_mtime < time.time() - 86400:
+            shutil.rmtree(old, ignore_errors=True)
+    return place
 
 
 def with_code(packed: bytes) -> bytes:
