@@ -105,7 +105,7 @@ def main() -> None:
     done: list[Step] = []
     try:
         request = autoscaler.Request.parse(payload.unpack(module.params["payload"], "autoscaler"))
-        system.require_supported()
+        system.here()
         planned = autoscaler.plan(request)
         for change in planned:
             if not module.check_mode:

@@ -18,7 +18,8 @@ LOCK_SECONDS = 120.0
 APT_SECONDS = 600.0
 #: What apt and dpkg lock; apt itself waits for none but the first.
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
-_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+#: Ubuntu's needrestart would restart what runs, workers too.
+_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _LOCKED = re.compile(r"Could not get lock|Unable to (?:acquire|lock)")
 #: ``struct flock`` of 64-bit Linux: kind, whence, start, length, process.
 _FLOCK = "hhqqi"
