@@ -87,7 +87,8 @@ def systems() -> str:
     lines = [
         "# Systems", "",
         "As root Workfleet manages hosts of these systems, and refuses others in a sentence: in `validate`, where facts are kept,",
-        "else before the host is changed. Without root's rights, with `app_user` as the account that logs in, any Linux with Python 3.9 does.", "",
+        "else before the host is changed. Without root's rights, with `app_user` as the account that logs in, any Linux with",
+        "Python 3.9 does.", "",
         "| system | Python | `redis_flavor: redis` | `redis_flavor: valkey` | PostgreSQL | proved |", "|---|---|---|---|---|---|"]
     for known in SYSTEMS:
         flavors = [f"{getattr(known, name)}" if not unavailable(name, known) else f"{getattr(known, name) or 'none'}, refused"

@@ -11,7 +11,8 @@ short_description: Have a timer that runs autoscale.yml
 version_added: "0.1.0"
 author: Workfleet contributors
 description:
-  - Writes a copy of what Ansible reads of the inventory, its secrets, a configuration for Ansible and two systemd units, and has the timer run.
+  - Writes a copy of what Ansible reads of the inventory, its secrets, a configuration for Ansible and two systemd units, and has the
+    timer run.
   - The toolkit and an ansible-core are put below O(root) by M(workfleet.core.app_release); the role C(autoscaler) does both.
 options:
   app:
@@ -45,7 +46,8 @@ options:
     default: false
   inventory:
     description:
-      - Sources of the inventory on the control node, as C(-i) names them. They are copied with the C(group_vars) and C(host_vars) beside them.
+      - Sources of the inventory on the control node, as C(-i) names them. They are copied with the C(group_vars) and C(host_vars)
+        beside them.
       - A program is copied only where it is named itself; a directory that holds one is refused.
     type: list
     elements: path

@@ -64,7 +64,7 @@ def wait(deadline: float) -> None:
 def busy(held: str) -> WorkfleetError:
     """Return what is to be said where the waiting is over."""
     return WorkfleetError(f"{held}: something else installs packages on this host, and did not end within {LOCK_SECONDS:g} s. Run this "
-                          "again when it has ended (a new machine installs its updates first): that goes on from here")
+                          "again when it has ended (a new machine installs its updates first): that goes on from here", busy=True)
 
 
 def install(name: str) -> None:

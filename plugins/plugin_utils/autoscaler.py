@@ -40,7 +40,7 @@ def check(values: Mapping[str, Any]) -> list[str]:
     given.choice("state", "started", STATES)
     given.whole("interval_seconds", 30, 1, MOST_SECONDS)
     given.value("dry_run", False, spec.boolean, "true or false")
-    given.value("inventory", [], names, "the path of an inventory on this control node, or a list of such, as -i takes them")
+    given.value("inventory", [], names, "a list of paths on this control node, such as -i takes")
     for key in ("secret_key", "known_hosts", "vault_password"):
         given.value(key, "", multiline, "a text without NUL or other control characters", secret=True)
     release_spec.python(given)
@@ -50,8 +50,10 @@ def check(values: Mapping[str, Any]) -> list[str]:
 
 
 def names(value: Any) -> list[str]:
-    """Return paths, of which there may be one or a list."""
-    return [forms.name(item) for item in ([value] if isinstance(value, str) else value)]
+    """Return a list of paths, of which there is one."""
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return [forms.name(item) for item in value]
 
 
 def multiline(value: Any) -> str:

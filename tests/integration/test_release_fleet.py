@@ -86,6 +86,10 @@ def test_release_commands_run_once_and_a_host_that_joins_gets_what_the_fleet_has
     fleet.play("v2", hosts=("new", "old"))
     assert fleet.ran() == 1
     assert fleet.current("old") in json.loads((fleet.root("new") / "state" / "release-commands.json").read_text())
+    # A commit that does not exist is named before any host is changed, as deploy.yml builds it.
+    said = fleet.play("f" * 40, "-e", "__app_until=built", hosts=("new", "next"), expect=2)
+    assert f"version: {'f' * 40} is no commit that a branch or tag of" in said
+    assert not fleet.root("next").exists()
     # What cannot be known is said before anything is done.
     both = fleet.current("new"), fleet.current("old"), sorted(os.listdir(fleet.root("old") / "releases"))
     said = fleet.play("v1", "--limit", "old", hosts=("new", "old"), lost="lost", expect=2)
