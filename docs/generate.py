@@ -27,6 +27,8 @@ from plugins.module_utils.workfleet.engines import (  # noqa: E402 - found by th
     chicory_options,
     flower,
 )
+from plugins.module_utils.workfleet.redis_config import unavailable  # noqa: E402 - found by the line above
+from plugins.module_utils.workfleet.system import SYSTEMS  # noqa: E402 - found by the line above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,12 +55,13 @@ def pages() -> dict[str, str]:
     found["reference/README.md"] = index(roles, modules, filters)
     found["decisions/README.md"] = decisions()
     found["limits.md"] = limits.page()
+    found["reference/systems.md"] = systems()
     return {name: f"{HEAD}\n{text.rstrip()}\n" for name, text in found.items()}
 
 
 def index(roles: Mapping[str, Any], modules: Mapping[str, Any], filters: Mapping[str, Any]) -> str:
     """Return the page that leads to the others."""
-    lines = ["# Reference", "", "| role | |", "|---|---|"]
+    lines = ["# Reference", "", "[Which systems hosts may have](systems.md)", "", "| role | |", "|---|---|"]
     lines += [f"| [{name}](role-{name}.md) | {text(spec['short_description'])} |" for name, spec in roles.items()]
     lines += ["", "| module | |", "|---|---|"]
     lines += [f"| [{name}](module-{name}.md) | {text(texts['DOCUMENTATION']['short_description'])} |"
@@ -77,6 +80,27 @@ def decisions() -> str:
         title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         lines.append(f"- [{title}]({path.name})")
     return "\n".join(lines)
+
+
+def systems() -> str:
+    """Return the page on the systems of hosts."""
+    lines = [
+        "# Systems", "",
+        "As root Workfleet manages hosts of these systems, and refuses others in a sentence: in `validate`, where facts are kept,",
+        "else before the host is changed. Without root's rights, with `app_user` as the account that logs in, any Linux with",
+        "Python 3.9 does.", "",
+        "| system | Python | `redis_flavor: redis` | `redis_flavor: valkey` | PostgreSQL | proved |", "|---|---|---|---|---|---|"]
+    for known in SYSTEMS:
+        flavors = [f"{getattr(known, name)}" if not unavailable(name, known) else f"{getattr(known, name) or 'none'}, refused"
+                   for name in ("redis", "valkey")]
+        proved = "in each run of CI" if known.id == "debian" else "not by CI"
+        lines.append(f"| {known.name} ({known.codename}) | {known.python} | {' | '.join(flavors)} | {known.postgresql} | {proved} |")
+    return "\n".join([
+        *lines, "",
+        "Names of packages, units and directories are the same on all of them. Supervisor comes from PyPI, into a virtualenv of the app's.",
+        "A Python that an app needs and the system has not is named in `app_python`; a Redis that it has not may be elsewhere.", "",
+        "`WORKFLEET_SUITE=noble bin/test molecule trixie` runs a scenario of Debian 13 on Ubuntu 24.04, where an archive of Ubuntu's",
+        "can be reached."])
 
 
 def role_page(name: str, spec: Mapping[str, Any]) -> str:

@@ -200,6 +200,11 @@ options:
     type: list
     elements: dict
     default: []
+  leave_busy:
+    description: Whether a host on which something else installs packages for too long fails in the next task, by RV(busy), and not in
+      this one, which ends all others.
+    type: bool
+    default: false
   payload:
     description: All of the above as the action plugin of the same name checked and packed it. Never set by hand.
     type: str
@@ -243,6 +248,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+busy:
+  description: Whether nothing was built, for something else installs packages on the host and did not end in time.
+  returned: failure, or with O(leave_busy)
+  type: bool
 release:
   description: Id of the release that is used; null without a source.
   returned: success

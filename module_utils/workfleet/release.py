@@ -199,8 +199,8 @@ def merged(first: list[Change], rest: Plan) -> Plan:
 
 def foundation(declared: Declared) -> Iterator[Change]:
     """Yield the changes that do not depend on any release."""
-    if os.geteuid() == 0 and declared.user != "root":
-        system.require_supported()
+    if os.geteuid() == 0:
+        system.here()
     layout = declared.layout
     ownership.require(layout.root, declared.name)
     yield from accounts.changes(declared.user, declared.group, layout.root)

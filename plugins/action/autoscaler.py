@@ -16,8 +16,10 @@ class ActionModule(actions.Action):
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result."""
         try:
-            packed = payload.pack(autoscaler.request(bare(values)))
+            request, notices = autoscaler.request(bare(values))
         except OSError as error:
             raise AnsibleActionFail(str(error)) from error
+        for text in notices:
+            self._display.warning(text)
         return dict(self._execute_module(
-            module_name="workfleet.core.autoscaler", module_args={"payload": packed}, task_vars=task_vars))
+            module_name="workfleet.core.autoscaler", module_args={"payload": payload.pack(request)}, task_vars=task_vars))

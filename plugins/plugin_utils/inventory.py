@@ -23,6 +23,7 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet import (
     release_spec,
     shown,
     spec,
+    system,
 )
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import supervisor
@@ -119,6 +120,14 @@ class Host:
         return bool(self.value("ansible_connection") == "local" and self.value("app_user") == ourselves.user())
 
     @property
+    def is_roots(self) -> bool:
+        """Whether what is done there is done as root, as far as the inventory tells."""
+        is_asked = str(self.value("ansible_become")).lower() not in ("false", "no", "0")
+        becomes = is_asked and self.value("ansible_become_user") in (None, "root")
+        logs_in = ourselves.user() if self.value("ansible_connection") == "local" else self.value("ansible_user")
+        return becomes or logs_in == "root"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether the host is reached as the machine that this runs on."""
         return self.value("ansible_connection") == "local" or redis_config.is_loopback(str(self.value("ansible_host") or self.name))
@@ -191,6 +200,7 @@ def mistakes(host: Host) -> Iterator[str]:
     if host.groups and host.value("ansible_connection") == "local" and (lack := ourselves.lack()):
         yield lack  # all else would be said of a number that is no name
         return
+    yield from system_problems(host)
     if host.parts:
         yield from worker_problems(host)
     if "redis" in host.groups:
@@ -219,6 +229,19 @@ def mistakes(host: Host) -> Iterator[str]:
             for place in forms.placeholders(host.value(name), name, secret=name in SECRETS):
                 yield (f"{place}: holds a placeholder of a vault.example.yml, which everybody knows; put the real value into the vault "
                        "(ansible-vault edit)")
+
+
+def system_problems(host: Host) -> Iterator[str]:
+    """Yield what a host's system is not, or lacks; where no facts are kept, the host itself is looked at before it is changed."""
+    facts = host.raw.get("ansible_facts") or {}
+    if not (host.groups and host.is_roots and facts.get("distribution")):
+        return
+    try:
+        there = system.named(str(facts["distribution"]), str(facts.get("distribution_version", "")))
+        if "redis" in host.groups and (lacking := redis_config.unavailable(str(host.value("redis_flavor")), there)):
+            yield lacking
+    except WorkfleetError as error:
+        yield str(error)
 
 
 def worker_problems(host: Host) -> Iterator[str]:
