@@ -20,8 +20,8 @@ from plugins.module_utils.workfleet import (
     release_spec,
     spec,
 )
-from plugins.module_utils.workfleet.engines import backlog
-from plugins.module_utils.workfleet.engines import queues as engine_queues
+from plugins.module_utils.workfleet.engines.verbs import backlog
+from plugins.module_utils.workfleet.engines.verbs import figures as engine_queues
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers import logfiles, supervisor
 

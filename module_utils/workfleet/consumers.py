@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .engines.base import Report
-    from .engines.probe import Proof, Request
+    from .engines.verbs.probe import Proof, Request
 
 WAIT_SECONDS = 1.0
 _MOST_SAID = 20

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import answers, consumers, engines, leave, release_choice
 from .builds import release_of
-from .engines import local
+from .engines import local, taskqueues
 from .engines.base import Report
-from .engines.queues import Figures, Question
+from .engines.verbs.figures import Figures, Question
 from .errors import WorkfleetError
 from .layout import Layout
 from .ledger import ending
@@ -75,9 +75,14 @@ def processes(reconciler: Reconciler, nodes: list[Present], told: answers.Answer
         if name is None or name.app != reconciler.request.app:
             continue
         group, answer, text = reconciler.groups.get(name.group), told.get(name), (present[unit].text if unit in present else None) or ""
-        engine = group.engine if group else next((engine for engine in ("arq", "chicory") if f"workfleet_{engine}.py" in text), None)
+        engine = group.engine if group else engine_in(text)
         found.append({"unit": unit, "engine": engine, "pids": sorted(alive), "name": answer.name if answer else None})
     return found
+
+
+def engine_in(text: str) -> str | None:
+    """Return the engine whose runner stands in a unit's text."""
+    return next((engine.name for engine in engines.ENGINES.values() if engine.runner and engine.runner in text), None)
 
 
 def entry(reconciler: Reconciler, node: Present, answer: Report | None, *, reached: bool) -> dict[str, Any]:
@@ -202,7 +207,7 @@ def queues(reconciler: Reconciler, told: answers.Answers, problems: list[str]) -
         if request.broker_url and not any(text.startswith("the broker cannot") for text in problems):
             reports = {str(node): report for node, report in told.items()}
             try:
-                figures = engine.figures(Question(request.broker_url, request.app, wanted, request.broker_options, reports))
+                figures = taskqueues.named(name).figures(Question(request.broker_url, request.app, wanted, request.broker_options, reports))
             except WorkfleetError as error:
                 problems.append(f"the queues cannot be read: {error}")
         silent = {queue for node in told.asked - set(told) for queue in reconciler.groups[node.group].queues}

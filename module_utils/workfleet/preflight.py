@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import answers, engines, foreign, limits, ownership, redis_url, resp, shown
 from .builds import present, release_of
+from .engines import taskqueues
 from .errors import WorkfleetError
 from .layout import Layout
 from .reconcile import current_release, fill
@@ -28,8 +29,6 @@ ANSWER = "workfleet-tasks:"
 ANSWER_SECONDS = 2.0
 #: Clocks that differ by more make tasks with a time, and canaries, come too early or too late.
 CLOCKS_WARN, CLOCKS_REFUSE = 2.0, 30.0
-#: Tasks at once of one node where nothing is declared; celery takes the number of processors.
-PLACES = {"arq": 10, "chicory": 32, "beat": 1, "flower": 1, "process": 1}
 #: No timeout of anybody's is longer.
 MOST_SECONDS = 1e10
 _NAMES_SHOWN = 8
@@ -181,7 +180,7 @@ def waiting(request: Request, groups: Iterable[GroupRequest]) -> dict[str, Any]:
         return found
     for engine, names in queues.items():
         try:
-            told = engines.named(engine).waiting_tasks(request.broker_url, list(dict.fromkeys(names)), request.broker_options)
+            told = taskqueues.named(engine).waiting_tasks(request.broker_url, list(dict.fromkeys(names)), request.broker_options)
         except WorkfleetError as error:
             return {"error": str(error)}
         found.update({queue: {"names": dict(backlog.names), "unreadable": backlog.unreadable, "cut": backlog.is_cut}
@@ -224,7 +223,7 @@ class Nodes:
 
     def places(self, number: int, cpus: int) -> int:
         """Return how many tasks so many of them run at once."""
-        return number * (self.concurrency or PLACES.get(self.engine) or cpus)
+        return number * (self.concurrency or engines.named(self.engine).places or cpus)
 
 
 @dataclass(frozen=True)

@@ -489,4 +489,4 @@ def _lack(flavor: str, there: system.System) -> str:
     version = str(getattr(there, flavor))
     if not version:
         return f"has no package {flavor}-server"
-    return f"has {version}, and Celery needs 6.2 or newer" if tuple(map(int, version.split("."))) < OLDEST else ""
+    return f"has {version}, and task queues need 6.2 or newer" if tuple(map(int, version.split("."))) < OLDEST else ""

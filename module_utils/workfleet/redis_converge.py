@@ -311,4 +311,4 @@ def _warn_of_age(made: Plan, live: Live | None) -> None:
     if live is None:
         return
     if redis_live.version(live.info) < redis_config.OLDEST:
-        made.warnings.append(f"Redis {live.version} is too old for Celery: kombu 5.7 needs 6.2 or newer")
+        made.warnings.append(f"Redis {live.version} is too old for task queues: 6.2 or newer is needed")

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import engines, forms, redis_url, sandbox, shown
-from .engines import celery_wire
 from .errors import WorkfleetError
 from .scaling import Policy
 
@@ -86,7 +85,7 @@ class Group:
     """An entry of ``worker_groups``; see the contract for the meaning of each key."""
 
     name: str
-    engine: str = "celery"
+    engine: str = engines.DEFAULT
     app: str = ""
     nodes: int = 1
     queues: tuple[str, ...] = ()
@@ -529,11 +528,9 @@ def url(check: Checker, key: str) -> str:
 def broker_options(check: Checker) -> Mapping[str, Any]:
     """Return how the app's transport lays things out; each engine reads its own names."""
     found = check.data("broker_options")
-    try:
-        celery_wire.Wire.parse(found)
-    except WorkfleetError as error:
+    for text in dict.fromkeys(text for engine in engines.ENGINES.values() for text in engine.option_problems(found)):
         check.refused.add("broker_options")
-        check.problems.append(str(error).partition(", given is ")[0])
+        check.problems.append(text)
     for name, value in found.items():
         # What stands between a queue's name and its priority is made of control characters where nobody says something else.
         if isinstance(value, str) and name != "sep" and (not value or shown.line(value) != value):
@@ -568,7 +565,7 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
         problems.append(f"{label}: name: is required")
     group = Group(
         name=check.text("name", "", pattern=NAME, allowed="a name for units: a letter, then up to 30 of a-z 0-9 _ -"),
-        engine=check.choice("engine", "celery", engines.ENGINES),
+        engine=check.choice("engine", engines.DEFAULT, engines.ENGINES),
         nodes=check.whole("nodes", 1, 0, forms.MOST_NODES),
         queues=check.texts("queues", "a list of queue names"),
         concurrency=check.whole("concurrency", None, 1, forms.MOST_CONCURRENCY),
@@ -586,8 +583,9 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
             check.wrong("queues", "must be names without a comma", given=queue)
     if "engine" not in check.refused:
         judge(group, app, check, warnings)
-    if sends_periodic_tasks(group) and group.state != "absent":
-        judge_beat(group, check, warnings)
+    for single_one in engines.SINGLES.values():
+        if group.state != "absent" and single_one.is_started_by(group):
+            judge_second(group, single_one.what, check, warnings)
     return group
 
 
@@ -596,25 +594,13 @@ def shown_name(name: Any) -> str:
     return name if isinstance(name, str) and len(name) <= forms.SHOWN and not forms.has_credentials(name) else forms.quoted(name)
 
 
-def sends_periodic_tasks(group: Group) -> bool:
-    """Whether a command of the user's own starts a celery beat, alone or inside of a worker, as far as its words tell."""
-    words = " ".join(group.command).split()
-    programs = [word.rpartition("/")[2] for word in words]
-    if "celery" in programs:
-        words = words[programs.index("celery") + 1:]
-    elif group.engine != "celery":
-        return False
-    inside = "worker" in words and {"-B", "--beat"} & set(words[words.index("worker"):])
-    return bool(inside) or any(word == "beat" and not before.startswith("-") for before, word in zip(["", *words], words))
-
-
-def judge_beat(group: Group, check: Checker, warnings: list[str]) -> None:
+def judge_second(group: Group, what: str, check: Checker, warnings: list[str]) -> None:
     """Refuse schedulers of which there are certainly several; warn of one that no lock keeps the only one."""
     if group.nodes > 1:
-        check.wrong("command", f"starts a celery beat in each of {group.nodes} nodes, and each sends every periodic task; declare the one "
+        check.wrong("command", f"starts {what} in each of {group.nodes} nodes, and each sends every periodic task; declare the one "
                     "scheduler of the app with worker_scheduler", secret=True)
     else:
-        warnings.append(f"{check.entry}: command: starts a celery beat, and nothing keeps it the only one over all hosts: each that runs "
+        warnings.append(f"{check.entry}: command: starts {what}, and nothing keeps it the only one over all hosts: each that runs "
                         "sends every periodic task; declare worker_scheduler, which a lock keeps the only one")
 
 
@@ -644,10 +630,11 @@ def shared_keys(check: Checker, manager: str, *, is_known: bool = False) -> dict
 
 
 def app_of(check: Checker) -> str:
-    """Return where a group's app is; the other engines check what they want it to be themselves."""
-    if check.raw.get("engine", "celery") != "celery":
+    """Return where a group's app is, in the form of its engine."""
+    engine = engines.ENGINES.get(str(check.raw.get("engine", engines.DEFAULT)))
+    if engine is None or engine.app_pattern is None:
         return check.text("app", "")
-    return check.text("app", "", pattern=forms.MODULE, allowed="a module or what is in it, such as app.celery_app or app.main:app")
+    return check.text("app", "", pattern=engine.app_pattern, allowed=engine.app_words)
 
 
 def refuse_credentials(check: Checker, options: Mapping[str, Any]) -> None:
@@ -711,7 +698,7 @@ def parse_scheduler(raw: Mapping[str, Any], app: App, manager: str, problems: li
     check = Checker("worker_scheduler", raw, problems)
     check.unknown(SCHEDULER_KEYS)
     directory = check.directory("schedule_directory", f"{app.root}/schedule")
-    group = single(check, SCHEDULER, "beat", manager, directory, settings=check.data("settings"),
+    group = single(check, SCHEDULER, engines.SCHEDULER.name, manager, directory, settings=check.data("settings"),
                    more={"schedule_directory": directory, "lock": f"workfleet:{app.name}:scheduler"})
     judge(group, app, check, warnings)
     return group
@@ -728,13 +715,13 @@ def parse_dashboard(raw: Mapping[str, Any], app: App, manager: str, problems: li
     more = {
         "address": check.text("address", "127.0.0.1", pattern=ADDRESS, allowed="an address to listen on, such as 127.0.0.1 or ::"),
         "port": check.value("port", 5555, port, "a port from 1 to 65535"),
-        "url_prefix": check.text("url_prefix", "", pattern=URL_PREFIX, allowed="a path such as flower, of letters, digits and . _ - /"),
+        "url_prefix": check.text("url_prefix", "", pattern=URL_PREFIX, allowed="a path such as dashboard, of letters, digits and . _ - /"),
         "directory": directory,
     }
-    group = single(check, DASHBOARD, "flower", manager, directory, more=more)
+    group = single(check, DASHBOARD, engines.DASHBOARD.name, manager, directory, more=more)
     users = basic_auth(check)
     if users:
-        group = replace(group, secrets={**group.secrets, "FLOWER_BASIC_AUTH": ",".join(users)})
+        group = replace(group, secrets={**group.secrets, engines.DASHBOARD.auth_env: ",".join(users)})
     judge(group, app, check, warnings)
     return group
 
@@ -750,7 +737,7 @@ def basic_auth(check: Checker) -> tuple[str, ...]:
     given = check.raw.get("basic_auth")
     found = [] if given in (None, "") else [given] if isinstance(given, str) else given
     if not isinstance(found, (list, tuple)) or not all(isinstance(item, str) and USER_PASSWORD.match(item) for item in found):
-        check.wrong("basic_auth", "must be user:password or a list of such texts, none with a comma or a line end, which Flower "
+        check.wrong("basic_auth", "must be user:password or a list of such texts, none with a comma or a line end, which the dashboard "
                     "does not take", secret=True)
         return ()
     return tuple(found)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import controls
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs import controls
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugins.module_utils.workfleet import envfile, spec
 from plugins.module_utils.workfleet.engines.base import Place, Report
-from plugins.module_utils.workfleet.engines.chicory import ENGINE
+from plugins.module_utils.workfleet.engines.chicory.engine import ENGINE
 from tests.patience import until
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import host, live
-from plugins.module_utils.workfleet.engines import celery_wire
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.drained import Drained
 from tests.integration.supervised import Site, site

@@ -14,9 +14,10 @@ import pytest
 from celery import Celery
 
 from plugins.module_utils.workfleet import info, payload, reap, resp
-from plugins.module_utils.workfleet.engines import celery_reap, celery_wire
+from plugins.module_utils.workfleet.engines.celery import reap as celery_reap
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
+from plugins.module_utils.workfleet.engines.chicory.letters import ChicoryLetters
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.letters import ChicoryLetters
 from tests import warm
 from tests.integration import celery_fleet
 from tests.integration.drained import Drained

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import info, reconcile, resp
-from plugins.module_utils.workfleet.engines import flower
+from plugins.module_utils.workfleet.engines.celery import flower
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration import flower_environment
 from tests.integration.supervised import Site, site

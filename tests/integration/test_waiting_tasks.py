@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import limits, preflight, spec
-from plugins.module_utils.workfleet.engines import backlog, named
+from plugins.module_utils.workfleet.engines import named, taskqueues
 from plugins.module_utils.workfleet.engines.base import Place
+from plugins.module_utils.workfleet.engines.verbs import backlog
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.drained import Drained
@@ -30,7 +31,7 @@ __all__ = ["site"]
 
 
 def names(engine: str, url: str, *queues: str, **options: Any) -> dict[str, dict[str, int]]:
-    told = named(engine).waiting_tasks(url, queues, options)
+    told = taskqueues.named(engine).waiting_tasks(url, queues, options)
     return {queue: dict(found.names) for queue, found in told.items()}
 
 
@@ -117,11 +118,11 @@ def test_an_import_may_take_what_a_node_may_take_and_who_runs_into_that_is_told_
 def test_a_long_celery_queue_is_read_from_its_head_and_said_to_be_cut(redis_server: RedisServer) -> None:
     new, old = (json.dumps({"headers": {"task": name}, "body": "", "properties": {}}) for name in ("new", "old"))
     redis_server.call("RPUSH", "reports", *[new] * 50, *[old] * backlog.MOST)
-    found = named("celery").waiting_tasks(redis_server.url(), ["reports"], {})["reports"]
+    found = taskqueues.named("celery").waiting_tasks(redis_server.url(), ["reports"], {})["reports"]
     assert (dict(found.names), found.is_cut, found.unreadable) == ({"old": backlog.MOST}, True, 0)
     redis_server.call("LTRIM", "reports", 0, 51)
     redis_server.call("LPUSH", "reports", "no message")
-    found = named("celery").waiting_tasks(redis_server.url(), ["reports"], {})["reports"]
+    found = taskqueues.named("celery").waiting_tasks(redis_server.url(), ["reports"], {})["reports"]
     assert (dict(found.names), found.is_cut, found.unreadable) == ({"new": 50, "old": 2}, False, 1)
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from plugins.module_utils.workfleet import engines, spec
 from plugins.module_utils.workfleet.decode import BadEntry
-from plugins.module_utils.workfleet.engines import arq_options, arq_queues, pickled
+from plugins.module_utils.workfleet.engines import pickled
+from plugins.module_utils.workfleet.engines.arq import options as arq_options
+from plugins.module_utils.workfleet.engines.arq import queues as arq_queues
 from plugins.module_utils.workfleet.engines.base import Place, Report
 
 PLACE = Place(node="flow.flows.1.1@h", directory="/opt/flow/src", environment="/opt/flow/venv", runners="/opt/flow/workfleet")

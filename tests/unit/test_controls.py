@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.workfleet import engines
-from plugins.module_utils.workfleet.engines import controls
+from plugins.module_utils.workfleet.engines.verbs import controls
 from plugins.module_utils.workfleet.errors import WorkfleetError
 
 REFUSED: list[tuple[str, str, dict[str, Any], str]] = [

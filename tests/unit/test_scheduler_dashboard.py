@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from plugins.module_utils.workfleet import engines, spec
-from plugins.module_utils.workfleet.engines import beat, flower
 from plugins.module_utils.workfleet.engines.base import Place
+from plugins.module_utils.workfleet.engines.celery import beat, flower
 from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
