@@ -11,6 +11,8 @@ import ast
 import re
 import shutil
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 HEAD = "<!-- Written by docs/generate.py; changes belong where it takes them from. -->\n"
+#: What an action plugin gives to its module, and no task does.
+HANDED_OVER = ("payload", "archive")
 MARKUP = re.compile(r"\b(?:RV|[CVOMIB])\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
 
@@ -106,7 +110,7 @@ def below(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
 def module_page(name: str, texts: Mapping[str, Any], kind: str = "Module") -> str:
     """Return the page of a module, or of another plugin."""
     doc = texts["DOCUMENTATION"]
-    options = {key: entry for key, entry in doc["options"].items() if key not in ("payload", "archive")}
+    options = {key: entry for key, entry in doc["options"].items() if key not in HANDED_OVER}
     lines = [f"# {kind} workfleet.core.{name}", "", text(doc["short_description"]) + ".", "", *paragraphs(doc["description"])]
     if options:
         lines += ["", "## Options", "", *option_table(options)]
@@ -209,8 +213,21 @@ def documentation(path: Path) -> dict[str, Any]:
             said = ast.literal_eval(node.value)
             found[node.targets[0].id] = said if node.targets[0].id == "EXAMPLES" else yaml.safe_load(said) or {}
     found["EXAMPLES"] = found["EXAMPLES"].replace("---\n", "", 1)
-    found["DOCUMENTATION"].setdefault("options", {})
+    texts = found["DOCUMENTATION"]
+    for name in texts.get("extends_documentation_fragment", ()):
+        for section, entries in fragment(name).items():  # what the plugin says itself comes first, as with ansible-doc
+            texts[section] = {**texts.get(section, {}), **{key: entry for key, entry in entries.items() if key not in texts.get(section, {})}}
+    texts.setdefault("options", {})
     return found
+
+
+@cache
+def fragment(name: str) -> dict[str, Any]:
+    """Return a documentation fragment: ``workfleet.core.FILE`` or ``workfleet.core.FILE.variant``."""
+    file, _, variant = name.removeprefix("workfleet.core.").partition(".")
+    found = import_module(f"plugins.doc_fragments.{file}").ModuleDocFragment
+    texts: dict[str, Any] = yaml.safe_load(getattr(found, (variant or "documentation").upper()))
+    return texts
 
 
 def main() -> None:
