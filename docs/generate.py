@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Write docs/reference/ from what the code itself says, and the list of decisions: ``python docs/generate.py``.
 
 Roles tell by their argument specs, modules by their DOCUMENTATION, engines by their tables of options. A test
@@ -215,8 +214,9 @@ def documentation(path: Path) -> dict[str, Any]:
     found["EXAMPLES"] = found["EXAMPLES"].replace("---\n", "", 1)
     texts = found["DOCUMENTATION"]
     for name in texts.get("extends_documentation_fragment", ()):
-        for section, entries in fragment(name).items():  # what the plugin says itself comes first, as with ansible-doc
-            texts[section] = {**texts.get(section, {}), **{key: entry for key, entry in entries.items() if key not in texts.get(section, {})}}
+        for section, entries in fragment(name).items():  # what the plugin says itself is taken first, as with ansible-doc
+            for key, entry in entries.items():
+                texts.setdefault(section, {}).setdefault(key, entry)
     texts.setdefault("options", {})
     return found
 

@@ -78,7 +78,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Judge what the hosts of the fleet know
+- name: Choose the release of the fleet
   workfleet.core.app_fleet:
     hosts: "{{ ansible_play_hosts_all }}"
     register: known

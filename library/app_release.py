@@ -215,7 +215,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Put the shop on its hosts
+- name: Install the shop
   workfleet.core.app_release:
     name: shop
     source:
@@ -231,7 +231,7 @@ EXAMPLES = r"""
     release_commands:
       - [python, manage.py, migrate, --no-input]
 
-- name: Go back to the release before, and stay there
+- name: Roll back to the previous release, and hold it
   workfleet.core.app_release:
     name: shop
     release: previous

@@ -28,7 +28,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Look at the releases of the shop
+- name: Read the releases of the shop
   workfleet.core.app_release_info:
     name: shop
     root: /opt/shop

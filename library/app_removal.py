@@ -69,7 +69,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Take the shop away
+- name: Remove the shop
   workfleet.core.app_removal:
     name: shop
     run_directory: /run/workfleet/shop

@@ -65,7 +65,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Have the timer
+- name: Install the timer
   workfleet.core.autoscaler:
     app: shop
     name: shop-autoscaler

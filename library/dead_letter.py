@@ -50,7 +50,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Send again what failed while the other side was down
+- name: Replay the tasks that failed while the receiver was down
   workfleet.core.dead_letter:
     app:
       name: shop

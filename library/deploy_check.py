@@ -36,7 +36,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Look at the hosts before anything is built
+- name: Read the facts of the hosts before the build
   workfleet.core.deploy_check:
     app:
       name: shop

@@ -35,7 +35,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Go on only with a release that knows the waiting tasks
+- name: Refuse a release that does not register the waiting tasks
   workfleet.core.deploy_gate:
     hosts: "{{ ansible_play_hosts_all }}"
     register: looked

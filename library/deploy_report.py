@@ -41,7 +41,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Say what was done
+- name: Report the deploy
   workfleet.core.deploy_report:
     app: shop
     release: 1f0c8a9be2d4

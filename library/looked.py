@@ -38,7 +38,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Say what was looked at
+- name: Report the coverage
   workfleet.core.looked:
     groups: [workers, scheduler, dashboard]
     declared: "{{ __validated.declared }}"

@@ -77,7 +77,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Have a database that the worker hosts can reach
+- name: Install a database for the worker hosts
   workfleet.core.postgresql_server:
     app: shop
     listen: [127.0.0.1, 192.0.2.5]

@@ -45,7 +45,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Look at the queues
+- name: Read the figures of the queues
   workfleet.core.queue_info:
     app:
       name: shop

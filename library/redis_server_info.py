@@ -28,7 +28,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Look at the broker
+- name: Read the state of the broker
   workfleet.core.redis_server_info:
     url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
   register: broker

@@ -38,7 +38,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Show the fleet
+- name: Show the status of the fleet
   workfleet.core.status:
     app: shop
     hosts: "{{ groups.workers }}"

@@ -51,7 +51,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Show what happens to tasks of one name for a minute
+- name: Follow the tasks of one name for a minute
   workfleet.core.task_events:
     app:
       name: shop

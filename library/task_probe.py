@@ -85,14 +85,14 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Prove that both queues are worked on
+- name: Prove that both queues are consumed
   workfleet.core.task_probe:
     broker_url: "{{ app_broker_url }}"
     result_url: "{{ app_result_url }}"
     queues: [reports, default]
     timeout: 10
 
-- name: Prove it by a task of the app
+- name: Prove it with a task of the app
   workfleet.core.task_probe:
     broker_url: "{{ app_broker_url }}"
     result_url: "{{ app_result_url }}"

@@ -53,7 +53,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Let the nodes of reports help out with another queue
+- name: Let the nodes of reports consume another queue
   workfleet.core.worker_control:
     app:
       name: shop

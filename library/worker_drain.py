@@ -49,7 +49,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Let the nodes of the reports group finish
+- name: Drain the nodes of the reports group
   workfleet.core.worker_drain:
     app:
       name: shop

@@ -30,7 +30,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Look at the nodes
+- name: Read the state of the nodes
   workfleet.core.worker_info:
     app:
       name: shop

@@ -117,7 +117,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Have three nodes for the reports queue
+- name: Run three nodes for the reports queue
   workfleet.core.worker_nodes:
     app:
       name: shop

@@ -59,7 +59,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Note what workers hold
+- name: Record the tasks that workers have
   workfleet.core.worker_reap: &reap
     app:
       name: shop
@@ -69,7 +69,7 @@ EXAMPLES = r"""
   register: held
   run_once: true
 
-- name: Look at the nodes
+- name: Read the state of the nodes
   workfleet.core.worker_info:
     app:
       name: shop
@@ -77,7 +77,7 @@ EXAMPLES = r"""
     groups: "{{ worker_groups }}"
   register: nodes
 
-- name: Return what dead workers held
+- name: Return the tasks of dead workers
   workfleet.core.worker_reap:
     <<: *reap
     seen: "{{ held.seen }}"

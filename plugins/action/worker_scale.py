@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Declaration, Group
 
 
-
 class ActionModule(actions.Action):
     """The control node's half of ``worker_scale``."""
 
