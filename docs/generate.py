@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Write docs/reference/ from what the code itself says, and the list of decisions: ``python docs/generate.py``.
 
 Roles tell by their argument specs, modules by their DOCUMENTATION, engines by their tables of options. A test
@@ -11,6 +10,8 @@ import ast
 import re
 import shutil
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 HEAD = "<!-- Written by docs/generate.py; changes belong where it takes them from. -->\n"
+#: What an action plugin gives to its module, and no task does.
+HANDED_OVER = ("payload", "archive")
 MARKUP = re.compile(r"\b(?:RV|[CVOMIB])\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
 
@@ -124,7 +127,7 @@ def below(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
 def module_page(name: str, texts: Mapping[str, Any], kind: str = "Module") -> str:
     """Return the page of a module, or of another plugin."""
     doc = texts["DOCUMENTATION"]
-    options = {key: entry for key, entry in doc["options"].items() if key not in ("payload", "archive")}
+    options = {key: entry for key, entry in doc["options"].items() if key not in HANDED_OVER}
     lines = [f"# {kind} workfleet.core.{name}", "", text(doc["short_description"]) + ".", "", *paragraphs(doc["description"])]
     if options:
         lines += ["", "## Options", "", *option_table(options)]
@@ -222,8 +225,22 @@ def documentation(path: Path) -> dict[str, Any]:
             said = ast.literal_eval(node.value)
             found[node.targets[0].id] = said if node.targets[0].id == "EXAMPLES" else yaml.safe_load(said) or {}
     found["EXAMPLES"] = found["EXAMPLES"].replace("---\n", "", 1)
-    found["DOCUMENTATION"].setdefault("options", {})
+    texts = found["DOCUMENTATION"]
+    for name in texts.get("extends_documentation_fragment", ()):
+        for section, entries in fragment(name).items():  # what the plugin says itself is taken first, as with ansible-doc
+            for key, entry in entries.items():
+                texts.setdefault(section, {}).setdefault(key, entry)
+    texts.setdefault("options", {})
     return found
+
+
+@cache
+def fragment(name: str) -> dict[str, Any]:
+    """Return a documentation fragment: ``workfleet.core.FILE`` or ``workfleet.core.FILE.variant``."""
+    file, _, variant = name.removeprefix("workfleet.core.").partition(".")
+    found = import_module(f"plugins.doc_fragments.{file}").ModuleDocFragment
+    texts: dict[str, Any] = yaml.safe_load(getattr(found, (variant or "documentation").upper()))
+    return texts
 
 
 def main() -> None:

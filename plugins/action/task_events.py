@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
 
 
-
 class ActionModule(actions.Action):
     """The control node's half of ``task_events``."""
 

@@ -176,12 +176,26 @@ class Host:
         }
 
     @functools.cached_property
+    def _outcome(self) -> spec.Declaration | spec.SpecError:
+        """The declaration, or its mistakes: it is parsed once."""
+        try:
+            return spec.parse(self.declaration())
+        except spec.SpecError as error:
+            return error
+
+    def readable_declaration(self) -> spec.Declaration:
+        """Return the declaration without what cannot be read; raise its mistakes."""
+        if isinstance(self._outcome, spec.SpecError):
+            raise self._outcome
+        return self._outcome
+
+    @property
     def declared(self) -> spec.Declaration:
         """Return the sound declaration, or raise."""
-        declaration = self.declaration()
+        declared = self.readable_declaration()
         if self.unread:
             raise spec.SpecError(list(self.unread.values()))
-        return spec.parse(declaration)
+        return declared
 
 
 def defaults_of(host: Host) -> set[str]:
@@ -256,8 +270,7 @@ def worker_problems(host: Host) -> Iterator[str]:
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     try:
-        declared = spec.parse(host.declaration())
-        found.update(dict.fromkeys(oversize(declared)))
+        found.update(dict.fromkeys(oversize(host.readable_declaration())))
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     found.update(dict.fromkeys(other_problems(host)))
@@ -409,6 +422,6 @@ def warnings(host: Host, names: set[str]) -> Iterator[str]:
     if host.parts:
         yield from nameless(host)
         try:
-            yield from spec.parse(host.declaration()).warnings
-        except (spec.SpecError, AnsibleError):
+            yield from host.readable_declaration().warnings
+        except spec.SpecError:
             return

@@ -89,7 +89,7 @@ def test_a_fault_of_the_runner_itself_is_a_failure() -> None:
 
 
 def test_a_part_that_is_none_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(program.Refused, match=r"there is no part 'unti'. Parts: lint unit .* Scenarios: apart arq "):
+    with pytest.raises(program.Refused, match=r"there is no part 'unti'. Parts: lint sanity unit .* Scenarios: apart arq "):
         program.Choice(["unti"])
     assert set(program.Choice(["unit", "molecule", "fleet"]).makers) == {"unit", "molecule"}
 
