@@ -14,7 +14,7 @@ description:
   - Makes the worker nodes of one app on one host be as declared. Creates, starts, stops, replaces and removes units or programs.
   - A node is replaced only when what it was really started with (command, environment, limits, release) differs from the declaration.
   - The action plugin of the same name checks the declaration and renders all texts on the control node.
-    It calls the module again and again, at most five seconds each, while nodes start and drain, and shows the progress.
+    It calls the module again and again, for a few seconds each, while nodes start and drain, and shows the progress.
   - A replacement halts at the first new node that does not become ready, and with C(failure_action) V(rollback) the task then
     brings this host back to what ran before, and fails with that node's last log lines.
 options:
@@ -75,18 +75,26 @@ options:
     type: str
     choices: ["", started, stopped, absent]
     default: ""
-  restart:
-    description: Replace the running nodes even where they are current.
-    type: bool
-    default: false
-  rollout_now:
-    description: Whether running nodes of another generation are replaced in this task. Their number is returned in RV(stale) in any case.
-    type: bool
-    default: true
-  converged:
-    description: Whether a task before has done, or foretold, all but the replacement of running nodes.
-    type: bool
-    default: false
+  task:
+    description:
+      - What is to be done, in a word. Without one all is done at once, the replacement of running nodes too.
+      - V(adjust) replaces no running node, and V(restart) all of them, also where they are current.
+      - The other words are the turns of a rollout over several hosts. What ran before is remembered on each host till the rollout ends, since
+        it may fail on another one; from the first replaced node on, or from V(begin), the host's lease is the run's till then, for ten minutes
+        from its last task on this host.
+      - V(begin) touches no node. It takes the lease, and with O(release) takes over what a run that was cut short remembers there.
+      - V(converge) does all but the replacement of running nodes. Their number is returned in RV(stale). V(replace) replaces them.
+      - V(rollout) does both. In two tasks, V(canary) replaces one node of each group that has stale nodes and none of the declared
+        generation, and no more, and V(rest) does the rest.
+      - All of them leave a running scheduler or dashboard of another generation as it is. V(singles) replaces them, and is about nothing else.
+      - V(undo) brings back the nodes that ran before the rollout of this run of the playbook to this very declaration, or before one that was
+        cut short and that this run has gone on with. It does nothing where there was none, or where it is forgotten. V(undo_singles) brings
+        back the scheduler and the dashboard alone.
+      - V(end) and V(pause) touch no node. V(end) forgets what ran before and gives the lease back; V(pause) gives it back and forgets
+        nothing, so that a later run goes on.
+    type: str
+    choices: ["", adjust, restart, begin, converge, replace, rollout, canary, rest, singles, undo_singles, undo, end, pause]
+    default: ""
   scale:
     description: New counts of nodes by the name of the group, each with C(nodes) and C(by). They hold on this host until C(nodes) of the
       group's entry changes. No other group is touched then. With C(follows) a group is left alone of which all nodes were stopped.
@@ -97,38 +105,39 @@ options:
       - V(inventory) makes the counts of the entries hold again in place of those that were set. Others are refused without O(scale).
     type: str
     default: ""
+  restart:
+    description: Deprecated, use O(task=restart). It is read only where there is no O(task), as all of the deprecated options.
+    type: bool
+    default: false
+  rollout_now:
+    description: Deprecated, use O(task=adjust) or O(task=converge) in place of V(false).
+    type: bool
+    default: true
+  converged:
+    description: Deprecated, use O(task=replace) or O(task=rest). Whether a task before has done, or foretold, all but the replacement of
+      running nodes.
+    type: bool
+    default: false
   canary:
-    description:
-      - V(only) replaces one node of each group that has stale nodes and none of the declared generation, and no more.
-      - V(done) says that a task before has done that. It matters in check mode, where that task has only foretold it.
+    description: Deprecated, use O(task=canary) in place of V(only), and O(task=rest) in place of V(done).
     type: str
     choices: ["", only, done]
     default: ""
   singles:
-    description:
-      - V(later) leaves a running scheduler or dashboard of another generation for a later task, so that the workers of all hosts are
-        replaced before it. V(only) is that task, and is about nothing else. They are no part of O(canary) V(only) in any case.
+    description: Deprecated, use O(task=rollout) in place of V(later), and O(task=singles) in place of V(only).
     type: str
     choices: ["", later, only]
     default: ""
   undoable:
-    description:
-      - Whether what ran before is remembered beyond the end of a rollout that goes well, since other hosts follow and one of
-        them may fail. A later task without it, on a host where nothing is stale, forgets it.
-      - With O(rollout_now) the host's lock stays with the run of the playbook till then, for ten minutes from its last task on this host.
+    description: Deprecated, use O(task=rollout) or O(task=converge). Whether what ran before is remembered beyond the end of the task.
     type: bool
     default: false
   undo:
-    description:
-      - Brings back the nodes that ran before the rollout of this run of the playbook to this very declaration, or before one that was
-        cut short and that this run has gone on with. Does nothing where there was none, or where it is forgotten.
+    description: Deprecated, use O(task=undo).
     type: bool
     default: false
   phase:
-    description:
-      - Touches no node. V(begin) takes the host's lock for this run of the playbook, as with O(undoable), and with O(release) takes over
-        what a run that was cut short remembers there. V(end) forgets what ran before the rollout and gives the lock back; V(pause)
-        gives it back and forgets nothing, so that a later run goes on.
+    description: Deprecated, use O(task) with the same words.
     type: str
     choices: ["", begin, end, pause]
     default: ""
@@ -222,7 +231,7 @@ remembered:
   type: bool
   returned: always
 rolled_back:
-  description: Whether what ran before the rollout of this run was brought back, since it failed or by O(undo).
+  description: Whether what ran before the rollout of this run was brought back, since it failed or by V(undo).
   type: bool
   returned: when the module did its work, or what ran before was brought back
 more:
