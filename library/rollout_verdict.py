@@ -11,8 +11,8 @@ short_description: Judge how a rollout goes on
 version_added: "0.1.0"
 author: Workfleet contributors
 description:
-  - Puts together what the turns of a rollout came to on all hosts, as the role worker keeps them, and says what this host does next, whether
-    its nodes go back, and how the rollout ends.
+  - Puts together what the turns of a rollout came to on all hosts, as the role worker keeps them. Says what this host does next,
+    whether its nodes go back, and how the rollout ends.
   - Runs on the control node alone.
 options:
   playbook:
@@ -55,7 +55,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 task:
-  description: The turn of this host; empty where a host has failed, so that it has none. V(rest) in place of V(rollout) where it had the canary.
+  description: The turn of this host; empty where a host has failed, so that it has none. It is V(rest) in place of V(rollout) where
+    this host had the canary.
   type: str
   returned: always
 goes_back:

@@ -79,17 +79,18 @@ options:
     description:
       - What is to be done, in a word. Without one all is done at once, the replacement of running nodes too.
       - V(adjust) replaces no running node, and V(restart) all of them, also where they are current.
-      - The other words are the turns of a rollout over several hosts. What ran before is remembered on each host till the rollout ends, since
-        it may fail on another one; from the first replaced node on, or from V(begin), the host's lease is the run's till then, for ten minutes
-        from its last task on this host.
+      - The other words are the turns of a rollout over several hosts. What ran before is remembered on each host till the rollout
+        ends, since it may fail on another one. From the first replaced node on, or from V(begin), the host's lease is the run's till
+        then, for ten minutes from its last task on this host.
       - V(begin) touches no node. It takes the lease, and with O(release) takes over what a run that was cut short remembers there.
       - V(converge) does all but the replacement of running nodes. Their number is returned in RV(stale). V(replace) replaces them.
       - V(rollout) does both. In two tasks, V(canary) replaces one node of each group that has stale nodes and none of the declared
         generation, and no more, and V(rest) does the rest.
-      - All of them leave a running scheduler or dashboard of another generation as it is. V(singles) replaces them, and is about nothing else.
-      - V(undo) brings back the nodes that ran before the rollout of this run of the playbook to this very declaration, or before one that was
-        cut short and that this run has gone on with. It does nothing where there was none, or where it is forgotten. V(undo_singles) brings
-        back the scheduler and the dashboard alone.
+      - All of them leave a running scheduler or dashboard of another generation as it is. V(singles) replaces these, and is about
+        nothing else.
+      - V(undo) brings back the nodes that ran before the rollout of this run of the playbook to this very declaration, or before one
+        that was cut short and that this run has gone on with. It does nothing where there was none, or where it is forgotten.
+        V(undo_singles) brings back the scheduler and the dashboard alone.
       - V(end) and V(pause) touch no node. V(end) forgets what ran before and gives the lease back; V(pause) gives it back and forgets
         nothing, so that a later run goes on.
     type: str

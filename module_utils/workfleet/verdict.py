@@ -45,10 +45,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Host:
-    """A host with its turns. ``release`` is what its app has now, ``previous`` what was current before; ``runs`` is whether there are nodes.
+    """A host with its turns. ``release`` is what its app has now, ``previous`` what was current before.
 
-    ``held`` is the release that is held back there now, ``against`` what the hold is held against. A host that is ``gone`` could not be
-    reached at the end.
+    ``runs`` is whether it has told of nodes. ``held`` is the release in place of which another one is held there now, ``against`` what
+    ends that hold. A host that is ``gone`` could not be reached at the end.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Verdict:
 
     ``task`` is its turn, empty where it has none. ``goes_back`` is whether its nodes do. At the end ``returns_to`` is the release that
     is made current again, with ``hold`` and ``why`` of it, or ``goes_on`` says that the new one is; ``end`` is the turn that ends the
-    rollout. ``lost`` is what could not be done on this host; ``outcome`` what failed, and what comes of it; both are empty where all is well.
+    rollout. ``lost`` is what could not be done on this host, ``outcome`` is what failed, and what comes of it; both may be empty.
     """
 
     task: str = ""
@@ -142,7 +142,7 @@ class Rollout:
     def returns_to(self, host: Host) -> str:
         """Return what becomes current on a host that goes back.
 
-        A run that was killed may have made the new release current: the nodes tell what it is to be, and ``previous`` only where there are none.
+        A run that was killed may have made the new release current: what nodes run is it then, and ``previous`` only where there are none.
         """
         if self.playbook == DEPLOY:
             return "running" if host.previous else ""

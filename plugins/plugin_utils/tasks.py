@@ -16,18 +16,18 @@ _ROLLOUT: dict[str, Any] = {"undoable": True, "singles": "later"}
 TASKS: dict[str, dict[str, Any]] = {
     "": {},
     "adjust": {"with_rollout": False},
+    "restart": {"restart": True},
+    "begin": {"undoable": True, "phase": "begin"},
     "converge": {"with_rollout": False, "undoable": True},
+    "replace": {**_ROLLOUT, "follows": True},
+    "rollout": _ROLLOUT,
     "canary": {**_ROLLOUT, "canary": "only"},
     "rest": {**_ROLLOUT, "canary": "done", "follows": True},
-    "rollout": _ROLLOUT,
-    "replace": {**_ROLLOUT, "follows": True},
     "singles": {"undoable": True, "singles": "only", "follows": True},
     "undo_singles": {"undoable": True, "singles": "only", "follows": True, "undo": True},
     "undo": {"undoable": True, "follows": True, "undo": True},
-    "begin": {"undoable": True, "phase": "begin"},
     "end": {"phase": "end"},
     "pause": {"phase": "pause"},
-    "restart": {"restart": True},
 }
 
 
