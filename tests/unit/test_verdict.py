@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plugins.module_utils.workfleet.verdict import Host, Rollout, Turn, Verdict
 
+ROOT = Path(__file__).resolve().parents[2]
 BEGUN, CONVERGED = Turn("begin"), Turn("converge")
 CUT_SHORT = Turn("begin", remembered=True)
 CANARY, REST, ROLLOUT, REPLACED = Turn("canary"), Turn("rest"), Turn("rollout"), Turn("replace")
@@ -169,3 +172,13 @@ def test_hosts_without_a_turn_have_no_part() -> None:
     others = [host("web2"), host("web3", failure_action="rollback")]
     assert judged("site", host("web1", CONVERGED, crashed("replace"), UNDONE), *others).outcome == FAILED + SITE_TRIES
     assert judged("site", *others, of="web2") == Verdict()
+
+
+def test_playbooks_hold_no_rule_and_no_sentence_of_a_rollout() -> None:
+    files = [*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")]
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in files}
+    rolling = ("site.yml", "deploy.yml", "rollback.yml", "restart.yml")
+    assert sum(len((ROOT / "playbooks" / name).read_text().splitlines()) for name in (*rolling, "common/rollout.yml")) <= 440
+    groups = {key for text in texts.values() for key in re.findall(r"key: (workfleet_\w+)", text)}
+    assert groups == {"workfleet_stale", "workfleet_back"}
+    assert [name for name, text in texts.items() if re.search("runs again[^,]|stops here|is kept for a look", text)] == []
