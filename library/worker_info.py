@@ -134,8 +134,10 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import info, managers, payload, reconcile
+from ..module_utils.workfleet import info, managers, payload
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes.host_nodes import HostNodes
+from ..module_utils.workfleet.nodes.request import Request
 from ..module_utils.workfleet.release_choice import Words
 
 
@@ -145,9 +147,9 @@ def main() -> None:
     try:
         given = payload.unpack(module.params["payload"], "worker_info")
         timeout, words, asking = given.pop("timeout"), Words(**given.pop("words")), given.pop("asking", None)
-        request = reconcile.Request.parse(given)
+        request = Request.parse(given)
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
-        found = info.look(reconcile.Reconciler(request, manager, check=True), timeout, words, asking)
+        found = info.look(HostNodes(request, manager), timeout, words, asking)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, **found)

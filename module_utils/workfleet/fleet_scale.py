@@ -18,7 +18,8 @@ from . import decode, engines, host, resp, scaled
 from .decode import BadEntry, Fields
 from .engines import queues
 from .errors import WorkfleetError
-from .scaling import Decision, Figures, Policy, Run, State, decide, demand, shares
+from .model import Policy
+from .scaling import Decision, Figures, Run, State, decide, demand, shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

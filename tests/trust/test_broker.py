@@ -35,7 +35,8 @@ from plugins.module_utils.workfleet.engines import (
     stash,
 )
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.scaling import Policy, Run, State, shares
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.scaling import Run, State, shares
 from runners import workfleet_health
 
 if TYPE_CHECKING:

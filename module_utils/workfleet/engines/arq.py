@@ -17,12 +17,13 @@ from .one_queue import OneQueue, log_format
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..spec import App, Group
+    from ..model import App, Group
     from .backlog import Backlog
-    from .base import Place, Report
+    from .base import Place
     from .probe import Proof, Request
     from .queues import Figures, Question
     from .reaping import Found, Reaping
+    from .report import Report
     from .traffic import Order, Traffic
 
 DEFAULT_JOB_TIMEOUT = 300

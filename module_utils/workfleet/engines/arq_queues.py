@@ -14,8 +14,8 @@ from ..decode import Fields, Unread
 from ..errors import WorkfleetError
 from . import pickled, queues
 from .arq_probe import JOB, RESULT
-from .base import Report
 from .queues import Figures, Question
+from .report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

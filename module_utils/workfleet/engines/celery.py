@@ -23,13 +23,14 @@ from . import (
     celery_settings,
     celery_wire,
 )
-from .base import Engine, Held, Place, Report
+from .base import Engine, Place
+from .report import Held, Report
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..spec import App, Group
+    from ..model import App, Group
     from .backlog import Backlog
     from .events import Listener, Switch
     from .probe import Proof, Request

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .. import decode, resp
 from ..decode import BadEntry, Fields
 from . import celery_wire
-from .base import Held
 from .controls import Argument
+from .report import Held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

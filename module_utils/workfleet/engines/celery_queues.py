@@ -21,7 +21,7 @@ from .queues import Figures, Question
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .base import Report
+    from .report import Report
 
 _WAIT_FOR_NODES = 1.0
 _FARTHEST_MARK = 200_000

@@ -21,8 +21,8 @@ from .. import decode, resp
 from ..decode import BadEntry, Fields, Unread
 from ..errors import WorkfleetError
 from . import local
-from .base import Report
 from .celery_message import Message
+from .report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

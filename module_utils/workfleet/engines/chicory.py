@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from .. import redis_url, resp
 from . import chicory_backlog, chicory_load, chicory_options, chicory_probe, chicory_queues, chicory_reap, chicory_wire, local
-from .base import Held
 from .one_queue import OneQueue, log_format
+from .report import Held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..spec import App, Group
+    from ..model import App, Group
     from .backlog import Backlog
-    from .base import Place, Report
+    from .base import Place
     from .probe import Proof, Request
     from .queues import Figures, Question
     from .reaping import Found, Reaping
+    from .report import Report
     from .traffic import Order, Traffic
 
 _OWN_COMMAND = ("Chicory's own command cancels running tasks when it is told to stop, acknowledges only on the queue default, takes all "

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
-from ..managers.base import Name
+from ..model import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
