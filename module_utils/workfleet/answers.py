@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import engines, resp
 from .engines import local
-from .engines.report import Report
+from .engines.verbs.report import Report
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:

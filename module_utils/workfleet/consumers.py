@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .engines.probe import Proof, Request
-    from .engines.report import Report
+    from .engines.verbs.report import Report
 
 WAIT_SECONDS = 1.0
 _MOST_SAID = 20

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import answers, consumers, engines, leave, release_choice
-from .builds import release_of
+from . import answers, consumers, engines, leave
 from .engines import local
 from .engines.queues import Figures, Question
-from .engines.report import Report
+from .engines.verbs.report import Report
 from .errors import WorkfleetError
-from .layout import Layout
+from .layout import release_of
 from .ledger import ending
 from .model import Name
 from .plan import is_current
@@ -25,18 +24,14 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 QUIESCED = "told to take no new tasks; resume.yml ends that"
-NO_WORDS = release_choice.Words()
 PROBLEM_STATES = ("failed", "unresponsive", "unknown")
 
 
-def look(
-    host_nodes: HostNodes, timeout: float, words: release_choice.Words = NO_WORDS, asking: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def look(host_nodes: HostNodes, timeout: float, asking: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return ``manager``, ``release``, ``nodes``, ``queues``, ``scaled`` and ``problems`` as in the status JSON, and ``processes``.
 
     Where the host is the one that asks for all, ``strangers`` tells who else consumes the queues: see :func:`consumers.look`.
-    ``words`` are the inventory's. ``timeout`` bounds the wait for answers over the broker, in seconds; the wait ends when all nodes
-    have answered.
+    ``timeout`` bounds the wait for answers over the broker, in seconds; the wait ends when all nodes have answered.
     """
     request = host_nodes.request
     seen = host_nodes.observe()
@@ -51,10 +46,7 @@ def look(
     problems += missing(made, nodes, host_nodes)
     problems += [ending(line) for line in leave.lines(host_nodes.manager).values() if line["lost"]]
     release = host_nodes.release and release_of(host_nodes.release)
-    hold, declared, wrong = release_choice.standing(Layout(request.root), release if request.has_release else None, words)
-    problems += [wrong] if wrong else []
-    return {"manager": request.manager, "release": release, "declared_release": declared,
-            "hold": hold.told if hold else None, "nodes": entries, "queues": queues(host_nodes, told, problems),
+    return {"manager": request.manager, "release": release, "nodes": entries, "queues": queues(host_nodes, told, problems),
             "scaled": host_nodes.counts.told(), "problems": problems, "strangers": consumers.look(asking) if asking else [],
             "processes": processes(host_nodes, [node.present for node in seen], told)}
 

@@ -23,7 +23,7 @@ from .errors import WorkfleetError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from .engines.report import Report
+    from .engines.verbs.report import Report
 
 _WAIT_FOR_NODES = 1.0
 _PERMANENT = "_kombu.binding_permanent."

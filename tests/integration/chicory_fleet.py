@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from plugins.module_utils.workfleet import envfile, model, spec
 from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.chicory import ENGINE
-from plugins.module_utils.workfleet.engines.report import Report
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 from tests.patience import until
 
 if TYPE_CHECKING:

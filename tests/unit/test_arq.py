@@ -11,7 +11,7 @@ from plugins.module_utils.workfleet import engines, model, spec
 from plugins.module_utils.workfleet.decode import BadEntry
 from plugins.module_utils.workfleet.engines import arq_options, arq_queues, pickled
 from plugins.module_utils.workfleet.engines.base import Place
-from plugins.module_utils.workfleet.engines.report import Report
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 
 PLACE = Place(node="flow.flows.1.1@h", directory="/opt/flow/src", environment="/opt/flow/venv", runners="/opt/flow/workfleet")
 VALUES: dict[str, Any] = {"flag": True, "text": "x", "int": 3, "float": 2.5}

@@ -10,7 +10,7 @@ import pytest
 from plugins.module_utils.workfleet.decode import BadEntry, Fields
 from plugins.module_utils.workfleet.engines import celery_control
 from plugins.module_utils.workfleet.engines import celery_wire as wire
-from plugins.module_utils.workfleet.engines.report import Report
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
 
 

@@ -15,7 +15,7 @@ from plugins.module_utils.workfleet import engines, model, processes, spec
 from plugins.module_utils.workfleet.engines import chicory_options, chicory_probe, chicory_wire
 from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.options import Option
-from plugins.module_utils.workfleet.engines.report import Report
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 
 PLACE = Place(node="events.slow.1.1@h", directory="/opt/events/src", environment="/opt/events/venv", runners="/opt/events/workfleet")
 VALUES: dict[str, Any] = {"flag": True, "text": "x", "int": 10000, "float": 40.5}

@@ -1,4 +1,4 @@
-"""Imports of the shared code go round in no circle, and a module ships what it uses."""
+"""The plan of the house: which files may import which, that no imports go round in a circle, and what is shipped to hosts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PLUGINS = ("ansible_collections", "workfleet", "core", "plugins")
 SHARED = (*PLUGINS, "module_utils", "workfleet")
+
+#: From the ground up, packages and files that are in none: each imports those of its own line, or of lines before it.
+ORDER = (
+    "workfleet",
+    "errors shown resp redis_url decode dump payload model steps layout ledger forms envfile stores",
+    "host files limits foreign processes ownership changes accounts system background packages requirements virtualenv archives seal logs",
+    "engines sandbox",
+    "spec",
+    "managers postgresql postgresql_config postgresql_login postgresql_server "
+    "redis redis_config redis_info redis_live redis_oracle redis_plan redis_service redis_converge",
+    "nodes plan snapshot scaled lock leave answers consumers drain info live",
+    "release release_choice release_spec builds build source shared in_use preflight fleet removal",
+    "queues purge reset letters reap load events",
+    "scaling fleet_scale autoscaler",
+)
 
 #: How many KiB of the shared code a module ships at most. Room for a module that grows, not for a package that it has no use for.
 MOST_KIB = {
@@ -84,6 +99,14 @@ def test_no_imports_of_the_shared_code_go_round_in_a_circle() -> None:
         TopologicalSorter(graph()).prepare()
     except CycleError as error:
         pytest.fail(f"imports in a circle: {' imports '.join('.'.join(name) for name in reversed(error.args[1]))}")
+
+
+def test_each_file_imports_only_what_stands_below_it() -> None:
+    line = {name: number for number, names in enumerate(ORDER) for name in names.split()}
+    place = {name: line[name[0] if name else "workfleet"] for name in files()}
+    wrong = [f"{'.'.join(name)} imports {'.'.join(other)}" for name, others in graph().items() for other in others
+             if place[other] > place[name]]
+    assert not wrong
 
 
 @pytest.mark.parametrize("module", [pytest.param(file, id=file.stem) for file in sorted((ROOT / "library").glob("*.py"))])

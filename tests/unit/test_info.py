@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import engines, info, leave, logs, plan
-from plugins.module_utils.workfleet.engines.report import Report
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Manager, Present
 from plugins.module_utils.workfleet.managers.records import Record

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet import plan
-from plugins.module_utils.workfleet.engines import report
-from plugins.module_utils.workfleet.engines.report import Report
+from plugins.module_utils.workfleet.engines.verbs import report
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.model import Rollout
 from tests.fakes.nodes import APP, FakeHost, converge, intent, seen, short, text_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import arq, beat, celery, chicory, flower, process
 from .base import Engine
-from .report import Held
+from .verbs.report import Held
 
 __all__ = ["ALL", "ENGINES", "SINGLES", "Engine", "Held", "named"]
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, arq.ENGINE, chicory.ENGINE, process.ENGINE)}

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .probe import Proof, Request
     from .queues import Figures, Question
     from .reaping import Found, Reaping
-    from .report import Report
     from .traffic import Order, Traffic
+    from .verbs.report import Report
 
 DEFAULT_JOB_TIMEOUT = 300
 LONGEST_HEALTH_CHECK = 60

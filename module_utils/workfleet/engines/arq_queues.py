@@ -15,7 +15,7 @@ from ..errors import WorkfleetError
 from . import pickled, queues
 from .arq_probe import JOB, RESULT
 from .queues import Figures, Question
-from .report import Report
+from .verbs.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .events import Listener, Switch
     from .queues import Figures, Question
     from .reaping import Found, Reaping
-    from .report import Held, Report
     from .traffic import Order, Traffic
+    from .verbs.report import Held, Report
 
 
 @dataclass(frozen=True)

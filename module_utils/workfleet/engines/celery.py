@@ -24,7 +24,7 @@ from . import (
     celery_wire,
 )
 from .base import Engine, Place
-from .report import Held, Report
+from .verbs.report import Held, Report
 
 if TYPE_CHECKING:
     from collections import Counter

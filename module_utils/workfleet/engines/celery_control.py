@@ -13,7 +13,7 @@ from .. import decode, resp
 from ..decode import BadEntry, Fields
 from . import celery_wire
 from .controls import Argument
-from .report import Held
+from .verbs.report import Held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,7 +21,7 @@ from .queues import Figures, Question
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .report import Report
+    from .verbs.report import Report
 
 _WAIT_FOR_NODES = 1.0
 _FARTHEST_MARK = 200_000

@@ -22,7 +22,7 @@ from ..decode import BadEntry, Fields, Unread
 from ..errors import WorkfleetError
 from . import local
 from .celery_message import Message
-from .report import Report
+from .verbs.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import redis_url, resp
 from . import chicory_backlog, chicory_load, chicory_options, chicory_probe, chicory_queues, chicory_reap, chicory_wire, local
 from .one_queue import OneQueue, log_format
-from .report import Held
+from .verbs.report import Held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .probe import Proof, Request
     from .queues import Figures, Question
     from .reaping import Found, Reaping
-    from .report import Report
     from .traffic import Order, Traffic
+    from .verbs.report import Report
 
 _OWN_COMMAND = ("Chicory's own command cancels running tasks when it is told to stop, acknowledges only on the queue default, takes all "
                 "of a queue into memory, runs a task again that takes longer than broker_redis_claim_min_idle_ms, and with redis 8 dies "

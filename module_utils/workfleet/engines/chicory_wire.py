@@ -13,7 +13,7 @@ from .. import decode, resp
 from ..decode import BadEntry, Unread
 from ..errors import WorkfleetError
 from . import queues
-from .report import Report
+from .verbs.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import engines, host, plan, processes, snapshot
-from ..engines import report
+from ..engines.verbs import report
 from ..errors import WorkfleetError
 from ..managers.base import Present
 from ..model import Name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..model import Name
+    from ...model import Name
 
 #: So many tasks count for a node that does not say how many it runs: nobody is taken to be busier.
 UNTOLD = 1 << 30
