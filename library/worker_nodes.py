@@ -201,9 +201,11 @@ more:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import managers, payload, reconcile
+from ..module_utils.workfleet import managers, payload
 from ..module_utils.workfleet.arguments.worker_nodes import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes.reconcile import Reconciler
+from ..module_utils.workfleet.nodes.request import Request
 from ..module_utils.workfleet.steps import report
 
 
@@ -212,10 +214,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     reconciler = None
     try:
-        request = reconcile.Request.parse(payload.unpack(module.params["payload"], "worker_nodes"))
+        request = Request.parse(payload.unpack(module.params["payload"], "worker_nodes"))
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
-        reconciler = reconcile.Reconciler(request, manager, check=module.check_mode)
-        result = {**reconcile.outcome_result(reconciler.call()), "ledger": reconciler.ledger(), "rolled_back": reconciler.is_undo}
+        reconciler = Reconciler(request, manager, check=module.check_mode)
+        result = {**reconciler.call().result(), "ledger": reconciler.ledger(), "rolled_back": reconciler.nodes.is_undo}
     except WorkfleetError as error:
         # A run that was refused has begun nothing here: what could be undone is another's.
         can_undo = reconciler is not None and not error.details.get("locked") and reconciler.can_undo()

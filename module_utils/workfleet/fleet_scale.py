@@ -19,7 +19,8 @@ from .decode import BadEntry, Fields
 from .engines import taskqueues
 from .engines.verbs import figures as queues
 from .errors import WorkfleetError
-from .scaling import Decision, Figures, Policy, Run, State, decide, demand, shares
+from .model import Policy
+from .scaling import Decision, Figures, Run, State, decide, demand, shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

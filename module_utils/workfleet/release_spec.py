@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import engines, forms, limits, release_choice, shared, source
 from .errors import WorkfleetError
-from .spec import App, Checker, SpecError, parse_app, plain
+from .model import App
+from .spec import Checker, SpecError, parse_app, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,12 +8,12 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import engines, forms, redis_url, sandbox, shown
 from .errors import WorkfleetError
-from .scaling import Policy
+from .model import DASHBOARD, PARTS, SCHEDULER, App, Declaration, Group, Log, Policy, Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,16 +38,10 @@ LONGEST_VALUE = 100_000
 #: Names that the toolkit itself gives to every node; see the closed list in docs/environment.md.
 RESERVED_ENVIRONMENT = ("NOTIFY_SOCKET", "SPT_NOENV", "WORKFLEET_GENERATION", "WORKFLEET_RECORD")
 MANAGERS = ("systemd", "supervisor")
-#: The app's one scheduler and its dashboard are worker groups of one node, under names that no other group may have.
-SCHEDULER, DASHBOARD = SINGLES = ("scheduler", "dashboard")
-#: What a host may be there for; in the playbooks' words, its inventory groups.
-PARTS = ("workers", SCHEDULER, DASHBOARD)
 #: Below it each app has its run directory.
 RUN_DIRECTORIES = "/run/workfleet/"
 #: Neither has long tasks to wait for.
 SINGLE_DRAIN_SECONDS = 10
-#: ``drain_seconds`` bounds the drain; the manager's own timeout leaves the worker time to close its connections.
-STOP_MARGIN_SECONDS = 15
 #: Nodes of a group over all hosts; bytes of one log file.
 MOST_OF_FLEET, MOST_LOG_BYTES = 100_000, 1 << 40
 
@@ -60,112 +54,6 @@ class SpecError(WorkfleetError):
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         super().__init__(f"the declaration has {count}:\n" + "\n".join(f"- {text}" for text in problems))
         self.problems = problems
-
-
-@dataclass(frozen=True)
-class App:
-    """What all nodes of an app on a host share. ``secrets`` and the URLs are secret."""
-
-    name: str
-    user: str
-    group: str
-    root: str
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    broker_url: str = ""
-    result_url: str = ""
-    broker_env: tuple[str, ...] | None = None
-    result_env: tuple[str, ...] | None = None
-    broker_options: Mapping[str, Any] = field(default_factory=dict)
-    has_release: bool = True
-
-
-@dataclass(frozen=True)
-class Group:
-    """An entry of ``worker_groups``; see the contract for the meaning of each key."""
-
-    name: str
-    engine: str = engines.DEFAULT
-    app: str = ""
-    nodes: int = 1
-    queues: tuple[str, ...] = ()
-    concurrency: int | None = None
-    drain_seconds: int = 300
-    drain_declared: bool = False
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    state: str = "started"
-    command: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    #: One of ``sandbox.LEVELS``, which are more than can be asked for.
-    sandbox: str = "basic"
-    #: Directives of systemd's that the level sets and this group cannot bear.
-    sandbox_without: tuple[str, ...] = ()
-    writable_paths: tuple[str, ...] = ()
-    #: Directories of the app's user that are made before a node starts; state in them outlives releases.
-    directories: tuple[str, ...] = ()
-    autoscale: Policy | None = None
-    #: What only the scheduler or the dashboard has; see :func:`parse_scheduler` and :func:`parse_dashboard`.
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def stop_seconds(self) -> int:
-        """How long the process manager waits after the stop signal before it kills."""
-        return self.drain_seconds + STOP_MARGIN_SECONDS
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """How nodes are replaced. ``parallelism`` is a count of nodes or a percentage such as ``25%``."""
-
-    order: str = "start-first"
-    parallelism: int | str = 1
-    delay_seconds: float = 0
-    monitor_seconds: float = 5
-    failure_action: str = "rollback"
-    drain_timeout_action: str = "wait"
-    wait_for_drain: bool = False
-    start_stagger_seconds: float = 0
-    ready_timeout_seconds: float = 120
-
-    def batch(self, nodes: int) -> int:
-        """Return how many of ``nodes`` may be replaced at once; at least one."""
-        if isinstance(self.parallelism, str):
-            return max(1, nodes * int(self.parallelism[:-1]) // 100)
-        return self.parallelism
-
-
-@dataclass(frozen=True)
-class Log:
-    """Where nodes write: the journal, or files of about ``max_bytes`` with ``backups`` full ones beside each.
-
-    Supervisor knows files only. ``format`` is that of Python's :mod:`logging`, empty for the engine's own.
-    """
-
-    to: str = "journal"
-    format: str = ""
-    max_bytes: int = 50_000_000
-    backups: int = 5
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """All that is declared for one app on one host. ``warnings`` are sentences for people.
-
-    ``groups`` are those that this host is to have; ``names`` are of all groups that its variables declare.
-    """
-
-    host: str
-    app: App
-    manager: str
-    run_directory: str
-    groups: tuple[Group, ...]
-    rollout: Rollout
-    log: Log
-    warnings: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
 
 
 class Checker:

@@ -10,7 +10,7 @@ from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils import queues as fleet
 
 if TYPE_CHECKING:
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Group
 
 #: What each request to an engine holds; its queues and its name come to it.
 REQUEST = ("broker_url", "result_url", "timeout", "broker_options", "task", "args", "kwargs")

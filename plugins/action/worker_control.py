@@ -32,7 +32,8 @@ class ActionModule(actions.Action):
         given = {key: value for key, value in bare(values["arguments"]).items() if value != ""}
         control = values["control"]
         try:
-            checked = controls.check(engines.named(groups[name].engine), list(engines.ENGINES.values()), control, given)
+            takes = {engine.name: engine.controls for engine in engines.ENGINES.values()}
+            checked = controls.check(groups[name].engine, takes, control, given)
         except WorkfleetError as error:
             raise AnsibleActionFail(f"{error} (nothing was sent)") from None
         order = {"group": name, "control": control, "arguments": checked, "timeout": values["timeout"]}

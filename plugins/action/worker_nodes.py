@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, model
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, tasks
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -91,7 +91,7 @@ class ActionModule(actions.Action):
         return request
 
 
-def counts(values: dict[str, Any], declared: spec.Declaration) -> dict[str, Any]:
+def counts(values: dict[str, Any], declared: model.Declaration) -> dict[str, Any]:
     """Return the new counts of nodes that the host is to remember, or to forget."""
     if values["nodes"] == "inventory":
         return {group.name: {"nodes": None, "by": ""} for group in declared.groups if wanted(group, actions.only(values))}
@@ -101,7 +101,7 @@ def counts(values: dict[str, Any], declared: spec.Declaration) -> dict[str, Any]
     return dict(bare(values["scale"]))
 
 
-def wanted(group: spec.Group, only: list[str] | None) -> bool:
+def wanted(group: model.Group, only: list[str] | None) -> bool:
     """Whether a state for all groups is meant for this one: what is declared absent is neither started nor stopped."""
     return group.state != "absent" and (only is None or group.name in only)
 

@@ -29,7 +29,7 @@ from tests.patience import is_within, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from plugins.module_utils.workfleet.engines.base import Report
+    from plugins.module_utils.workfleet.engines.verbs.report import Report
     from tests.integration.conftest import RedisServer
 
 ENGINE = engines.named("arq")

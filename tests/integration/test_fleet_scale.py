@@ -15,7 +15,8 @@ from plugins.module_utils.workfleet.engines.celery import queues as celery_queue
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.fleet_scale import Group, Moment, Request, Told
-from plugins.module_utils.workfleet.scaling import Policy, State
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.scaling import State
 from tests.integration import celery_fleet
 from tests.patience import until
 

@@ -16,8 +16,8 @@ from plugins.module_utils.workfleet.engines.verbs.reaping import Found, Reaping
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.fleet_scale import Group, Request
+from plugins.module_utils.workfleet.model import Policy
 from plugins.module_utils.workfleet.purge import Run, restore
-from plugins.module_utils.workfleet.scaling import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

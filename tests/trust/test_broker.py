@@ -33,7 +33,8 @@ from plugins.module_utils.workfleet.engines.chicory import load as chicory_load
 from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
 from plugins.module_utils.workfleet.engines.verbs import letters, stash
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.scaling import Policy, Run, State, shares
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.scaling import Run, State, shares
 from runners import workfleet_health
 
 if TYPE_CHECKING:

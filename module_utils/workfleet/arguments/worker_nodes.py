@@ -16,7 +16,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "release": {"type": "str", "default": ""},
     "state": {"type": "str", "choices": ["", "started", "stopped", "absent"], "default": ""},
     "task": {"type": "str", "default": "", "choices": [
-        "", "adjust", "restart", "begin", "converge", "replace", "rollout", "canary", "rest", "singles", "undo_singles", "undo", "end", "pause"]},
+        "", "adjust", "restart", "begin", "converge", "replace", "rollout", "canary", "rest", "singles", "undo_singles", "undo", "end",
+        "pause"]},
     "restart": {"type": "bool", "default": False},
     "rollout_now": {"type": "bool", "default": True},
     "converged": {"type": "bool", "default": False},

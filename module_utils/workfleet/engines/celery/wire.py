@@ -21,7 +21,7 @@ from ... import decode, resp
 from ...decode import BadEntry, Fields, Unread
 from ...errors import WorkfleetError
 from .. import local
-from ..base import Report
+from ..verbs.report import Report
 from .message import Message
 
 if TYPE_CHECKING:
