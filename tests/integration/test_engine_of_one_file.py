@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, events, fleet_scale, letters, load, preflight, purge, queues, reap, reset, resp, spec
+from plugins.module_utils.workfleet import engines, resp
 from plugins.module_utils.workfleet.engines import taskqueues
-from plugins.module_utils.workfleet.engines.base import Engine, Report
+from plugins.module_utils.workfleet.engines.base import Engine
 from plugins.module_utils.workfleet.engines.taskqueue import Source, TaskQueue
 from plugins.module_utils.workfleet.engines.verbs import probe
 from plugins.module_utils.workfleet.engines.verbs.reaping import Reaping
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice, Stash
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.queues import events, letters, load, purge, reap, reset
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.release import preflight
+from plugins.module_utils.workfleet.scaling import totals
+from plugins.module_utils.workfleet.spec import workers as spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -149,7 +155,7 @@ def test_a_deploy_compares_no_tasks_and_an_autoscaler_knows_why_it_waits(source:
     request: Any = SimpleNamespace(groups=[group], app="shop", broker_url=source.url, broker_options={})
     groups: Any = [group]
     assert preflight.waiting(request, groups) == {"queues": {}}
-    assert fleet_scale.Looks(request).figures(groups[0]).missing == "what waits in queue naps cannot be told"
+    assert totals.Looks(request).figures(groups[0]).missing == "what waits in queue naps cannot be told"
 
 
 def test_an_interrupted_purge_of_it_is_none(source: Source) -> None:

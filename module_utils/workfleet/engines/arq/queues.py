@@ -14,9 +14,9 @@ from ... import resp
 from ...decode import Fields, Unread
 from ...errors import WorkfleetError
 from .. import pickled
-from ..base import Report
 from ..verbs import figures as queues
 from ..verbs.figures import MOST_HELD, Figures, Question, beats, finished, look
+from ..verbs.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

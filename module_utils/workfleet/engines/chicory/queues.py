@@ -10,7 +10,7 @@ from ..verbs.figures import Figures, Question, beats, look
 from .wire import DEAD, DELAYED, HEARTBEAT, LARGEST_BEAT, MOST_COUNTED, STREAM, consumer_group, parsed
 
 if TYPE_CHECKING:
-    from ..base import Report
+    from ..verbs.report import Report
 
 # {'', is there, waiting or -1, held, taken so far or -1, added so far or -1, oldest id or '', delayed, dead}, or a key of
 # the wrong type alone. Without the server's own count (Redis 7) no more than ARGV[2] are counted.
