@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, autoscaler
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -21,5 +20,4 @@ class ActionModule(actions.Action):
             raise AnsibleActionFail(str(error)) from error
         for text in notices:
             self._display.warning(text)
-        return dict(self._execute_module(
-            module_name="workfleet.core.autoscaler", module_args={"payload": payload.pack(request)}, task_vars=task_vars))
+        return actions.run_module(self, "autoscaler", request, task_vars)

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet.engines import celery_load, celery_probe, celery_wire, named, traffic
-from plugins.module_utils.workfleet.engines import probe as probes
+from plugins.module_utils.workfleet.engines import named
+from plugins.module_utils.workfleet.engines.celery import load as celery_load
+from plugins.module_utils.workfleet.engines.celery import probe as celery_probe
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
+from plugins.module_utils.workfleet.engines.verbs import probe as probes
+from plugins.module_utils.workfleet.engines.verbs import traffic
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.fakes.systemd import Systemd
 from tests.integration.celery_fleet import ROOT, Fleet, fleet

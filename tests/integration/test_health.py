@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import live
-from plugins.module_utils.workfleet.release import Declared, health_script
+from plugins.module_utils.workfleet.nodes import control as live
+from plugins.module_utils.workfleet.release.plan import Declared, health_script
 from runners import workfleet_health
 from tests import printed, warm
 from tests.integration import conftest
@@ -51,8 +51,8 @@ def nodes(told: dict[str, Any]) -> dict[str, tuple[bool | None, str]]:
 
 
 def tell(fleet: Drained, group: dict[str, Any], control: str, **arguments: Any) -> None:
-    reconciler = fleet.site.reconciler(fleet.site.request([group]), check=True)
-    live.control(reconciler, live.Order("w", control, arguments), check=False)
+    host_nodes = fleet.site.host_nodes(fleet.site.request([group]))
+    live.control(host_nodes, live.Order("w", control, arguments), check=False)
 
 
 def cost(act: Callable[[], Any]) -> float:
