@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from pathlib import Path
@@ -28,7 +27,7 @@ class ActionModule(actions.Action):
         looked = None if declared is None else sources.look(self, declared, task_vars, values["step_seconds"])
         me = actions.who()
         request.update(source=looked and sources.described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"],
-                       words=dataclasses.asdict(words.of(request["name"])), own=words.are_source(host, values["source"]))
+                       words=words.of(request["name"]), own=words.are_source(host, values["source"]))
         result = self._call(request, None, task_vars)
         if result.get("lacking") and declared is not None and looked is not None:
             versions = {str(hold["use"]): hold.get("version") for hold in values["holds"]}

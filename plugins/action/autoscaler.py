@@ -18,4 +18,4 @@ class ActionModule(actions.Action):
             request = autoscaler.request(bare(values))
         except OSError as error:
             raise AnsibleActionFail(str(error)) from error
-        return actions.run_module(self, "autoscaler", request, task_vars)
+        return self.module(request)
