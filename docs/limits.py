@@ -14,14 +14,15 @@ from plugins.module_utils.workfleet import (
     limits,
     load,
     lock,
+    model,
     preflight,
     queues,
     redis_config,
     release_spec,
     spec,
 )
-from plugins.module_utils.workfleet.engines import backlog
-from plugins.module_utils.workfleet.engines import queues as engine_queues
+from plugins.module_utils.workfleet.engines.verbs import backlog
+from plugins.module_utils.workfleet.engines.verbs import figures as engine_queues
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers import logfiles, supervisor
 
@@ -182,13 +183,13 @@ TIMES: list[tuple[str, str, str, str]] = [
     ),
     (
         "a node's start",
-        f"{spec.Rollout().ready_timeout_seconds:g} s",
+        f"{model.Rollout().ready_timeout_seconds:g} s",
         "`worker_rollout.ready_timeout_seconds`",
         "is up but did not become ready within 120 s (worker_rollout.ready_timeout_seconds)",
     ),
     (
         "a drain",
-        f"{spec.Group(name='a').drain_seconds} s",
+        f"{model.Group(name='a').drain_seconds} s",
         "`drain_seconds`, `worker_rollout.drain_timeout_action`",
         "longer than drain_seconds, and waited for",
     ),

@@ -199,6 +199,11 @@ options:
     type: list
     elements: dict
     default: []
+  leave_busy:
+    description: Whether a host on which another program installs packages for too long fails in the next task, by RV(busy), and not in
+      this one, which ends all others.
+    type: bool
+    default: false
   archive:
     description: Set by the action plugin and never by a task. It is the path of the packed source on the host.
     type: path
@@ -239,6 +244,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+busy:
+  description: Whether nothing was built, for something else installs packages on the host and did not end in time.
+  returned: failure, or with O(leave_busy)
+  type: bool
 release:
   description: The id of the release in use, null without a source.
   returned: success

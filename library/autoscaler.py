@@ -11,7 +11,8 @@ short_description: Run autoscale.yml by a timer on a control host
 version_added: "0.1.0"
 author: Workfleet contributors (!UNKNOWN)
 description:
-  - Writes a copy of the inventory, its secrets, a configuration of Ansible and two systemd units, and starts the timer.
+  - Writes a copy of what Ansible reads of the inventory, its secrets, a configuration of Ansible and two systemd units, and starts
+    the timer.
   - The role C(autoscaler) installs the toolkit and an ansible-core below O(root) by M(workfleet.core.app_release) before.
 options:
   app:
@@ -44,8 +45,12 @@ options:
     type: bool
     default: false
   inventory:
-    description: The directory or the file of the inventory on the control node.
-    type: path
+    description:
+      - Sources of the inventory on the control node, as C(-i) names them. They are copied with the C(group_vars) and C(host_vars)
+        beside them.
+      - A program is copied only where it is named itself; a directory that holds one is refused.
+    type: list
+    elements: path
     required: true
   secret_key:
     description: The private ssh key.
@@ -71,7 +76,7 @@ EXAMPLES = r"""
     name: shop-autoscaler
     user: shop-autoscaler
     root: /opt/shop-autoscaler
-    inventory: "{{ inventory_dir }}"
+    inventory: "{{ ansible_inventory_sources }}"
 """
 
 RETURN = r"""
@@ -96,7 +101,7 @@ def main() -> None:
     done: list[Step] = []
     try:
         request = autoscaler.Request.parse(payload.unpack(module.params["payload"], "autoscaler"))
-        system.require_supported()
+        system.here()
         planned = autoscaler.plan(request)
         for change in planned:
             if not module.check_mode:

@@ -90,6 +90,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.workfleet import letters, payload, queues, resp
 from ..module_utils.workfleet.arguments.dead_letter import ARGUMENTS
+from ..module_utils.workfleet.engines import taskqueues
+from ..module_utils.workfleet.engines.taskqueue import Source
 from ..module_utils.workfleet.errors import WorkfleetError
 
 
@@ -98,10 +100,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "dead_letter")
-        source = queues.Source(given["engine"], given["url"], given["declared"], given["options"])
+        source = Source(given["engine"], given["url"], given["declared"], given["options"])
         queues.require_known(given["app"], source, given["queue"])
         with resp.connect(given["url"]) as client:
-            queue = letters.LETTERS[given["engine"]](client, given["queue"], given["options"])
+            queue = taskqueues.named(given["engine"]).dead_letters(client, given["queue"], given["options"])
             found = letters.work(queue, given["task_name"], given["id"], replay=given["replay"], check=module.check_mode)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)

@@ -68,9 +68,11 @@ nodes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import consumers, managers, payload, preflight, reconcile
+from ..module_utils.workfleet import consumers, managers, payload, preflight
 from ..module_utils.workfleet.arguments.deploy_check import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes.host_nodes import HostNodes
+from ..module_utils.workfleet.nodes.request import Request
 
 
 def main() -> None:
@@ -79,9 +81,9 @@ def main() -> None:
     try:
         given = payload.unpack(module.params["payload"], "deploy_check")
         asking = given.pop("asking", None)
-        request = reconcile.Request.parse(given)
+        request = Request.parse(given)
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
-        seen = preflight.look(reconcile.Reconciler(request, manager, check=True), release=request.release)
+        seen = preflight.look(HostNodes(request, manager), release=request.release)
         if asking and request.release is None:
             seen["strangers"] = consumers.look(asking)
     except WorkfleetError as error:

@@ -72,6 +72,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.workfleet import consumers, payload, queues
 from ..module_utils.workfleet.arguments.queue_info import ARGUMENTS
+from ..module_utils.workfleet.engines.taskqueue import Source
 from ..module_utils.workfleet.errors import WorkfleetError
 
 
@@ -80,7 +81,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "queue_info")
-        sources = [queues.Source(**source) for source in given["sources"]]
+        sources = [Source(**source) for source in given["sources"]]
         found = queues.look(given["app"], sources, given["sample_seconds"], given["own"], consumers.Ours(**given["ours"]))
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)

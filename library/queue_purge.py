@@ -92,7 +92,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.workfleet import payload, purge, queues, resp
 from ..module_utils.workfleet.arguments.queue_purge import ARGUMENTS
-from ..module_utils.workfleet.engines.stash import Choice
+from ..module_utils.workfleet.engines.taskqueue import Source
+from ..module_utils.workfleet.engines.verbs.stash import Choice
 from ..module_utils.workfleet.errors import WorkfleetError
 
 
@@ -105,7 +106,7 @@ def main() -> None:
         with resp.connect(given["url"]) as client:
             run = purge.Run(client, given["app"], given["engine"], given["options"], given["holder"], given["queues"])
             if given["step"] == "write" and not choice.results:
-                queues.require_known(given["app"], queues.Source(given["engine"], given["url"], given["declared"], given["options"]),
+                queues.require_known(given["app"], Source(given["engine"], given["url"], given["declared"], given["options"]),
                                      choice.queue)
             found = purge.step(run, given, choice, check=module.check_mode)
     except WorkfleetError as error:

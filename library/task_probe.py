@@ -132,9 +132,10 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import consumers, engines, payload
+from ..module_utils.workfleet import consumers, payload
 from ..module_utils.workfleet.arguments.task_probe import ARGUMENTS
-from ..module_utils.workfleet.engines import probe
+from ..module_utils.workfleet.engines import taskqueues
+from ..module_utils.workfleet.engines.verbs import probe
 from ..module_utils.workfleet.errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ if TYPE_CHECKING:
 
 def prove(request: probe.Request, ours: dict[str, Any] | None) -> Iterable[probe.Proof]:
     """Send the canaries; of an app's nodes only their own answers prove anything."""
-    proofs = engines.named(request.engine).probe(request)
+    proofs = taskqueues.named(request.engine).probe(request)
     return consumers.judged(proofs, request, consumers.Ours(**ours)) if ours else proofs
 
 

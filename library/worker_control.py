@@ -86,9 +86,11 @@ notes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import live, managers, payload, reconcile
+from ..module_utils.workfleet import live, managers, payload
 from ..module_utils.workfleet.arguments.worker_control import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes.host_nodes import HostNodes
+from ..module_utils.workfleet.nodes.request import Request
 
 
 def main() -> None:
@@ -97,9 +99,9 @@ def main() -> None:
     try:
         given = payload.unpack(module.params["payload"], "worker_control")
         order = live.Order(**given.pop("order"))
-        request = reconcile.Request.parse(given)
+        request = Request.parse(given)
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
-        result = live.control(reconcile.Reconciler(request, manager, check=True), order, check=module.check_mode)
+        result = live.control(HostNodes(request, manager), order, check=module.check_mode)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(**result)

@@ -98,9 +98,11 @@ more:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import drain, managers, payload, reconcile
+from ..module_utils.workfleet import drain, managers, payload
 from ..module_utils.workfleet.arguments.worker_drain import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes.host_nodes import HostNodes
+from ..module_utils.workfleet.nodes.request import Request
 
 
 def main() -> None:
@@ -109,10 +111,10 @@ def main() -> None:
     try:
         given = payload.unpack(module.params["payload"], "worker_drain")
         order = drain.Order(**given.pop("order"))
-        request = reconcile.Request.parse(given)
+        request = Request.parse(given)
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
-        reconciler = reconcile.Reconciler(request, manager, check=True)
-        result = drain.Drain(reconciler, order, check=module.check_mode).call()
+        host_nodes = HostNodes(request, manager)
+        result = drain.Drain(host_nodes, order, check=module.check_mode).call()
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(**result)

@@ -90,10 +90,13 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import info, managers, payload, reconcile
+from ..module_utils.workfleet import info, managers, payload
 from ..module_utils.workfleet.arguments.worker_info import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
-from ..module_utils.workfleet.release_choice import Words
+from ..module_utils.workfleet.layout import Layout
+from ..module_utils.workfleet.nodes.host_nodes import HostNodes
+from ..module_utils.workfleet.nodes.request import Request
+from ..module_utils.workfleet.release_choice import Words, standing
 
 
 def main() -> None:
@@ -102,9 +105,12 @@ def main() -> None:
     try:
         given = payload.unpack(module.params["payload"], "worker_info")
         timeout, words, asking = given.pop("timeout"), Words(**given.pop("words")), given.pop("asking", None)
-        request = reconcile.Request.parse(given)
+        request = Request.parse(given)
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
-        found = info.look(reconcile.Reconciler(request, manager, check=True), timeout, words, asking)
+        found = info.look(HostNodes(request, manager), timeout, asking)
+        hold, declared, wrong = standing(Layout(request.root), found["release"] if request.has_release else None, words)
+        found.update(declared_release=declared, hold=hold.told if hold else None)
+        found["problems"] += [wrong] if wrong else []
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(changed=False, **found)

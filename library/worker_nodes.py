@@ -35,18 +35,27 @@ options:
     type: str
     choices: ["", started, stopped, absent]
     default: ""
-  restart:
-    description: Whether running nodes are replaced even where they are current.
-    type: bool
-    default: false
-  rollout_now:
-    description: Whether this task replaces running nodes of another generation. RV(stale) counts them in any case.
-    type: bool
-    default: true
-  converged:
-    description: Whether an earlier task has done, or predicted, all steps but the replacement of running nodes.
-    type: bool
-    default: false
+  task:
+    description:
+      - The work of this task, in one word. Without a word the task does all of it, the replacement of running nodes too.
+      - V(adjust) replaces no running node, and V(restart) all of them, also where they are current.
+      - The other words are the turns of a rollout over several hosts. Each host keeps the snapshot before the rollout until the
+        rollout ends, since it may fail on another host. From the first replaced node on, or from V(begin), the run keeps the lease
+        of the host until then, for at most ten minutes after its last task on this host.
+      - V(begin) touches no node. It takes the lease, and with O(release) takes over the snapshot of an interrupted run.
+      - V(converge) does all but the replacement of running nodes. Their number is returned in RV(stale). V(replace) replaces them.
+      - V(rollout) does both. In two tasks, V(canary) replaces one node of each group that has stale nodes and none of the declared
+        generation, and no more, and V(rest) does the rest.
+      - All of them leave a running scheduler or dashboard of another generation as it is. V(singles) replaces these, and is about
+        nothing else.
+      - V(undo) restores the snapshot before the rollout. It has an effect where this run, or an interrupted run that this run has
+        continued, has started a rollout to the same declaration and its snapshot is still there. V(undo_singles) restores the
+        scheduler and the dashboard alone.
+      - V(end) and V(pause) touch no node. V(end) removes the snapshot and releases the lease. V(pause) releases the lease and keeps the
+        snapshot, so that a later run can go on.
+    type: str
+    choices: ["", adjust, restart, begin, converge, replace, rollout, canary, rest, singles, undo_singles, undo, end, pause]
+    default: ""
   scale:
     description: The new numbers of nodes by the name of the group, each with C(nodes) and C(by). They are kept on this host until C(nodes)
       of the group's entry changes. Other groups are not touched. With C(follows) a group whose nodes were all stopped is left alone.
@@ -56,37 +65,40 @@ options:
     description: V(inventory) removes the numbers of nodes that were set by O(scale). Another value is refused without O(scale).
     type: str
     default: ""
+  restart:
+    description: Deprecated, use O(task=restart). It is read only where there is no O(task), as all of the deprecated options.
+    type: bool
+    default: false
+  rollout_now:
+    description: Deprecated, use O(task=adjust) or O(task=converge) in place of V(false).
+    type: bool
+    default: true
+  converged:
+    description: Deprecated, use O(task=replace) or O(task=rest). Whether a task before has done, or foretold, all but the replacement of
+      running nodes.
+    type: bool
+    default: false
   canary:
-    description:
-      - V(only) replaces one node of each group that has stale nodes and no node of the declared generation.
-      - V(done) means that an earlier task has done so. It matters in check mode, where that task has only predicted it.
+    description: Deprecated, use O(task=canary) in place of V(only), and O(task=rest) in place of V(done).
     type: str
     choices: ["", only, done]
     default: ""
   singles:
-    description:
-      - V(later) leaves a running scheduler or dashboard of another generation to a later task, so that the workers of all hosts are
-        replaced first. V(only) is that later task, and touches nothing else. O(canary=only) never replaces them.
+    description: Deprecated, use O(task=rollout) in place of V(later), and O(task=singles) in place of V(only).
     type: str
     choices: ["", later, only]
     default: ""
   undoable:
-    description:
-      - Whether the snapshot before the rollout is kept beyond the end of a successful rollout, because other hosts follow and one of them
-        may fail. A later task without this option removes the snapshot of a host without stale nodes.
-      - With O(rollout_now) the run keeps its lease of the host until then, for at most ten minutes after its last task on this host.
+    description: Deprecated, use O(task=rollout) or O(task=converge). Whether the snapshot before the rollout is kept beyond the end of the
+      task.
     type: bool
     default: false
   undo:
-    description: Whether the task restores the snapshot before the rollout. It has an effect where this run, or an interrupted run that this
-      run has continued, has started a rollout to the same declaration and its snapshot is still there.
+    description: Deprecated, use O(task=undo).
     type: bool
     default: false
   phase:
-    description:
-      - The task touches no node. V(begin) takes the lease of the host for this run, as with O(undoable), and with O(release) takes over the
-        snapshot of an interrupted run. V(end) removes the snapshot before the rollout and releases the lease. V(pause) releases the lease
-        and keeps the snapshot, so that a later run can go on.
+    description: Deprecated, use O(task) with the same words.
     type: str
     choices: ["", begin, end, pause]
     default: ""
@@ -189,9 +201,11 @@ more:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import managers, payload, reconcile
+from ..module_utils.workfleet import managers, payload
 from ..module_utils.workfleet.arguments.worker_nodes import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes.reconcile import Reconciler
+from ..module_utils.workfleet.nodes.request import Request
 from ..module_utils.workfleet.steps import report
 
 
@@ -200,10 +214,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     reconciler = None
     try:
-        request = reconcile.Request.parse(payload.unpack(module.params["payload"], "worker_nodes"))
+        request = Request.parse(payload.unpack(module.params["payload"], "worker_nodes"))
         manager = managers.named(request.manager, request.app, request.root, request.run_directory)
-        reconciler = reconcile.Reconciler(request, manager, check=module.check_mode)
-        result = {**reconcile.outcome_result(reconciler.call()), "ledger": reconciler.ledger(), "rolled_back": reconciler.is_undo}
+        reconciler = Reconciler(request, manager, check=module.check_mode)
+        result = {**reconciler.call().result(), "ledger": reconciler.ledger(), "rolled_back": reconciler.nodes.is_undo}
     except WorkfleetError as error:
         # A run that was refused has begun nothing here: what could be undone is another's.
         can_undo = reconciler is not None and not error.details.get("locked") and reconciler.can_undo()

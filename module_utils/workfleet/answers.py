@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 from . import engines, resp
 from .engines import local
-from .engines.base import Report
+from .engines.verbs.report import Report
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from .managers.base import Name, Present
-    from .reconcile import GroupRequest, Reconciler
-
-#: So many tasks count for a node that does not say how many it runs: nobody is taken to be busier.
-UNTOLD = 1 << 30
+    from .managers.base import Present
+    from .model import Name
+    from .nodes.host_nodes import HostNodes
+    from .nodes.request import GroupRequest
 
 
 class Answers(dict["Name", Report]):
@@ -31,19 +30,19 @@ class Answers(dict["Name", Report]):
         return name in self.asked
 
 
-def ask(reconciler: Reconciler, nodes: Iterable[Present], timeout: float, problems: list[str]) -> Answers:
+def ask(host_nodes: HostNodes, nodes: Iterable[Present], timeout: float, problems: list[str]) -> Answers:
     """Ask the live nodes of each engine over the broker; a broker that cannot be asked is a problem, not a failure."""
-    request = reconciler.request
+    request = host_nodes.request
     told = Answers()
-    present = {node.name: node for node in nodes if node.is_up and node.name.group in reconciler.groups}
+    present = {node.name: node for node in nodes if node.is_up and node.name.group in host_nodes.groups}
     up = list(present)
     for engine in engines.ENGINES.values():
-        names = {node_name(reconciler, name): name for name in up if reconciler.groups[name.group].engine == engine.name}
+        names = {host_nodes.broker_name(name): name for name in up if host_nodes.groups[name.group].engine == engine.name}
         if not (engine.speaks and request.broker_url and names):
             continue
         try:
             answers = engine.inspect(request.broker_url, list(names), request.broker_options, timeout)
-            silent = [node for node, name in names.items() if node not in answers and not reconciler.groups[name.group].notifies]
+            silent = [node for node, name in names.items() if node not in answers and not host_nodes.groups[name.group].notifies]
             if silent:
                 answers = {**answers, **engine.strangers(request.broker_url, silent, request.broker_options, timeout, request.result_url)}
         except WorkfleetError as error:
@@ -64,10 +63,6 @@ def wrapped(nodes: Iterable[Present], broker_url: str) -> dict[Name, Report]:
     return {name: Report(pid=pid) for name, pid in workers.items() if pid is not None}
 
 
-def node_name(reconciler: Reconciler, name: Name) -> str:
-    """Return a node's name on the broker."""
-    return reconciler.filled(reconciler.groups[name.group].node_name, name, "")
-
 
 def wrapper(node: Present, answer: Report | None) -> str | None:
     """Say what is wrong where a node's main process is not its worker: it would take the stop signal, and keep it."""
@@ -80,12 +75,3 @@ def wrapper(node: Present, answer: Report | None) -> str | None:
 def is_missed(group: GroupRequest, answer: Report | None) -> bool:
     """Whether a node that only its answer can tell to be ready, for its command loads no runner, has not given it."""
     return answer is None and not group.notifies and group.answers_while_busy and engines.named(group.engine).knows_strangers
-
-
-def tasks(names: Mapping[str, Name], told: Mapping[str, Report]) -> dict[Name, int]:
-    """Return how many tasks nodes run, by their names on the broker. A silent one is no idle one: a busy solo node does not answer."""
-    found = {}
-    for node, name in names.items():
-        running = told[node].running if node in told else None
-        found[name] = UNTOLD if running is None else running
-    return found

@@ -84,7 +84,7 @@ def venv_package(python: Interpreter, user: str) -> list[Change]:
         return []
     if os.geteuid() != 0 or not os.path.realpath(python.path).startswith("/usr/bin/"):
         raise WorkfleetError(
-            f"{python.path} cannot make virtualenvs (it has no ensurepip): on Debian install python3-venv, or name "
+            f"{python.path} cannot make virtualenvs (it has no ensurepip): install the package python3-venv, or name "
             "another Python in app_python"
         )
     version = python.version.rpartition("-")[2]

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import host
+from .layout import release_of as release_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 #: A release's id, and behind it the number of the build where it is not the first.
 BUILD = re.compile(r"[0-9a-f]{12}(?:\.[1-9][0-9]{0,5})?\Z")
-_ID_LENGTH = 12
 
 
 class Maker(NamedTuple):
@@ -31,11 +31,6 @@ class Maker(NamedTuple):
 
     declared: str
     version: str
-
-
-def release_of(build: str) -> str:
-    """Return the id of the release that a build is of."""
-    return build[:_ID_LENGTH]
 
 
 def listed(path: str) -> list[str]:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import engines
 from .errors import WorkfleetError
-from .managers.base import Name
+from .model import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from .engines.base import Report
-    from .engines.probe import Proof, Request
+    from .engines.verbs.probe import Proof, Request
+    from .engines.verbs.report import Report
 
 WAIT_SECONDS = 1.0
 _MOST_SAID = 20

@@ -20,9 +20,11 @@ from .steps import Step, report
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .managers.base import Name, Present
+    from .managers.base import Present
     from .managers.records import Record
-    from .reconcile import GroupRequest, Reconciler
+    from .model import Name
+    from .nodes.host_nodes import HostNodes
+    from .nodes.request import GroupRequest
 
 POLL_SECONDS = 0.1
 ASK_SECONDS = 1.0
@@ -48,8 +50,8 @@ class Order:
 class Drain:
     """One call on one host."""
 
-    def __init__(self, reconciler: Reconciler, order: Order, *, check: bool) -> None:
-        self.reconciler, self.request, self.manager = reconciler, reconciler.request, reconciler.manager
+    def __init__(self, host_nodes: HostNodes, order: Order, *, check: bool) -> None:
+        self.host_nodes, self.request, self.manager = host_nodes, host_nodes.request, host_nodes.manager
         self.order, self.check = order, check
         self.since = order.since or time.time()
         self.deadline = time.monotonic() + self.request.deadline_seconds
@@ -71,7 +73,7 @@ class Drain:
         """Return the nodes that can be told. Raises, before any is, where one of them cannot."""
         found, refused = [], []
         for node in self.manager.present():
-            group = self.reconciler.groups.get(node.name.group)
+            group = self.host_nodes.groups.get(node.name.group)
             if group is None or (self.request.only is not None and group.name not in self.request.only):
                 continue
             if not engines.named(group.engine).speaks:
@@ -111,7 +113,7 @@ class Drain:
 
     def forgot(self, node: Present) -> bool:
         """Whether a marked node that heeds no mark was started again since it was told, or the telling was cut short."""
-        return node.is_up and self.reconciler.quiet_since(node) is None
+        return node.is_up and self.host_nodes.quiet_since(node) is None
 
     def quiesce_commands(self, told: Mapping[str, Present], engine: engines.Engine) -> None:
         """Tell nodes that heed no mark. It is written first: were we killed then, it says what they are to consume again."""
@@ -145,9 +147,9 @@ class Drain:
         """Return the nodes that heed no mark by their names on the broker, with their engine."""
         found: dict[str, dict[str, Present]] = defaultdict(dict)
         for node in nodes:
-            group = self.reconciler.groups[node.name.group]
+            group = self.host_nodes.groups[node.name.group]
             if not group.notifies:
-                found[group.engine][self.broker_name(node.name)] = node
+                found[group.engine][self.host_nodes.broker_name(node.name)] = node
         return [(told, engines.named(engine)) for engine, told in sorted(found.items())]
 
     # -- watching -------------------------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ class Drain:
         """Kill nodes, once, and say first what that cuts short. Their manager starts them again, and their marks keep them quiet:
         one that heeds none would take tasks again, and is left to its end.
         """
-        doomed = [name for name in names if self.reconciler.groups[name.group].notifies and not self.watched[name].is_killed]
+        doomed = [name for name in names if self.host_nodes.groups[name.group].notifies and not self.watched[name].is_killed]
         for name in doomed:
             watched = self.watched[name]
             watched.is_killed = True
@@ -198,7 +200,7 @@ class Drain:
         if watched.state == "idle":
             return  # it was proved, and it has its mark
         watched.state = "asked"
-        group = self.reconciler.groups[name.group]
+        group = self.host_nodes.groups[name.group]
         if group.notifies and (record is None or record.quiesced is None):
             watched.is_silent |= not group.answers_while_busy and time.time() - watched.since > SILENT_SECONDS
         elif record is not None and record.holds is not None:
@@ -210,11 +212,11 @@ class Drain:
         self.proofs = {}
         asked: dict[str, dict[str, Name]] = defaultdict(dict)
         for name, watched in self.watched.items():
-            group = self.reconciler.groups[name.group]
+            group = self.host_nodes.groups[name.group]
             says_idle = watched.state == "draining" and not watched.tasks
             if watched.state != "down" and (says_idle or not group.notifies):
                 if engines.named(group.engine).tells_held and self.request.broker_url:
-                    asked[group.engine][self.broker_name(name)] = name
+                    asked[group.engine][self.host_nodes.broker_name(name)] = name
                 elif says_idle:
                     watched.state = "idle"
         for engine, names in asked.items():
@@ -232,7 +234,7 @@ class Drain:
         if held is None:
             self.proofs[name] = "not proved idle: it does not answer over the broker"
             return
-        if not self.reconciler.groups[name.group].notifies:
+        if not self.host_nodes.groups[name.group].notifies:
             watched.told(held.tasks, {})
             watched.idle = None if held.tasks else watched.idle or time.time()
         if held.queues:
@@ -264,9 +266,9 @@ class Drain:
         found = []
         asked: dict[str, dict[str, Name]] = defaultdict(dict)
         for name in names:
-            group = self.reconciler.groups[name.group]
+            group = self.host_nodes.groups[name.group]
             if self.request.broker_url and group.answers_while_busy:
-                asked[group.engine][self.broker_name(name)] = name
+                asked[group.engine][self.host_nodes.broker_name(name)] = name
         for engine, nodes in asked.items():
             told = engines.named(engine).inspect(self.request.broker_url, list(nodes), self.request.broker_options, ASK_SECONDS)
             for node, name in nodes.items():
@@ -287,7 +289,7 @@ class Drain:
         return {
             "changed": bool(steps), "steps": report(steps, None), "more": more, "notes": self.notes, "since": self.since,
             "progress": progress, "unfinished": [] if more else progress,
-            "ledger": [watched.line(self.broker_name(name)) for name, watched in sorted(self.watched.items())],
+            "ledger": [watched.line(self.host_nodes.broker_name(name)) for name, watched in sorted(self.watched.items())],
             "known": {str(name): asdict(watched) for name, watched in self.watched.items()},
         }
 
@@ -302,10 +304,6 @@ class Drain:
     def step(self, action: str, name: Name, reason: str) -> Step:
         """Return a step about a node."""
         return Step(action, str(name), reason, name.group, name.slot, name.incarnation)
-
-    def broker_name(self, name: Name) -> str:
-        """Return a node's name on the broker."""
-        return self.reconciler.filled(self.reconciler.groups[name.group].node_name, name, "")
 
 
 def doing(watched: Watched) -> str:

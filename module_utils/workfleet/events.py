@@ -6,15 +6,16 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import engines, resp
-from .engines.events import Wish
+from . import resp
+from .engines import taskqueues
+from .engines.verbs.events import Wish
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .background import Background
-    from .engines.events import Event
+    from .engines.verbs.events import Event
 
 #: How often it is made sure that nodes send: one that was started since does not, and somebody else may have told it not to.
 _AGAIN_SECONDS = 10.0
@@ -43,9 +44,9 @@ class Follower:
 
     def __init__(self, order: Order, background: Background) -> None:
         self.order, self.background = order, background
-        engine = engines.named(order.engine)
-        self.listener = engine.listener(order.url, order.options)
-        self.switch = engine.switch(order.url, order.options, order.groups)
+        queue = taskqueues.named(order.engine)
+        self.listener = queue.listener(order.url, order.options)
+        self.switch = queue.switch(order.url, order.options, order.groups)
         self.nodes: list[str] = []
         self.looked = self.tried = 0.0
         #: Nodes that were told to send and did not answer.

@@ -132,6 +132,20 @@ def going_back(fleet: Fleet) -> tuple[str, str, list[str]]:
     return chosen, found[chosen][0], notes
 
 
+def require_there(hosts: Fleet, wanted: str) -> None:
+    """Refuse to go back where a host lacks the release: nothing is built on the way back."""
+    lacking = [host for host, known in hosts.items() if wanted not in known.releases]
+    if not lacking:
+        return
+    told = next((known.releases[wanted] for known in hosts.values() if wanted in known.releases), {})
+    source, version = told.get("source"), told.get("version") or "V"
+    raise WorkfleetError(
+        f"release {wanted}{f' ({source})' if source else ''} is not on {names(lacking)}, and nothing is built on the way back. No host was "
+        f"changed. deploy.yml -e version={version} builds it on every host and goes there; --limit 'all:!{':!'.join(lacking)}' leaves out "
+        "who lacks it"
+    )
+
+
 def differing(outside: Fleet, wanted: str) -> list[str]:
     """Return what is to be said of hosts outside of the run that have another release than it brings."""
     others = {name: hosts for name, hosts in by_release(outside).items() if name != wanted}

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import decode, engines, host, resp, scaled
 from .decode import BadEntry, Fields
-from .engines import queues
+from .engines import taskqueues
+from .engines.verbs import figures as queues
 from .errors import WorkfleetError
-from .scaling import Decision, Figures, Policy, Run, State, decide, demand, shares
+from .model import Policy
+from .scaling import Decision, Figures, Run, State, decide, demand, shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -275,7 +277,7 @@ class Looks:
             wanted = [queue for group in self.request.groups if group.engine == name for queue in group.queues]
             question = queues.Question(self.request.broker_url, self.request.app, wanted, self.request.broker_options, all_of_it=True)
             try:
-                self.seen[name] = {figures.queue: figures for figures in engines.named(name).figures(question)}
+                self.seen[name] = {figures.queue: figures for figures in taskqueues.named(name).figures(question)}
             except WorkfleetError as error:
                 self.seen[name] = error
         found = self.seen[name]

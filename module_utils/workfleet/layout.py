@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+#: A build's name is its release's id, and a number behind it where it is not the first.
+_ID_LENGTH = 12
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -123,3 +126,8 @@ class Layout:
     def marker(self, release: str) -> str:
         """Written last: a release without it is not complete."""
         return self._under("releases", release, "release.json")
+
+
+def release_of(build: str) -> str:
+    """Return the id of the release that a build is of."""
+    return build[:_ID_LENGTH]

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from . import background, host
 from .errors import WorkfleetError
 from .ledger import Watched, said
-from .managers.base import Name, read_json
+from .managers.base import read_json
+from .model import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from .steps import Step, report
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .reconcile import Reconciler
+    from .nodes.host_nodes import HostNodes
 
 NOTE = "what is changed live is lost when a node is started again; worker_groups is what lasts"
 
@@ -27,37 +27,37 @@ class Order:
     timeout: float = 5.0
 
 
-def require_consumed(reconciler: Reconciler, order: Order, names: list[str]) -> None:
+def require_consumed(host_nodes: HostNodes, order: Order, names: list[str]) -> None:
     """Refuse a queue that no node of the group consumes; who does not answer may."""
-    request, queue = reconciler.request, order.arguments["queue"]
-    told = engines.named(reconciler.groups[order.group].engine).inspect(request.broker_url, names, request.broker_options, order.timeout)
+    request, queue = host_nodes.request, order.arguments["queue"]
+    told = engines.named(host_nodes.groups[order.group].engine).inspect(request.broker_url, names, request.broker_options, order.timeout)
     known = dict.fromkeys(name for report in told.values() for name in report.queues or ())
     if names and len(told) == len(names) and queue not in known:
         raise WorkfleetError(f"queue = {queue!r}: no node of {order.group} here consumes it (no node was told). They consume: "
                              f"{', '.join(known) or 'nothing'}")
 
 
-def control(reconciler: Reconciler, order: Order, *, check: bool) -> dict[str, Any]:
+def control(host_nodes: HostNodes, order: Order, *, check: bool) -> dict[str, Any]:
     """Carry a control out on the nodes of a group that run here; return the module's result.
 
     Raises where a node refuses or is silent; the error's details tell what each answered.
     """
-    request, group = reconciler.request, reconciler.groups[order.group]
+    request, group = host_nodes.request, host_nodes.groups[order.group]
     if not request.broker_url:
         raise WorkfleetError("nodes are told over the broker; set app_broker_url")
     if order.control in engines.named(group.engine).runner_controls and not group.notifies:
         raise WorkfleetError(f"{order.control} has no effect on a worker that a command of your own starts, though it would say so; "
                              "nothing was sent")
-    up = [node for node in reconciler.manager.present() if node.name.group == order.group and node.activity == "running"]
-    quiet = [str(node.name) for node in up if reconciler.quiet_since(node) is not None]
+    up = [node for node in host_nodes.manager.present() if node.name.group == order.group and node.activity == "running"]
+    quiet = [str(node.name) for node in up if host_nodes.quiet_since(node) is not None]
     if order.control == "add_consumer" and quiet:
         raise WorkfleetError(f"{', '.join(quiet)}: told to take no new tasks; run resume.yml first. No node was told")
     words = " ".join([order.control, *(f"{name}={value}" for name, value in order.arguments.items())])
     steps = [Step("live", str(node.name), words, node.name.group, node.name.slot, node.name.incarnation) for node in up]
     notes = [NOTE] if up else [f"no node of {order.group} runs here"]
-    names = [reconciler.filled(group.node_name, node.name, "") for node in up]
+    names = [host_nodes.broker_name(node.name) for node in up]
     if order.control == "cancel_consumer" and order.arguments["queue"] not in group.queues:
-        require_consumed(reconciler, order, names)
+        require_consumed(host_nodes, order, names)
     answers: dict[str, str | None] = dict.fromkeys(names)
     if up and not check:
         answers = engines.named(group.engine).control(

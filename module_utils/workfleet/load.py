@@ -8,16 +8,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import engines
-from .engines.queues import Question
-from .engines.traffic import Order
+from .engines import taskqueues
+from .engines.verbs.figures import Question
+from .engines.verbs.traffic import Order
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .background import Background
-    from .engines.traffic import Outcome, Traffic
+    from .engines.verbs.traffic import Outcome, Traffic
 
 MOST_TASKS = 50_000
 LONGEST_SECONDS = 3600.0
@@ -77,6 +77,8 @@ class Load:
         waiting = self.require_consumers()
         self.traffic.open()
         try:
+            if self.traffic.untold:
+                raise WorkfleetError(f"{self.traffic.untold}. Nothing was sent")
             self.background.tell({"begun": {"waiting": waiting}})
             self.begun = self.last_sent = time.monotonic()
             try:
@@ -90,7 +92,7 @@ class Load:
     def require_consumers(self) -> dict[str, int]:
         """Return what waits in the queues already; raises where nobody consumes one, for tasks would stay there."""
         question = Question(self.order.broker_url, self.order.app, self.order.queues, self.order.options, all_of_it=True)
-        found = {figures.queue: figures for figures in engines.named(self.order.engine).figures(question)}
+        found = {figures.queue: figures for figures in taskqueues.named(self.order.engine).figures(question)}
         nobody = [queue for queue in self.order.queues if queue in found and found[queue].consumers == 0]
         if nobody:
             raise WorkfleetError(f"no node that answers consumes {', '.join(nobody)}: is one running (status.yml)? Nothing was sent")
@@ -195,4 +197,4 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
 def start(order: Mapping[str, Any], background: Background) -> None:
     """Do it as a payload has it."""
     parsed = Order(**order)
-    Load(parsed, engines.named(parsed.engine).traffic(parsed), background).run()
+    Load(parsed, taskqueues.named(parsed.engine).traffic(parsed), background).run()

@@ -11,13 +11,10 @@ import json
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from . import host, ownership
 from .errors import WorkfleetError
-
-if TYPE_CHECKING:
-    from .reconcile import Request
 
 #: A lease outlives one call by this much, so that a run whose control node died frees the host by itself.
 LEASE_SECONDS = 30
@@ -25,10 +22,27 @@ LEASE_SECONDS = 30
 RUN_LEASE_SECONDS = 600
 
 
+class Run(Protocol):
+    """Who asks for a host: as in :class:`request.Request`, which is not imported, since a release takes the lock without it."""
+
+    @property
+    def app(self) -> str: ...
+    @property
+    def root(self) -> str: ...
+    @property
+    def run(self) -> str: ...
+    @property
+    def ended_run(self) -> str: ...
+    @property
+    def holder(self) -> str: ...
+    @property
+    def keeps_host(self) -> bool: ...
+
+
 class Lock:
     """Held while a call works. ``is_kept``: the lease stays when the call ends, for the next one of the same run."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Run) -> None:
         self.request = request
         self.path = path(request.root)
         self.is_kept = False

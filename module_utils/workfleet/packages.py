@@ -18,7 +18,8 @@ LOCK_SECONDS = 120.0
 APT_SECONDS = 600.0
 #: What apt and dpkg lock; apt itself waits for none but the first.
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
-_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+#: Ubuntu's needrestart would restart what runs, workers too.
+_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _LOCKED = re.compile(r"Could not get lock|Unable to (?:acquire|lock)")
 #: ``struct flock`` of 64-bit Linux: kind, whence, start, length, process.
 _FLOCK = "hhqqi"
@@ -63,7 +64,7 @@ def wait(deadline: float) -> None:
 def busy(held: str) -> WorkfleetError:
     """Return what is to be said where the waiting is over."""
     return WorkfleetError(f"{held}: something else installs packages on this host, and did not end within {LOCK_SECONDS:g} s. Run this "
-                          "again when it has ended (a new machine installs its updates first): that goes on from here")
+                          "again when it has ended (a new machine installs its updates first): that goes on from here", busy=True)
 
 
 def install(name: str) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from .managers.base import Name, Present
+from .managers.base import Present
+from .model import Name
 from .steps import Step
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from .steps import Step, text_diff
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VERSIONS = {"12": "15", "13": "17"}  # of PostgreSQL, by that of Debian
 PACKAGE = "postgresql"
 _STAMP = re.compile(r"^\d{4}-.*?\[\d+\] (?:FATAL|HINT):", re.MULTILINE)
 _PATIENCE = 600.0
@@ -107,7 +106,7 @@ def run(variables: Mapping[str, Any], app: str, check_mode: bool) -> tuple[Plan,
 
 def find() -> tuple[Cluster, bool]:
     """Return the newest cluster ``main``, or the one that will be, and whether it is there."""
-    system.require_supported()
+    there = system.here()
     if os.geteuid() != 0:
         raise WorkfleetError("PostgreSQL needs root on this host: use become: true")
     if not os.path.isdir("/run/systemd/system"):
@@ -120,7 +119,7 @@ def find() -> tuple[Cluster, bool]:
                 found.append(Cluster(version, port, state.startswith("online"), log))
     if found:
         return max(found, key=lambda cluster: float(cluster.version)), True
-    return Cluster(VERSIONS[system.identity(host.read("/etc/os-release") or "")[1]]), False
+    return Cluster(there.postgresql), False
 
 
 def psql(cluster: Cluster, sql: str) -> str:

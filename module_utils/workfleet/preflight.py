@@ -10,26 +10,26 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import answers, engines, foreign, limits, ownership, redis_url, resp, shown
+from . import engines, foreign, limits, ownership, redis_url, resp, shown
 from .builds import present, release_of
+from .engines import taskqueues
 from .errors import WorkfleetError
 from .layout import Layout
-from .reconcile import current_release, fill
+from .nodes.host_nodes import current_release, fill
 from .release import existing, one_more
 from .release_choice import read_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from .reconcile import GroupRequest, Reconciler, Request
+    from .nodes.host_nodes import HostNodes
+    from .nodes.request import GroupRequest, Request
 
 ANSWER = "workfleet-tasks:"
 #: For what nodes answer over the broker.
 ANSWER_SECONDS = 2.0
 #: Clocks that differ by more make tasks with a time, and canaries, come too early or too late.
 CLOCKS_WARN, CLOCKS_REFUSE = 2.0, 30.0
-#: Tasks at once of one node where nothing is declared; celery takes the number of processors.
-PLACES = {"arq": 10, "chicory": 32, "beat": 1, "flower": 1, "process": 1}
 #: No timeout of anybody's is longer.
 MOST_SECONDS = 1e10
 _NAMES_SHOWN = 8
@@ -52,11 +52,11 @@ class Finding:
 # On a host
 
 
-def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
+def look(host_nodes: HostNodes, *, release: str | None) -> dict[str, Any]:
     """Return what this host tells. Without ``release`` of the host itself, with one of that release, of what waits and what ran."""
-    request = reconciler.request
-    seen: dict[str, Any] = {"time": time.time(), "cpus": len(os.sched_getaffinity(0)), "quiesced": quiesced(reconciler, release)}
-    groups = [group for group in reconciler.groups.values() if group.state == "started" and group.nodes]
+    request = host_nodes.request
+    seen: dict[str, Any] = {"time": time.time(), "cpus": len(os.sched_getaffinity(0)), "quiesced": quiesced(host_nodes, release)}
+    groups = [group for group in host_nodes.groups.values() if group.state == "started" and group.nodes]
     if release is None:
         ownership.require(request.root, request.app)
         seen.update(space(Layout(request.root)), broker=broker(request), counts={group.name: group.nodes for group in groups})
@@ -67,21 +67,21 @@ def look(reconciler: Reconciler, *, release: str | None) -> dict[str, Any]:
         told = seen["groups"][group.name]
         if before and before != release and "tasks" in told:
             told["vanishes"] = sorted(set(ask(request, group, before).get("tasks", ())) - set(told["tasks"]))
-    for name, counts in ran(reconciler, groups).items():
+    for name, counts in ran(host_nodes, groups).items():
         seen["groups"][name]["ran"] = dict(counts)
     seen["waiting"] = waiting(request, groups)
     return seen
 
 
-def quiesced(reconciler: Reconciler, release: str | None) -> list[str]:
+def quiesced(host_nodes: HostNodes, release: str | None) -> list[str]:
     """Return the nodes, as ``group slot``, that were told to take no new tasks and are to stay, or to be started so by ``release``."""
     found = []
-    for node in reconciler.observe():
-        generation = reconciler.to.get(node.name.group)
-        if generation is None or not reconciler.groups[node.name.group].nodes:
+    for node in host_nodes.observe():
+        generation = host_nodes.to.get(node.name.group)
+        if generation is None or not host_nodes.groups[node.name.group].nodes:
             continue
         is_the_same = release is not None and node.present.file_generation == generation
-        if node.is_quiesced or (is_the_same and reconciler.manager.would_be_quiet(node.present)):
+        if node.is_quiesced or (is_the_same and host_nodes.manager.would_be_quiet(node.present)):
             found.append(f"{node.name.group} {node.name.slot}")
     return found
 
@@ -181,7 +181,7 @@ def waiting(request: Request, groups: Iterable[GroupRequest]) -> dict[str, Any]:
         return found
     for engine, names in queues.items():
         try:
-            told = engines.named(engine).waiting_tasks(request.broker_url, list(dict.fromkeys(names)), request.broker_options)
+            told = taskqueues.named(engine).waiting_tasks(request.broker_url, list(dict.fromkeys(names)), request.broker_options)
         except WorkfleetError as error:
             return {"error": str(error)}
         found.update({queue: {"names": dict(backlog.names), "unreadable": backlog.unreadable, "cut": backlog.is_cut}
@@ -189,15 +189,15 @@ def waiting(request: Request, groups: Iterable[GroupRequest]) -> dict[str, Any]:
     return {"queues": found}
 
 
-def ran(reconciler: Reconciler, groups: Iterable[GroupRequest]) -> dict[str, Counter[str]]:
+def ran(host_nodes: HostNodes, groups: Iterable[GroupRequest]) -> dict[str, Counter[str]]:
     """Return by group how many tasks of each name its nodes have run since their start, or hold, as far as they tell.
 
     Nodes that are on their way down are not asked: they take none any more, and what they do not finish waits again.
     """
-    request, found = reconciler.request, {}
-    running = [node for node in reconciler.manager.present() if node.activity == "running"]
+    request, found = host_nodes.request, {}
+    running = [node for node in host_nodes.manager.present() if node.activity == "running"]
     for group in groups:
-        up = {answers.node_name(reconciler, node.name): node for node in running if node.name.group == group.name}
+        up = {host_nodes.broker_name(node.name): node for node in running if node.name.group == group.name}
         told: dict[str, Counter[str]] = {
             name: Counter(str(task["task"]) for task in node.record.holds["tasks"] if task["task"])
             for name, node in up.items() if node.record is not None and node.record.holds}
@@ -224,7 +224,7 @@ class Nodes:
 
     def places(self, number: int, cpus: int) -> int:
         """Return how many tasks so many of them run at once."""
-        return number * (self.concurrency or PLACES.get(self.engine) or cpus)
+        return number * (self.concurrency or engines.named(self.engine).places or cpus)
 
 
 @dataclass(frozen=True)

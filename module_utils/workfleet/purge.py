@@ -18,19 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from . import decode, dump, resp
 from .decode import BadEntry, Unread
-from .engines import queues as keys
-from .engines.arq_stash import ArqStash
-from .engines.celery_stash import CeleryStash
-from .engines.chicory_stash import ChicoryStash
-from .engines.results_stash import CeleryResults, ChicoryResults, ResultsStash
-from .engines.stash import DONE, LARGEST_NOTE, Choice, Leftover, Stash, identified, leftover, leftovers
+from .engines import taskqueues
+from .engines.verbs import figures as keys
+from .engines.verbs.results import ResultsStash
+from .engines.verbs.stash import DONE, LARGEST_NOTE, Choice, Leftover, Stash, identified, leftover, leftovers
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-STASHES: dict[str, type[Stash]] = {"celery": CeleryStash, "arq": ArqStash, "chicory": ChicoryStash}
-RESULTS: dict[str, type[Stash]] = {"celery": CeleryResults, "arq": ArqStash, "chicory": ChicoryResults}
 _LEASE = 600  # seconds that a run may be silent before another may begin
 _RENEWED = 5.0
 _MOST_SAID = 100
@@ -70,7 +66,7 @@ class Run:
         return self._stash(self.engine, identity, choice)
 
     def _stash(self, engine: str, identity: str, choice: Choice) -> Stash:
-        return (RESULTS if choice.results else STASHES)[engine](self.client, self.app, self.options, identity, choice)
+        return taskqueues.named(engine).taking(self.client, self.app, self.options, identity, choice)
 
     @property
     def lock(self) -> str:
@@ -228,7 +224,7 @@ class Run:
         stash.added(stash.progress(DONE))
         self.client.call("HDEL", stash.key("restoring"), identity)
         self.problems += stash.unread.said()
-        return summary, summary.records if self.engine == "celery" else added
+        return summary, summary.records if taskqueues.named(self.engine).gathers else added
 
     def _good(self, stash: Stash, place: str, records: Collection[bytes]) -> Iterator[bytes]:
         """Yield the records that may be put back: somebody else may have written the dump."""
@@ -308,6 +304,6 @@ def foresee(run: Run, header: Mapping[str, Any] | None) -> dict[str, Any]:
         left, _ = leftovers(stash, run.queues)
         # it is put back before anything is restored
         done = None if any(item.id == stash.id and item.state != "dumped" for item in left) else done
-        if run.engine == "celery" and done is not None:
+        if taskqueues.named(run.engine).gathers and done is not None:
             done = 0  # what was gathered comes into the queue at the end
     return {"changed": False, "done": done, "recovered": run.unfinished_purges()}

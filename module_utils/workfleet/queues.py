@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import engines, purge, resp
+from . import purge, resp
 from .decode import Unread
-from .engines.queues import Figures, Question
+from .engines import taskqueues
+from .engines.taskqueue import Source
+from .engines.verbs.figures import Figures, Question
 from .errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -21,33 +23,23 @@ if TYPE_CHECKING:
 LONGEST_SAMPLE = 300
 
 
-@dataclass(frozen=True)
-class Source:
-    """One engine's queues on one broker; ``url`` is secret."""
-
-    engine: str
-    url: str
-    queues: Sequence[str] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def question(self, app: str) -> Question:
-        """What a whole look asks."""
-        return Question(self.url, app, self.queues, self.options, all_of_it=True)
+def question_of(source: Source, app: str) -> Question:
+    """What a whole look asks."""
+    return Question(source.url, app, source.queues, source.options, all_of_it=True)
 
 
 def own(sources: Sequence[Source]) -> dict[str, list[str]]:
     """Return the queues of an app by engine, the one for its dead letters too."""
     found: dict[str, list[str]] = {}
     for source in sources:
-        dead = source.options.get("deadletter_queue") if source.engine == "celery" else None
-        found.setdefault(source.engine, []).extend([*source.queues, *([str(dead)] if dead else [])])
+        found.setdefault(source.engine, []).extend([*source.queues, *taskqueues.named(source.engine).extra_queues(source.options)])
     return found
 
 
 def require_known(app: str, source: Source, queue: str) -> None:
     """Refuse a queue that no worker group consumes and of which the broker has nothing: its name was mistyped."""
     if queue not in own([source])[source.engine]:
-        require_one_of(queue, [figures.queue for figures in engines.named(source.engine).figures(source.question(app))])
+        require_one_of(queue, [figures.queue for figures in taskqueues.named(source.engine).figures(question_of(source, app))])
 
 
 def require_one_of(queue: str, known: Sequence[str]) -> None:
@@ -67,7 +59,7 @@ def look(app: str, sources: Sequence[Source], sample_seconds: float = 0, mine: M
     if not 0 <= sample_seconds <= LONGEST_SAMPLE:
         raise WorkfleetError(f"sample_seconds = {sample_seconds:g}: must be from 0 to {LONGEST_SAMPLE}")
     problems: list[str] = []
-    asked = [(source, source.question(app)) for source in sources]
+    asked = [(source, question_of(source, app)) for source in sources]
     first = [ask(source, question, problems) for source, question in asked]
     if sample_seconds:
         time.sleep(sample_seconds)
@@ -92,7 +84,7 @@ def look(app: str, sources: Sequence[Source], sample_seconds: float = 0, mine: M
 def ask(source: Source, question: Question, problems: list[str]) -> list[Figures]:
     """Ask one engine."""
     try:
-        return engines.named(source.engine).figures(question)
+        return taskqueues.named(source.engine).figures(question)
     except WorkfleetError as error:
         problems.append(f"the queues of engine {source.engine} cannot be read: {error}")
         return unknown(source.queues)

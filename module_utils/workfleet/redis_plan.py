@@ -234,7 +234,7 @@ def _plan_files(made: Plan, declared: Declaration, what: Service, text: str, app
     if base is not None:
         made.base = base
         made.steps.append(Step("write", what.base, "both passwords are valid over a restart too" if made.also else
-                               "lines of a CONFIG REWRITE would beat ours at the next start"))
+                               "lines of a CONFIG REWRITE would win over ours at the next start"))
         made.diff.append(_diff(what.base, seen.base, base))
     for file in what.files(text, app):
         before = seen.texts[file.path]

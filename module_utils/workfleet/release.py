@@ -65,7 +65,7 @@ class Declared:
     too; a second call then knows ``holds``, those that other hosts obey. ``words`` are the inventory's, and ``own`` says that
     ``source`` is what they give, and no extra variable of this run. Where ``source`` is that of the release that is held, and not
     of the declared one, the latter's id is ``declares``. ``why`` stands in a new hold. ``run`` and ``ended_run`` are those of
-    :class:`reconcile.Request`.
+    :class:`request.Request`.
     """
 
     host: str
@@ -199,8 +199,8 @@ def merged(first: list[Change], rest: Plan) -> Plan:
 
 def foundation(declared: Declared) -> Iterator[Change]:
     """Yield the changes that do not depend on any release."""
-    if os.geteuid() == 0 and declared.user != "root":
-        system.require_supported()
+    if os.geteuid() == 0:
+        system.here()
     layout = declared.layout
     ownership.require(layout.root, declared.name)
     yield from accounts.changes(declared.user, declared.group, layout.root)

@@ -6,9 +6,10 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import forms, limits, release_choice, shared, source
+from . import engines, forms, limits, release_choice, shared, source
 from .errors import WorkfleetError
-from .spec import App, Checker, SpecError, parse_app, plain
+from .model import App
+from .spec import Checker, SpecError, parse_app, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,8 +46,8 @@ KEYS = (
 )
 SOURCE_KEYS = ("type", "location", "version", "exclude")
 #: The names in ``env/app.env`` where ``app_broker_env`` and ``app_result_env`` are not set.
-BROKER_ENV = ("CELERY_BROKER_URL", "CHICORY_BROKER_REDIS_URL")
-RESULT_ENV = ("CELERY_RESULT_BACKEND", "CHICORY_BACKEND_REDIS_URL")
+BROKER_ENV = tuple(dict.fromkeys(name for engine in engines.ENGINES.values() for name in engine.broker_env))
+RESULT_ENV = tuple(dict.fromkeys(name for engine in engines.ENGINES.values() for name in engine.result_env))
 PYPI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?\Z")
 #: Each is a virtualenv of its own.
 MOST_RELEASES = 1000

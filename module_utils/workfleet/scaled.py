@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from .managers.base import Present
-    from .reconcile import GroupRequest
+    from .nodes.request import GroupRequest
 
     Entry = dict[str, Any]
 

@@ -12,22 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
-@dataclass(frozen=True)
-class Policy:
-    """The ``autoscale`` of a group. ``min`` and ``max`` are totals over all hosts; ``backlog_per_node`` is in tasks."""
-
-    max: int
-    backlog_per_node: int
-    min: int = 1
-    scale_up_after_seconds: float = 30
-    scale_down_after_seconds: float = 300
-    oldest_age_seconds: float | None = None
-    paused: bool = False
-
-    def clamp(self, nodes: int) -> int:
-        """Return the count within min and max that is nearest."""
-        return max(self.min, min(self.max, nodes))
+    from .model import Policy
 
 
 @dataclass(frozen=True)

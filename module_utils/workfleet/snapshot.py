@@ -20,7 +20,7 @@ from .plan import Intent
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from .managers.base import Name
+    from .model import Name
     from .plan import Seen
 
 

@@ -369,10 +369,11 @@ def pack_commit(
         try:
             run_git("--git-dir", repository, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", *arguments)
             run_git("--git-dir", repository, "cat-file", "-e", f"{commit}^{{commit}}")
-        except WorkfleetError:
+        except WorkfleetError as error:
             # Not every server hands out a commit by its number, and a branch may have moved on since it was resolved.
             if last:
-                raise
+                raise WorkfleetError(f"app_source: version: {wanted} is no commit that a branch or tag of {without_credentials(location)} "
+                                     f"leads to. {error}") from error
             continue
         break
 

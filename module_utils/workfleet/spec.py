@@ -8,13 +8,12 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import engines, forms, redis_url, sandbox, shown
-from .engines import celery_wire
 from .errors import WorkfleetError
-from .scaling import Policy
+from .model import DASHBOARD, PARTS, SCHEDULER, App, Declaration, Group, Log, Policy, Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -39,16 +38,10 @@ LONGEST_VALUE = 100_000
 #: Names that the toolkit itself gives to every node; see the closed list in docs/environment.md.
 RESERVED_ENVIRONMENT = ("NOTIFY_SOCKET", "SPT_NOENV", "WORKFLEET_GENERATION", "WORKFLEET_RECORD")
 MANAGERS = ("systemd", "supervisor")
-#: The app's one scheduler and its dashboard are worker groups of one node, under names that no other group may have.
-SCHEDULER, DASHBOARD = SINGLES = ("scheduler", "dashboard")
-#: What a host may be there for; in the playbooks' words, its inventory groups.
-PARTS = ("workers", SCHEDULER, DASHBOARD)
 #: Below it each app has its run directory.
 RUN_DIRECTORIES = "/run/workfleet/"
 #: Neither has long tasks to wait for.
 SINGLE_DRAIN_SECONDS = 10
-#: ``drain_seconds`` bounds the drain; the manager's own timeout leaves the worker time to close its connections.
-STOP_MARGIN_SECONDS = 15
 #: Nodes of a group over all hosts; bytes of one log file.
 MOST_OF_FLEET, MOST_LOG_BYTES = 100_000, 1 << 40
 
@@ -61,112 +54,6 @@ class SpecError(WorkfleetError):
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         super().__init__(f"the declaration has {count}:\n" + "\n".join(f"- {text}" for text in problems))
         self.problems = problems
-
-
-@dataclass(frozen=True)
-class App:
-    """What all nodes of an app on a host share. ``secrets`` and the URLs are secret."""
-
-    name: str
-    user: str
-    group: str
-    root: str
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    broker_url: str = ""
-    result_url: str = ""
-    broker_env: tuple[str, ...] | None = None
-    result_env: tuple[str, ...] | None = None
-    broker_options: Mapping[str, Any] = field(default_factory=dict)
-    has_release: bool = True
-
-
-@dataclass(frozen=True)
-class Group:
-    """An entry of ``worker_groups``; see the contract for the meaning of each key."""
-
-    name: str
-    engine: str = "celery"
-    app: str = ""
-    nodes: int = 1
-    queues: tuple[str, ...] = ()
-    concurrency: int | None = None
-    drain_seconds: int = 300
-    drain_declared: bool = False
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    state: str = "started"
-    command: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    #: One of ``sandbox.LEVELS``, which are more than can be asked for.
-    sandbox: str = "basic"
-    #: Directives of systemd's that the level sets and this group cannot bear.
-    sandbox_without: tuple[str, ...] = ()
-    writable_paths: tuple[str, ...] = ()
-    #: Directories of the app's user that are made before a node starts; state in them outlives releases.
-    directories: tuple[str, ...] = ()
-    autoscale: Policy | None = None
-    #: What only the scheduler or the dashboard has; see :func:`parse_scheduler` and :func:`parse_dashboard`.
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def stop_seconds(self) -> int:
-        """How long the process manager waits after the stop signal before it kills."""
-        return self.drain_seconds + STOP_MARGIN_SECONDS
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """How nodes are replaced. ``parallelism`` is a count of nodes or a percentage such as ``25%``."""
-
-    order: str = "start-first"
-    parallelism: int | str = 1
-    delay_seconds: float = 0
-    monitor_seconds: float = 5
-    failure_action: str = "rollback"
-    drain_timeout_action: str = "wait"
-    wait_for_drain: bool = False
-    start_stagger_seconds: float = 0
-    ready_timeout_seconds: float = 120
-
-    def batch(self, nodes: int) -> int:
-        """Return how many of ``nodes`` may be replaced at once; at least one."""
-        if isinstance(self.parallelism, str):
-            return max(1, nodes * int(self.parallelism[:-1]) // 100)
-        return self.parallelism
-
-
-@dataclass(frozen=True)
-class Log:
-    """Where nodes write: the journal, or files of about ``max_bytes`` with ``backups`` full ones beside each.
-
-    Supervisor knows files only. ``format`` is that of Python's :mod:`logging`, empty for the engine's own.
-    """
-
-    to: str = "journal"
-    format: str = ""
-    max_bytes: int = 50_000_000
-    backups: int = 5
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """All that is declared for one app on one host. ``warnings`` are sentences for people.
-
-    ``groups`` are those that this host is to have; ``names`` are of all groups that its variables declare.
-    """
-
-    host: str
-    app: App
-    manager: str
-    run_directory: str
-    groups: tuple[Group, ...]
-    rollout: Rollout
-    log: Log
-    warnings: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
 
 
 class Checker:
@@ -529,11 +416,9 @@ def url(check: Checker, key: str) -> str:
 def broker_options(check: Checker) -> Mapping[str, Any]:
     """Return how the app's transport lays things out; each engine reads its own names."""
     found = check.data("broker_options")
-    try:
-        celery_wire.Wire.parse(found)
-    except WorkfleetError as error:
+    for text in dict.fromkeys(text for engine in engines.ENGINES.values() for text in engine.option_problems(found)):
         check.refused.add("broker_options")
-        check.problems.append(str(error).partition(", given is ")[0])
+        check.problems.append(text)
     for name, value in found.items():
         # What stands between a queue's name and its priority is made of control characters where nobody says something else.
         if isinstance(value, str) and name != "sep" and (not value or shown.line(value) != value):
@@ -568,7 +453,7 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
         problems.append(f"{label}: name: is required")
     group = Group(
         name=check.text("name", "", pattern=NAME, allowed="a name for units: a letter, then up to 30 of a-z 0-9 _ -"),
-        engine=check.choice("engine", "celery", engines.ENGINES),
+        engine=check.choice("engine", engines.DEFAULT, engines.ENGINES),
         nodes=check.whole("nodes", 1, 0, forms.MOST_NODES),
         queues=check.texts("queues", "a list of queue names"),
         concurrency=check.whole("concurrency", None, 1, forms.MOST_CONCURRENCY),
@@ -586,8 +471,9 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
             check.wrong("queues", "must be names without a comma", given=queue)
     if "engine" not in check.refused:
         judge(group, app, check, warnings)
-    if sends_periodic_tasks(group) and group.state != "absent":
-        judge_beat(group, check, warnings)
+    for single_one in engines.SINGLES.values():
+        if group.state != "absent" and single_one.is_started_by(group):
+            judge_second(group, single_one.what, check, warnings)
     return group
 
 
@@ -596,25 +482,13 @@ def shown_name(name: Any) -> str:
     return name if isinstance(name, str) and len(name) <= forms.SHOWN and not forms.has_credentials(name) else forms.quoted(name)
 
 
-def sends_periodic_tasks(group: Group) -> bool:
-    """Whether a command of the user's own starts a celery beat, alone or inside of a worker, as far as its words tell."""
-    words = " ".join(group.command).split()
-    programs = [word.rpartition("/")[2] for word in words]
-    if "celery" in programs:
-        words = words[programs.index("celery") + 1:]
-    elif group.engine != "celery":
-        return False
-    inside = "worker" in words and {"-B", "--beat"} & set(words[words.index("worker"):])
-    return bool(inside) or any(word == "beat" and not before.startswith("-") for before, word in zip(["", *words], words))
-
-
-def judge_beat(group: Group, check: Checker, warnings: list[str]) -> None:
+def judge_second(group: Group, what: str, check: Checker, warnings: list[str]) -> None:
     """Refuse schedulers of which there are certainly several; warn of one that no lock keeps the only one."""
     if group.nodes > 1:
-        check.wrong("command", f"starts a celery beat in each of {group.nodes} nodes, and each sends every periodic task; declare the one "
+        check.wrong("command", f"starts {what} in each of {group.nodes} nodes, and each sends every periodic task; declare the one "
                     "scheduler of the app with worker_scheduler", secret=True)
     else:
-        warnings.append(f"{check.entry}: command: starts a celery beat, and nothing keeps it the only one over all hosts: each that runs "
+        warnings.append(f"{check.entry}: command: starts {what}, and nothing keeps it the only one over all hosts: each that runs "
                         "sends every periodic task; declare worker_scheduler, which a lock keeps the only one")
 
 
@@ -644,10 +518,11 @@ def shared_keys(check: Checker, manager: str, *, is_known: bool = False) -> dict
 
 
 def app_of(check: Checker) -> str:
-    """Return where a group's app is; the other engines check what they want it to be themselves."""
-    if check.raw.get("engine", "celery") != "celery":
+    """Return where a group's app is, in the form of its engine."""
+    engine = engines.ENGINES.get(str(check.raw.get("engine", engines.DEFAULT)))
+    if engine is None or engine.app_pattern is None:
         return check.text("app", "")
-    return check.text("app", "", pattern=forms.MODULE, allowed="a module or what is in it, such as app.celery_app or app.main:app")
+    return check.text("app", "", pattern=engine.app_pattern, allowed=engine.app_words)
 
 
 def refuse_credentials(check: Checker, options: Mapping[str, Any]) -> None:
@@ -711,7 +586,7 @@ def parse_scheduler(raw: Mapping[str, Any], app: App, manager: str, problems: li
     check = Checker("worker_scheduler", raw, problems)
     check.unknown(SCHEDULER_KEYS)
     directory = check.directory("schedule_directory", f"{app.root}/schedule")
-    group = single(check, SCHEDULER, "beat", manager, directory, settings=check.data("settings"),
+    group = single(check, SCHEDULER, engines.SCHEDULER.name, manager, directory, settings=check.data("settings"),
                    more={"schedule_directory": directory, "lock": f"workfleet:{app.name}:scheduler"})
     judge(group, app, check, warnings)
     return group
@@ -728,13 +603,13 @@ def parse_dashboard(raw: Mapping[str, Any], app: App, manager: str, problems: li
     more = {
         "address": check.text("address", "127.0.0.1", pattern=ADDRESS, allowed="an address to listen on, such as 127.0.0.1 or ::"),
         "port": check.value("port", 5555, port, "a port from 1 to 65535"),
-        "url_prefix": check.text("url_prefix", "", pattern=URL_PREFIX, allowed="a path such as flower, of letters, digits and . _ - /"),
+        "url_prefix": check.text("url_prefix", "", pattern=URL_PREFIX, allowed="a path such as dashboard, of letters, digits and . _ - /"),
         "directory": directory,
     }
-    group = single(check, DASHBOARD, "flower", manager, directory, more=more)
+    group = single(check, DASHBOARD, engines.DASHBOARD.name, manager, directory, more=more)
     users = basic_auth(check)
     if users:
-        group = replace(group, secrets={**group.secrets, "FLOWER_BASIC_AUTH": ",".join(users)})
+        group = replace(group, secrets={**group.secrets, engines.DASHBOARD.auth_env: ",".join(users)})
     judge(group, app, check, warnings)
     return group
 
@@ -750,7 +625,7 @@ def basic_auth(check: Checker) -> tuple[str, ...]:
     given = check.raw.get("basic_auth")
     found = [] if given in (None, "") else [given] if isinstance(given, str) else given
     if not isinstance(found, (list, tuple)) or not all(isinstance(item, str) and USER_PASSWORD.match(item) for item in found):
-        check.wrong("basic_auth", "must be user:password or a list of such texts, none with a comma or a line end, which Flower "
+        check.wrong("basic_auth", "must be user:password or a list of such texts, none with a comma or a line end, which the dashboard "
                     "does not take", secret=True)
         return ()
     return tuple(found)

@@ -52,6 +52,8 @@ class ActionModule(actions.Action):
                                f"of the declared {wanted}; without --limit the declared one goes to all hosts"])
                     found.update(release=joined, source={**found["source"], "version": of["version"]})
         if found["release"] and builds.BUILD.match(found["release"]):
+            if values["back"]:
+                fleet.require_there(play, builds.release_of(found["release"]))
             if silent:
                 self.warn([f"{fleet.names(silent)}, outside of --limit, cannot be asked what is known of releases there"])
             self.warn(fleet.differing(outside, found["release"]))

@@ -15,7 +15,9 @@ class ActionModule(actions.Action):
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result."""
         try:
-            request = autoscaler.request(bare(values))
+            request, notices = autoscaler.request(bare(values))
         except OSError as error:
             raise AnsibleActionFail(str(error)) from error
+        for text in notices:
+            self._display.warning(text)
         return self.module(request)

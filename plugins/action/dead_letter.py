@@ -6,7 +6,8 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import taskqueues
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
 
 SHOWN = 50
@@ -47,9 +48,9 @@ class ActionModule(actions.Action):
         self, task_vars: dict[str, Any], app: str, source: dict[str, Any], queue: str, letters: list[dict[str, Any]],
         own: dict[str, list[str]],
     ) -> dict[str, Any]:
-        """Dump them and delete them. Celery's are in a queue of their own."""
-        place = str(source["options"]["deadletter_queue"]) if source["engine"] == "celery" else queue
-        choice = Choice(place, dead=source["engine"] != "celery", ids=tuple(letter["id"] for letter in letters))
+        """Dump them and delete them; they may be in a queue of their own."""
+        place = taskqueues.named(source["engine"]).dead_place(source["options"])
+        choice = Choice(place or queue, dead=place is None, ids=tuple(letter["id"] for letter in letters))
         purge = dumps.Purge(self, task_vars, app, source, choice, own, force=self.values["force"])
         return purge.run(dumps.folder(self.values["dump_dir"]))
 

@@ -11,7 +11,7 @@ from ansible_collections.workfleet.core.plugins.plugin_utils import actions, que
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet import model
 
 
 class ActionModule(actions.Action):
@@ -32,7 +32,7 @@ class ActionModule(actions.Action):
         return result
 
 
-def nodes(declared: spec.Declaration, counts: Mapping[str, int]) -> list[list[Any]]:
+def nodes(declared: model.Declaration, counts: Mapping[str, int]) -> list[list[Any]]:
     """Return the values of ``preflight.Nodes`` of each group that has so many nodes."""
     rollout, found = declared.rollout, []
     for group in declared.groups:

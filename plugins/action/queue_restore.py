@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import taskqueues
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
 
@@ -33,7 +34,8 @@ class ActionModule(actions.Action):
                                     "nothing was written")
         source = queues.source_of(sources, header["queue"])
         self.own = queues.with_queue(self.own, header["engine"], header["queue"])
-        if header.get("results") and source["engine"] != "arq" and declared[0].app.result_url:
+        results_apart = not taskqueues.named(source["engine"]).results_name_queues
+        if header.get("results") and results_apart and declared[0].app.result_url:
             source = {**source, "url": declared[0].app.result_url}  # a database of their own
         if self._task.check_mode:
             result = self.ask(app, source, task_vars, header=header)

@@ -11,7 +11,7 @@ from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils import queues as fleet
 
 if TYPE_CHECKING:
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Group
 
 COLOURS = {"ok": "green", "not proved": "yellow", "failed": "red"}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, live
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import controls
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs import controls
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
@@ -32,7 +32,8 @@ class ActionModule(actions.Action):
         given = {key: value for key, value in bare(values["arguments"]).items() if value != ""}
         control = values["control"]
         try:
-            checked = controls.check(engines.named(groups[name].engine), list(engines.ENGINES.values()), control, given)
+            takes = {engine.name: engine.controls for engine in engines.ENGINES.values()}
+            checked = controls.check(groups[name].engine, takes, control, given)
         except WorkfleetError as error:
             raise AnsibleActionFail(f"{error} (nothing was sent)") from None
         result = self.module({**actions.payload(declared), "order": live.Order(name, control, checked, values["timeout"])})

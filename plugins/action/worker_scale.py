@@ -12,7 +12,7 @@ from ansible_collections.workfleet.core.plugins.plugin_utils import actions, our
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
 if TYPE_CHECKING:
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Declaration, Group
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Declaration, Group
 
 
 class ActionModule(actions.Action):

@@ -18,7 +18,7 @@ from ansible.plugins.action import ActionBase
 from ansible.release import __version__
 from ansible.utils import display
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import model, shown, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.payload import pack
 from ansible_collections.workfleet.core.plugins.plugin_utils import ourselves, results
@@ -131,7 +131,7 @@ def run_module(plugin: ActionBase, name: str, values: Any, task_vars: Mapping[st
     return result
 
 
-def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
+def declaration(arguments: Mapping[str, Any], host: str) -> model.Declaration:
     """Return the declaration in a task's arguments; a wrong one fails the task with every mistake."""
     keys = ("app", "groups", "scheduler", "dashboard", "parts", "manager", "run_directory", "rollout", "log")
     try:
@@ -140,7 +140,7 @@ def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
         raise AnsibleActionFail(str(error)) from error
 
 
-def payload(declared: spec.Declaration, overrides: str | None = None) -> dict[str, Any]:
+def payload(declared: model.Declaration, overrides: str | None = None) -> dict[str, Any]:
     """Return the part of a module's payload that follows from the declaration; what cannot be rendered fails the task."""
     try:
         return Renderer(declared, overrides).payload()

@@ -34,7 +34,8 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402 - the backend comes first
 
-from plugins.module_utils.workfleet.scaling import Figures, Policy, State, decide  # noqa: E402 - the tree is in the path now
+from plugins.module_utils.workfleet.model import Policy  # noqa: E402 - the tree is in the path now
+from plugins.module_utils.workfleet.scaling import Figures, State, decide  # noqa: E402
 
 DAY = 86400
 #: A node runs two tasks at once, each takes 20 s; it is ready 8 s after it was started.

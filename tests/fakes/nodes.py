@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from plugins.module_utils.workfleet import plan
-from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Name, Present
+from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Present
 from plugins.module_utils.workfleet.managers.records import Record
+from plugins.module_utils.workfleet.model import Name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from plugins.module_utils.workfleet import accounts, build, host, in_use, release, release_spec, source, system
+from plugins.module_utils.workfleet import accounts, build, host, in_use, release, release_spec, source
 from plugins.module_utils.workfleet.errors import WorkfleetError
 
 if TYPE_CHECKING:
@@ -626,14 +626,6 @@ def test_without_root_an_app_of_ones_own_works_and_another_account_is_refused(si
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert (place / "shop" / "current").resolve().owner() == "nobody"
-
-
-def test_other_systems_are_refused_with_their_name(tmp_path: Path) -> None:
-    (tmp_path / "os-release").write_text('ID=ubuntu\nVERSION_ID="24.04"\n')
-    with pytest.raises(WorkfleetError, match=r"this host is ubuntu 24\.04"):
-        system.require_supported(str(tmp_path / "os-release"))
-    (tmp_path / "os-release").write_text('ID=debian\nVERSION_ID="13"\n')
-    system.require_supported(str(tmp_path / "os-release"))
 
 
 def test_a_python_that_cannot_make_virtualenvs_and_one_that_is_missing_are_told(site: Site) -> None:

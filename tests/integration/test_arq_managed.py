@@ -36,7 +36,7 @@ def fleet(site: Site, redis_server: RedisServer) -> Site:
 
 
 def look(fleet: Site, groups: list[dict[str, Any]]) -> dict[str, Any]:
-    return info.look(fleet.reconciler(fleet.request(groups)), 1.0)
+    return info.look(fleet.host_nodes(fleet.request(groups)), 1.0)
 
 
 def test_nodes_converge_tell_their_figures_and_drain(fleet: Site, redis_server: RedisServer) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugins.module_utils.workfleet import resp
-from plugins.module_utils.workfleet.engines import celery_wire as wire
+from plugins.module_utils.workfleet.engines.celery import wire
 from tests.integration.celery_fleet import ROOT, Fleet, fleet
 from tests.patience import is_within, until
 

@@ -36,7 +36,7 @@ def managed(site: Site, redis_server: RedisServer, tmp_path: Path) -> Site:
 
 
 def look(site: Site, groups: list[dict[str, Any]]) -> dict[str, Any]:
-    return info.look(site.reconciler(site.request(groups)), 1.0)
+    return info.look(site.host_nodes(site.request(groups)), 1.0)
 
 
 def test_nodes_of_two_queues_converge_tell_their_figures_and_drain(managed: Site, redis_server: RedisServer, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import host, live
-from plugins.module_utils.workfleet.engines import celery_wire
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.integration.drained import Drained
 from tests.integration.supervised import Site, site
@@ -31,8 +31,8 @@ def fleet(site: Site, redis_server: RedisServer, tmp_path: Path) -> Drained:
 
 
 def tell(fleet: Drained, group: dict[str, Any], control: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
-    reconciler = fleet.site.reconciler(fleet.site.request([group]), check=True)
-    return live.control(reconciler, live.Order("w", control, arguments), check=check)
+    host_nodes = fleet.site.host_nodes(fleet.site.request([group]))
+    return live.control(host_nodes, live.Order("w", control, arguments), check=check)
 
 
 def stats(fleet: Drained) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet import dump, queues, resp
 from plugins.module_utils.workfleet import purge as steps
-from plugins.module_utils.workfleet.engines import celery_stash
-from plugins.module_utils.workfleet.engines.celery_wire import task_message
-from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet.engines.celery import stash as celery_stash
+from plugins.module_utils.workfleet.engines.celery.wire import task_message
+from plugins.module_utils.workfleet.engines.taskqueue import Source
+from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.purge import Run
 from tests.integration.owned import ANY
@@ -353,7 +354,7 @@ def test_what_was_interrupted_is_told_and_ended_without_a_dump(
     client: resp.Client, redis_server: RedisServer, tmp_path: Path, engine: str
 ) -> None:
     def told() -> list[str]:
-        found = queues.look("shop", [queues.Source(engine, redis_server.url(2), ["q"])] * 2)
+        found = queues.look("shop", [Source(engine, redis_server.url(2), ["q"])] * 2)
         return [text for text in found["problems"] if "was not ended" in text]
 
     fill(client, engine)

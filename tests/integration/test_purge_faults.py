@@ -11,7 +11,7 @@ import pytest
 
 from plugins.module_utils.workfleet import dump, resp
 from plugins.module_utils.workfleet import purge as steps
-from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from tests.integration.conftest import program
 from tests.integration.test_purge import fill, run, values
 from tests.patience import until

@@ -25,7 +25,8 @@ import pytest
 from plugins.module_utils.workfleet import host
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers import supervisor, supervisor_rpc
-from plugins.module_utils.workfleet.managers.base import Name, Present, Wanted
+from plugins.module_utils.workfleet.managers.base import Present, Wanted
+from plugins.module_utils.workfleet.model import Name
 from tests.patience import is_within, until
 
 if TYPE_CHECKING:

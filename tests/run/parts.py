@@ -29,12 +29,12 @@ ELSEWHERE = "not systemd" if os.environ.get("WORKFLEET_FULL") else "not systemd 
 LONG = ("autoscale", "deploy", "logs", "stop-contract")
 #: What a scenario proves beyond what all share; `default` and `values` prove what all share.
 OWN = {
-    "apart": ("*drain*", "*leave*", "*/reap*", "*purge*", "*/reconcile.py", "runners/launch.py"),
+    "apart": ("*drain*", "*leave*", "*/reap*", "*purge*", "*/nodes/*", "runners/launch.py"),
     "arq": ("*/arq*", "inventories/flow/*", "runners/workfleet_arq.py"),
     "autoscale": ("*autoscal*", "*scal*"),
     "chicory": ("*/chicory*", "inventories/chicory/*", "runners/workfleet_chicory.py", "*beat*"),
     "deploy": ("playbooks/deploy.yml", "playbooks/rollback.yml", "*release*", "*/build.py", "*/source.py", "*preflight*"),
-    "fleet": ("playbooks/*", "roles/worker/*", "*/plan.py", "*/reconcile.py", "plugins/action/*"),
+    "fleet": ("playbooks/*", "roles/worker/*", "*/plan.py", "*/nodes/*", "plugins/action/*"),
     "gnosari": ("inventories/gnosari/*",),
     "hosts": ("molecule/resources/*",),
     "logs": ("*log*",),

@@ -14,8 +14,9 @@ import pytest
 
 from plugins.module_utils.workfleet import host, in_use
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers.base import Name, Wanted
+from plugins.module_utils.workfleet.managers.base import Wanted
 from plugins.module_utils.workfleet.managers.supervisor import Supervisor
+from plugins.module_utils.workfleet.model import Name
 from tests.patience import until
 
 if TYPE_CHECKING:

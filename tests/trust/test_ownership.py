@@ -13,7 +13,7 @@ import pytest
 
 from plugins.module_utils.workfleet import host, lock, ownership, release
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.reconcile import Request
+from plugins.module_utils.workfleet.nodes.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.workfleet.core.plugins.plugin_utils import eventtext, logtext, queues, results, status
 
 from plugins.module_utils.workfleet import host, shown
-from plugins.module_utils.workfleet.engines.queues import Figures
+from plugins.module_utils.workfleet.engines.verbs.figures import Figures
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from runners import workfleet_health
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import leave
-from plugins.module_utils.workfleet.managers.base import Name, Present
+from plugins.module_utils.workfleet.managers.base import Present
+from plugins.module_utils.workfleet.model import Name
 from plugins.module_utils.workfleet.processes import start_time
 from tests.unit.test_info import FakeManager
 

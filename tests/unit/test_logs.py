@@ -14,7 +14,7 @@ from plugins.module_utils.workfleet import logs, managers
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.logs import Entry, Line, Stream, Wish
 from plugins.module_utils.workfleet.managers import logfiles, systemd
-from plugins.module_utils.workfleet.managers.base import Name
+from plugins.module_utils.workfleet.model import Name
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -256,6 +256,11 @@ def test_an_unknown_version_is_named_and_the_password_is_not(repository: Path, t
     assert "geheim" not in str(caught.value)
 
 
+def test_a_commit_that_does_not_exist_is_named_when_it_is_packed(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkfleetError, match=rf"version: {'f' * 40} is no commit that a branch or tag of {repository} leads to"):
+        packed(source.look("git", str(repository), "f" * 40, None, str(tmp_path)), tmp_path)
+
+
 @pytest.fixture
 def with_submodule(repository: Path, tmp_path: Path) -> Path:
     part = tmp_path / "part"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.module_utils.workfleet import engines, spec
-from plugins.module_utils.workfleet.engines import beat, flower
+from plugins.module_utils.workfleet import engines, model, spec
 from plugins.module_utils.workfleet.engines.base import Place
+from plugins.module_utils.workfleet.engines.celery import beat, flower
 from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +19,7 @@ PLACE = Place(node="n", directory="/d", environment="/v", runners="/r")
 CELERY = {"name": "a", "app": "shop.celery", "drain_seconds": 60}
 
 
-def parsed(**top: Any) -> spec.Declaration:
+def parsed(**top: Any) -> model.Declaration:
     return spec.parse({"host": "h1", "app": {"name": "shop"}, **top})
 
 
@@ -29,12 +29,12 @@ def problems(**top: Any) -> str:
     return "\n".join(caught.value.problems)
 
 
-def only(**top: Any) -> spec.Group:
+def only(**top: Any) -> model.Group:
     (group,) = parsed(**top).groups
     return group
 
 
-def argv(group: spec.Group) -> list[str]:
+def argv(group: model.Group) -> list[str]:
     return engines.named(group.engine).command(group, PLACE)
 
 

@@ -34,6 +34,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "why": {"type": "str", "default": ""},
     "foretold": {"type": "str", "choices": ["", "built", "ready", "current"], "default": ""},
     "lock_seconds": {"type": "int", "default": 30},
+    "leave_busy": {"type": "bool", "default": False},
     "others": {"type": "bool", "default": False},
     "holds": {"type": "list", "elements": "dict", "default": []},
     "archive": {"type": "path"},

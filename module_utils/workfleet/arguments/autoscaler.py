@@ -14,7 +14,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
     "interval_seconds": {"type": "int", "default": 30},
     "dry_run": {"type": "bool", "default": False},
-    "inventory": {"type": "path", "required": True},
+    "inventory": {"type": "list", "elements": "path", "required": True},
     "secret_key": {"type": "str", "default": "", "no_log": True},
     "known_hosts": {"type": "str", "default": ""},
     "vault_password": {"type": "str", "default": "", "no_log": True},

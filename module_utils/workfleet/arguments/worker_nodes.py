@@ -15,6 +15,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "templates": {"type": "str", "default": ""},
     "release": {"type": "str", "default": ""},
     "state": {"type": "str", "choices": ["", "started", "stopped", "absent"], "default": ""},
+    "task": {"type": "str", "default": "", "choices": [
+        "", "adjust", "restart", "begin", "converge", "replace", "rollout", "canary", "rest", "singles", "undo_singles", "undo", "end",
+        "pause"]},
     "restart": {"type": "bool", "default": False},
     "rollout_now": {"type": "bool", "default": True},
     "converged": {"type": "bool", "default": False},

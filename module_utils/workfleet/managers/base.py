@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -17,44 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import envfile, host, logs, processes
 from ..errors import WorkfleetError
+from ..model import Name
 from ..processes import Owner
 from .records import TEXT_CHARACTERS, Broken, Claim, Record, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-UNIT = re.compile(
-    r"^workfleet\.(?P<app>[a-z][a-z0-9_-]*)\.(?P<group>[a-z][a-z0-9_-]*)\.(?P<slot>[1-9][0-9]{0,8})\.(?P<incarnation>[1-9][0-9]{0,8})\Z"
-)
 OWNER_LINE = "X-Workfleet-App="
 GENERATION_LINE = "X-Workfleet-Generation="
 LOG_LINE = "X-Workfleet-Log="
-
-
-@dataclass(frozen=True, order=True)
-class Name:
-    """Identity of a node on a host. ``str(name)`` is its unit or program name, without ``.service``."""
-
-    app: str
-    group: str
-    slot: int
-    incarnation: int
-
-    def __str__(self) -> str:
-        return f"workfleet.{self.app}.{self.group}.{self.slot}.{self.incarnation}"
-
-    @classmethod
-    def parse(cls, unit: str) -> Name | None:
-        """Return the identity in a unit's name, or ``None`` where it is not of our form."""
-        match = UNIT.match(unit)
-        if match is None:
-            return None
-        return cls(match["app"], match["group"], int(match["slot"]), int(match["incarnation"]))
-
-    @classmethod
-    def of_node(cls, node: str) -> Name | None:
-        """Return the identity in a node's name on the broker (``<app>.<group>.<slot>.<incarnation>@<host>``), where it is of our form."""
-        return cls.parse(f"workfleet.{node.rpartition('@')[0]}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import host, logs
-from .base import Name
+from ..model import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

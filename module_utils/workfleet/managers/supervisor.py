@@ -55,9 +55,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import foreign, host, logs, processes, seal, virtualenv
 from ..errors import WorkfleetError
+from ..model import Name
 from ..processes import Foreign, Owner, Process, Processes
 from . import logfiles
-from .base import OWNER_LINE, Manager, Name, Present, line_value, read_json
+from .base import OWNER_LINE, Manager, Present, line_value, read_json
 from .records import Broken
 from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, SAID_CHARACTERS, STILL_RUNNING, Down, Refusal, Server
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import foreign, host, logs, shown
 from ..errors import WorkfleetError
+from ..model import Name
 from ..processes import Owner
 from . import logfiles
-from .base import LOG_LINE, OWNER_LINE, Manager, Name, Present, line_value, process_usage
+from .base import LOG_LINE, OWNER_LINE, Manager, Present, line_value, process_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
