@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 from docs import limits  # noqa: E402 - found by the line above
 from plugins.module_utils.workfleet import engines  # noqa: E402 - found by the line above
-from plugins.module_utils.workfleet.redis_config import unavailable  # noqa: E402 - found by the line above
-from plugins.module_utils.workfleet.system import SYSTEMS  # noqa: E402 - found by the line above
+from plugins.module_utils.workfleet.host.system import SYSTEMS  # noqa: E402 - found by the line above
+from plugins.module_utils.workfleet.redis.config import unavailable  # noqa: E402 - found by the line above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

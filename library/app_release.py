@@ -325,9 +325,11 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, release, steps
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.app_release import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import steps
+from ..module_utils.workfleet.release import plan as release
 
 
 def main() -> None:

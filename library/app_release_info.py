@@ -62,9 +62,11 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import fleet, payload, release_choice
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.app_release_info import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import release_choice
+from ..module_utils.workfleet.release import fleet
 
 
 def main() -> None:

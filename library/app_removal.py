@@ -105,9 +105,11 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, removal, steps
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.app_removal import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import steps
+from ..module_utils.workfleet.release import removal
 
 
 def main() -> None:

@@ -89,10 +89,12 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import autoscaler, payload, system
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.autoscaler import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
-from ..module_utils.workfleet.steps import Step, report
+from ..module_utils.workfleet.host import system
+from ..module_utils.workfleet.host.steps import Step, report
+from ..module_utils.workfleet.scaling import timer as autoscaler
 
 
 def main() -> None:

@@ -88,11 +88,13 @@ dump:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import letters, payload, queues, resp
+from ..module_utils.workfleet import payload, resp
 from ..module_utils.workfleet.arguments.dead_letter import ARGUMENTS
 from ..module_utils.workfleet.engines import taskqueues
 from ..module_utils.workfleet.engines.taskqueue import Source
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.queues import info as queues
+from ..module_utils.workfleet.queues import letters
 
 
 def main() -> None:

@@ -68,11 +68,13 @@ nodes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import consumers, managers, payload, preflight
+from ..module_utils.workfleet import managers, payload
 from ..module_utils.workfleet.arguments.deploy_check import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes import consumers
 from ..module_utils.workfleet.nodes.host_nodes import HostNodes
 from ..module_utils.workfleet.nodes.request import Request
+from ..module_utils.workfleet.release import preflight
 
 
 def main() -> None:

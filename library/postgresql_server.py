@@ -119,9 +119,11 @@ version:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, postgresql_server, steps
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.postgresql_server import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import steps
+from ..module_utils.workfleet.postgresql import server as postgresql_server
 
 
 def main() -> None:

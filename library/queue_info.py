@@ -70,10 +70,12 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import consumers, payload, queues
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.queue_info import ARGUMENTS
 from ..module_utils.workfleet.engines.taskqueue import Source
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes import consumers
+from ..module_utils.workfleet.queues import info as queues
 
 
 def main() -> None:

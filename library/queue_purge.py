@@ -90,11 +90,13 @@ recovered:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, purge, queues, resp
+from ..module_utils.workfleet import payload, resp
 from ..module_utils.workfleet.arguments.queue_purge import ARGUMENTS
 from ..module_utils.workfleet.engines.taskqueue import Source
 from ..module_utils.workfleet.engines.verbs.stash import Choice
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.queues import info as queues
+from ..module_utils.workfleet.queues import purge
 
 
 def main() -> None:

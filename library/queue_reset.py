@@ -109,9 +109,10 @@ dumps:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, reset
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.queue_reset import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.queues import reset
 
 
 def main() -> None:

@@ -71,9 +71,10 @@ recovered:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, purge, resp
+from ..module_utils.workfleet import payload, resp
 from ..module_utils.workfleet.arguments.queue_restore import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.queues import purge
 
 
 def main() -> None:

@@ -183,9 +183,11 @@ version:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, redis_converge, steps
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.redis_server import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import steps
+from ..module_utils.workfleet.redis import converge as redis_converge
 
 
 def main() -> None:

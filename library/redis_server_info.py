@@ -101,9 +101,10 @@ redis:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, redis_info
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.redis_server_info import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.redis import info as redis_info
 
 
 def main() -> None:

@@ -75,9 +75,11 @@ missed:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import background, events, payload
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.task_events import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import background
+from ..module_utils.workfleet.queues import events
 
 
 def main() -> None:

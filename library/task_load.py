@@ -110,9 +110,11 @@ report:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import background, load, payload
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.task_load import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import background
+from ..module_utils.workfleet.queues import load
 
 
 def main() -> None:

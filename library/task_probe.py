@@ -132,11 +132,12 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import consumers, payload
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.task_probe import ARGUMENTS
 from ..module_utils.workfleet.engines import taskqueues
 from ..module_utils.workfleet.engines.verbs import probe
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes import consumers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -86,9 +86,10 @@ notes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import live, managers, payload
+from ..module_utils.workfleet import managers, payload
 from ..module_utils.workfleet.arguments.worker_control import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes import control as live
 from ..module_utils.workfleet.nodes.host_nodes import HostNodes
 from ..module_utils.workfleet.nodes.request import Request
 

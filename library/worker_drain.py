@@ -98,9 +98,10 @@ more:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import drain, managers, payload
+from ..module_utils.workfleet import managers, payload
 from ..module_utils.workfleet.arguments.worker_drain import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes import drain
 from ..module_utils.workfleet.nodes.host_nodes import HostNodes
 from ..module_utils.workfleet.nodes.request import Request
 

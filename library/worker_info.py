@@ -90,13 +90,14 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import info, managers, payload
+from ..module_utils.workfleet import managers, payload
 from ..module_utils.workfleet.arguments.worker_info import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
-from ..module_utils.workfleet.layout import Layout
+from ..module_utils.workfleet.host.layout import Layout
+from ..module_utils.workfleet.host.release_choice import Words, standing
+from ..module_utils.workfleet.nodes import info
 from ..module_utils.workfleet.nodes.host_nodes import HostNodes
 from ..module_utils.workfleet.nodes.request import Request
-from ..module_utils.workfleet.release_choice import Words, standing
 
 
 def main() -> None:

@@ -82,9 +82,10 @@ entries:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import logs, managers, payload
+from ..module_utils.workfleet import managers, payload
 from ..module_utils.workfleet.arguments.worker_logs import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.managers import logs
 
 
 def main() -> None:

@@ -204,9 +204,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.workfleet import managers, payload
 from ..module_utils.workfleet.arguments.worker_nodes import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host.steps import report
 from ..module_utils.workfleet.nodes.reconcile import Reconciler
 from ..module_utils.workfleet.nodes.request import Request
-from ..module_utils.workfleet.steps import report
 
 
 def main() -> None:

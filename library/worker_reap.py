@@ -122,9 +122,10 @@ left:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, reap
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.worker_reap import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.queues import reap
 
 
 def main() -> None:

@@ -86,9 +86,10 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import fleet_scale, payload
+from ..module_utils.workfleet import payload
 from ..module_utils.workfleet.arguments.worker_scale import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.scaling import totals as fleet_scale
 
 
 def main() -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import builds, fleet, release, release_choice, release_spec, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import builds, release_choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import fleet
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import plan as release
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, sources
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_choice, release_spec, shared, source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import release_choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import shared, source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, sources, words
 
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"

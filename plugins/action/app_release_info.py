@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, words
 
 

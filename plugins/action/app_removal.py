@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import removal
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import removal
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.utils.color import stringc
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import require_one_of
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues.info import require_one_of
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import redis_config
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.redis import config as redis_config
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 

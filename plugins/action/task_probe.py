@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.probe import Request
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.probe import Request
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils import queues as fleet
 

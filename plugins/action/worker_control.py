@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, live
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs import controls
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.nodes import control as live
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 

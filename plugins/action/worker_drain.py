@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import drain, ledger
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.nodes import drain, ledger
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 #: One module call; short, since a killed control node leaves the call that runs to its end.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import logs
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import logs
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, logtext
 
 PAUSE_SECONDS = 1.0

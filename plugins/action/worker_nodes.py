@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, model
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import model
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.nodes import ledger
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, tasks
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.reaping import Reaping
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.reaping import Reaping
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues, reaping
 
 if TYPE_CHECKING:

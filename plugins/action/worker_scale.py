@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import fleet_scale
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.scaling import totals
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, ourselves
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -39,10 +39,10 @@ class ActionModule(actions.Action):
                 self._display.display(f"  {host}: no worker group has autoscale: nothing to evaluate")
         if not groups:
             return {"changed": False, "groups": [], "counts": {}}
-        result = self.module(fleet_scale.Request(
+        result = self.module(totals.Request(
             app=declared.app.name, root=declared.app.root, host=host, nodes=nodes, control=control,
             broker_url=declared.app.broker_url, broker_options=dict(declared.app.broker_options),
-            groups=[fleet_scale.Group(group.name, group.engine, list(group.queues), group.autoscale, placement[group.name])
+            groups=[totals.Group(group.name, group.engine, list(group.queues), group.autoscale, placement[group.name])
                     for group in groups if group.autoscale],
             # The task's own name with it: a second evaluation in the same process is another one.
             run=f"{socket.gethostname()}.{os.getppid()}.{self._task._uuid}", by=whom() if by_hand else "the autoscaler"))

@@ -18,9 +18,10 @@ from ansible.plugins.action import ActionBase
 from ansible.release import __version__
 from ansible.utils import display
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import model, shown, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import model, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.payload import pack
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import ourselves, results
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer

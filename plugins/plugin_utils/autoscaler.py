@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 from ansible.inventory.manager import IGNORED
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import forms, release_spec, sandbox, shown, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import forms, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import sandbox
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import TEMPLATES, sandbox_lines, unit_path, unit_word, unit_words
 
 if TYPE_CHECKING:

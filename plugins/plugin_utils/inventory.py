@@ -14,20 +14,14 @@ from urllib.parse import urlsplit
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import (
-    engines,
-    forms,
-    limits,
-    model,
-    postgresql_config,
-    redis_config,
-    release_spec,
-    shown,
-    spec,
-    system,
-)
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, forms, model, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import limits, system
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import supervisor
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.postgresql import config as postgresql_config
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.redis import config as redis_config
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler, ourselves, render
 
 if TYPE_CHECKING:

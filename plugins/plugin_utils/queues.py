@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, model, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.taskqueue import Source
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import own as own_queues
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues.info import own as own_queues
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile, model, sandbox
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, model
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.base import Place
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import envfile
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import systemd
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.supervisor import (
     command_json,
@@ -25,6 +26,7 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.
     service_paths,
     service_values,
 )
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

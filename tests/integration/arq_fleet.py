@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plugins.module_utils.workfleet import engines, envfile, model, spec
+from plugins.module_utils.workfleet import engines, model
 from plugins.module_utils.workfleet.engines.base import Place
+from plugins.module_utils.workfleet.host import envfile
+from plugins.module_utils.workfleet.spec import workers as spec
 from tests.patience import until
 
 if TYPE_CHECKING:

@@ -13,10 +13,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plugins.module_utils.workfleet import envfile, model, spec
+from plugins.module_utils.workfleet import model
 from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.chicory.engine import ENGINE
 from plugins.module_utils.workfleet.engines.verbs.report import Report
+from plugins.module_utils.workfleet.host import envfile
+from plugins.module_utils.workfleet.spec import workers as spec
 from tests.patience import until
 
 if TYPE_CHECKING:

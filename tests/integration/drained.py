@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery
 
-from plugins.module_utils.workfleet import drain, info
+from plugins.module_utils.workfleet.nodes import drain, info
 from tests.integration import arq_fleet, chicory_fleet
 from tests.integration.celery_fleet import ROOT
 from tests.patience import until

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
-from plugins.module_utils.workfleet import host, managers
+from plugins.module_utils.workfleet import managers
+from plugins.module_utils.workfleet.host import effects
 from plugins.module_utils.workfleet.managers.supervisor import Supervisor
 from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
 from plugins.module_utils.workfleet.nodes.reconcile import Reconciler
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from plugins.module_utils.workfleet.managers.base import Present
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ME, MY_GROUP = (host.run(["id", word]).out.strip() for word in ("-un", "-gn"))
+ME, MY_GROUP = (effects.run(["id", word]).out.strip() for word in ("-un", "-gn"))
 Group = dict[str, Any]
 
 
@@ -59,7 +60,7 @@ class Site:
         self.root = root
         self.run_directory = os.path.join(root, "run")
         for name in ("env", "workfleet", "state", "log", "run", "supervisor"):
-            host.directory(os.path.join(root, name))
+            effects.directory(os.path.join(root, name))
         shutil.copy(REPOSITORY / "runners" / "launch.py", os.path.join(root, "workfleet"))
         # Supervisor is among the packages that the tests themselves need: no second installation.
         os.symlink(sys.prefix, os.path.join(root, "supervisor", "venv"))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import info
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import info
 from tests.integration.arq_fleet import APP, ROOT, environment
 from tests.integration.supervised import Site, site
 from tests.integration.test_celery_task_probe import play

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import consumers, queues, resp
+from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import taskqueues
 from plugins.module_utils.workfleet.engines.celery import probe as celery_probe
 from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
@@ -18,6 +18,8 @@ from plugins.module_utils.workfleet.engines.celery.engine import ENGINE
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.engines.verbs import probe as probes
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import consumers
+from plugins.module_utils.workfleet.queues import info as queues
 from tests import printed, warm
 from tests.integration.celery_fleet import Fleet, fleet
 from tests.integration.supervised import ME, MY_GROUP

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import preflight
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.release import preflight
 from tests.integration.drained import Drained, Group, Made, made
 from tests.integration.supervised import site
 from tests.patience import is_within, until
@@ -185,7 +185,7 @@ def test_a_node_that_dies_while_it_drains_is_accounted_for_honestly(
 
 
 def _go_on(fleet: Drained, group: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
-    from plugins.module_utils.workfleet import drain
+    from plugins.module_utils.workfleet.nodes import drain
 
     host_nodes = fleet.site.host_nodes(fleet.site.request([group]))
     return drain.Drain(host_nodes, drain.Order(patience={"w": 60}, **order), check=False).call()

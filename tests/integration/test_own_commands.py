@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import info
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import info
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.supervised import Site, site
 from tests.patience import until

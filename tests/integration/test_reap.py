@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery
 
-from plugins.module_utils.workfleet import info, payload, reap, resp
+from plugins.module_utils.workfleet import payload, resp
 from plugins.module_utils.workfleet.engines.celery import reap as celery_reap
 from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
 from plugins.module_utils.workfleet.engines.chicory.letters import ChicoryLetters
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import info
+from plugins.module_utils.workfleet.queues import reap
 from tests import warm
 from tests.integration import celery_fleet
 from tests.integration.drained import Drained

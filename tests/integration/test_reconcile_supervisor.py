@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import host
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import effects as host
 from tests.integration.supervised import Site, site, sleeper
 from tests.patience import until
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import info, resp
+from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines.celery import flower
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import info
 from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
 from plugins.module_utils.workfleet.nodes.request import Request
 from tests.integration import flower_environment

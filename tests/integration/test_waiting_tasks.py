@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import limits, model, preflight, spec
+from plugins.module_utils.workfleet import model
 from plugins.module_utils.workfleet.engines import named, taskqueues
 from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.verbs import backlog
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import limits
+from plugins.module_utils.workfleet.release import preflight
+from plugins.module_utils.workfleet.spec import workers as spec
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.drained import Drained
 from tests.integration.supervised import site

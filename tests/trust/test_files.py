@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import autoscaler, files, logs, managers
+from plugins.module_utils.workfleet import managers
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers import logfiles
+from plugins.module_utils.workfleet.host import files
+from plugins.module_utils.workfleet.managers import logfiles, logs
 from plugins.module_utils.workfleet.model import Name
 from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
 from plugins.module_utils.workfleet.nodes.request import Request
+from plugins.module_utils.workfleet.scaling import timer as autoscaler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -24,17 +24,18 @@ from xmlrpc.client import Fault, dumps
 
 import pytest
 
-from plugins.module_utils.workfleet import drain, in_use, info, leave, ledger, plan, processes
 from plugins.module_utils.workfleet.engines import local
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import processes
+from plugins.module_utils.workfleet.host.processes import Foreign, Owner
 from plugins.module_utils.workfleet.managers import supervisor, supervisor_rpc
 from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Present
 from plugins.module_utils.workfleet.managers.records import Broken, Record, decode
 from plugins.module_utils.workfleet.model import Name
-from plugins.module_utils.workfleet.nodes import watch
+from plugins.module_utils.workfleet.nodes import drain, info, leave, ledger, plan, watch
 from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
 from plugins.module_utils.workfleet.nodes.outcome import Outcome
-from plugins.module_utils.workfleet.processes import Foreign, Owner
+from plugins.module_utils.workfleet.release import in_use
 from tests.unit.test_info import FakeManager, reconciler_of
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import autoscaler as timer
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.scaling import timer
 from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler
 
 if TYPE_CHECKING:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, info, leave, logs, plan
+from plugins.module_utils.workfleet import engines
 from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.managers import logs
 from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Manager, Present
 from plugins.module_utils.workfleet.managers.records import Record
 from plugins.module_utils.workfleet.model import Name, Rollout
+from plugins.module_utils.workfleet.nodes import info, leave, plan
 from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
 from plugins.module_utils.workfleet.nodes.request import GroupRequest, Request
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plugins.module_utils.workfleet import forms, postgresql_config, redis_config
+from plugins.module_utils.workfleet import forms
+from plugins.module_utils.workfleet.postgresql import config as postgresql_config
+from plugins.module_utils.workfleet.redis import config as redis_config
 from tests import printed
 
 pytest.importorskip("ansible")

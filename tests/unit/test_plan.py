@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import plan
 from plugins.module_utils.workfleet.engines.verbs import report
 from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.model import Rollout
+from plugins.module_utils.workfleet.nodes import plan
 from tests.fakes.nodes import APP, FakeHost, converge, intent, seen, short, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from plugins.module_utils.workfleet.host.steps import Step
     from plugins.module_utils.workfleet.model import Name
-    from plugins.module_utils.workfleet.steps import Step
 
 NEW = ["write a.1.1", "reload", "enable a.1.1", "start a.1.1"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from plugins.module_utils.workfleet import fleet, release_choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.fleet import Known
+from plugins.module_utils.workfleet.host import release_choice
+from plugins.module_utils.workfleet.release import fleet
+from plugins.module_utils.workfleet.release.fleet import Known
 
 SOURCE = {"kind": "tree", "fingerprint": "f00", "label": "v1 (0123)", "size": 1}
 OLD, NEW, OTHER = "a" * 12, "b" * 12, "c" * 12

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.workfleet import archives, source
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.release import archives, source
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from plugins.module_utils.workfleet import engines, model, spec
+from plugins.module_utils.workfleet import engines, model
+from plugins.module_utils.workfleet.spec import workers as spec
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ROOT / "roles"

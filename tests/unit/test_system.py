@@ -11,8 +11,9 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.workfleet.core.plugins.plugin_utils import inventory
 
-from plugins.module_utils.workfleet import redis_config, system
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import system
+from plugins.module_utils.workfleet.redis import config as redis_config
 
 ROOT = Path(__file__).resolve().parents[2]
 #: As the systems have it, shortened; and what Ansible's facts make of it.

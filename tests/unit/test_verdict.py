@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet.verdict import Host, Rollout, Turn, Verdict
+from plugins.module_utils.workfleet.release.verdict import Host, Rollout, Turn, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGUN, CONVERGED = Turn("begin"), Turn("converge")

@@ -14,10 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from .. import envfile, host, logs, processes
 from ..errors import WorkfleetError
+from ..host import effects, envfile, processes
+from ..host.processes import Owner
 from ..model import Name
-from ..processes import Owner
+from . import logs
 from .records import TEXT_CHARACTERS, Broken, Claim, Record, decode
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Manager(ABC):
 
     def write(self, name: Name, text: str) -> None:
         """Write a node's unit or program file."""
-        host.write(self.path(name), text)
+        effects.write(self.path(name), text)
 
     def record_path(self, name: Name) -> str:
         """Return where the launcher of a node writes its run record."""
@@ -169,7 +170,7 @@ class Manager(ABC):
         if isinstance(told, str):
             return told
         with suppress(OSError, WorkfleetError):
-            text = host.read(os.path.join(self.root, "env", f"{name}.env"), limit=host.LARGEST_ENVIRONMENT)
+            text = effects.read(os.path.join(self.root, "env", f"{name}.env"), limit=effects.LARGEST_ENVIRONMENT)
             return envfile.parse(text or "").get("TZ")
         return None
 
@@ -177,8 +178,8 @@ class Manager(ABC):
         """Return when the run records that are there were written last, in nanoseconds."""
         found = {}
         for name in names:
-            with suppress(host.Unreadable):
-                status = host.status(self.record_path(name))
+            with suppress(effects.Unreadable):
+                status = effects.status(self.record_path(name))
                 if status is not None:
                     found[name] = status.st_mtime_ns
         return found
@@ -195,11 +196,11 @@ class Manager(ABC):
         Of a node that heeds no mark ``pid`` is the process that was told, once one was.
         """
         process = None if pid is None else [pid, processes.start_time(pid)]
-        host.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues), "process": process}) + "\n")
+        effects.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues), "process": process}) + "\n")
 
     def has_mark(self, name: Name) -> bool:
         """Whether a node has its mark."""
-        return host.exists(self.mark_path(name))
+        return effects.exists(self.mark_path(name))
 
     def marked(self, name: Name) -> dict[str, Any]:
         """Return what stands in the mark of a node; a person may have made an empty one."""
@@ -231,7 +232,7 @@ class Manager(ABC):
     def claim(self, name: Name) -> Claim | None:
         """Return what stands in a node's run record. Raises :class:`Broken`."""
         try:
-            text = host.read(self.record_path(name), limit=host.LARGEST_RECORD, theirs=True)
+            text = effects.read(self.record_path(name), limit=effects.LARGEST_RECORD, theirs=True)
         except OSError as error:
             raise Broken(str(error)) from error
         return None if text is None else decode(text, str(name))
@@ -287,7 +288,7 @@ class Wanted:
 def read_json(path: str) -> dict[str, Any]:
     """Return the mapping in a small file; what is not there, or broken, is an empty one."""
     try:
-        data = json.loads(host.read(path) or "{}")
+        data = json.loads(effects.read(path) or "{}")
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

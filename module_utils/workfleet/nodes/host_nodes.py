@@ -12,12 +12,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .. import engines, host, plan, processes, snapshot
+from .. import engines
 from ..engines.verbs import report
 from ..errors import WorkfleetError
+from ..host import effects, processes
 from ..managers.base import Present
 from ..model import Name
-from ..scaled import Counts
+from . import plan, snapshot
+from .counts import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +100,7 @@ class HostNodes:
 
     # -- what is ----------------------------------------------------------------------------------------------------
 
-    @host.one_look()
+    @effects.one_look()
     def observe(self) -> list[plan.Seen]:
         """Return the nodes of this app on this host with their environment files.
 
@@ -140,15 +142,15 @@ class HostNodes:
     def environment(self, name: Name) -> str | None:
         """Return the text of a node's environment file. It is the app's user's: one that root cannot read is replaced."""
         try:
-            return host.read(self.env_path(name), limit=host.LARGEST_ENVIRONMENT)
-        except host.Unreadable:
+            return effects.read(self.env_path(name), limit=effects.LARGEST_ENVIRONMENT)
+        except effects.Unreadable:
             if os.geteuid() != 0:
                 raise
             return ""  # no environment is like this, so it differs from the declared one
 
     def environment_files(self) -> set[Name]:
         """Return the nodes of this app that have an environment file."""
-        files = host.names(os.path.join(self.request.root, "env"))
+        files = effects.names(os.path.join(self.request.root, "env"))
         names = (Name.parse(file[: -len(".env")]) for file in files if file.endswith(".env"))
         return {name for name in names if name is not None and name.app == self.request.app}
 
@@ -211,7 +213,7 @@ def uptime() -> float:
 
 def current_release(root: str) -> str | None:
     """Return the build that is current, or None."""
-    target = host.points_to(os.path.join(root, "current"))
+    target = effects.points_to(os.path.join(root, "current"))
     return os.path.basename(target) if target else None
 
 
@@ -222,7 +224,7 @@ def key_path(root: str) -> str:
 
 def host_key(root: str) -> bytes | None:
     """Return this host's key for generations, or None on a host that has none yet."""
-    text = host.read(key_path(root))
+    text = effects.read(key_path(root))
     return None if text is None else bytes.fromhex(text)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..steps import report
+from ..host.steps import report
 
 if TYPE_CHECKING:
+    from ..host.steps import Step
     from ..managers.base import Present
-    from ..steps import Step
 
 
 @dataclass

@@ -14,13 +14,14 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from .. import engines, envfile, host, leave, managers, plan, snapshot
+from .. import engines, managers
 from ..errors import WorkfleetError
-from ..lock import Lock
+from ..host import effects, envfile
+from ..host.steps import Step, secret_diff, text_diff
 from ..managers.base import Wanted, read_json
-from ..steps import Step, secret_diff, text_diff
-from . import trial
+from . import leave, plan, snapshot, trial
 from .host_nodes import ASK_SECONDS, HostNodes, key_path
+from .lease import Lock
 from .outcome import Outcome
 from .watch import Watch, some
 
@@ -100,8 +101,8 @@ class Reconciler:
         """Have the host keep its key for generations, which the first call on a host has made up."""
         path = key_path(self.request.root)
         if not self.nodes.has_key:
-            host.directory(os.path.dirname(path), mode=0o700)
-            host.write(path, self.nodes.key.hex(), mode=0o600)
+            effects.directory(os.path.dirname(path), mode=0o700)
+            effects.write(path, self.nodes.key.hex(), mode=0o600)
 
     def difference(self, seen: list[plan.Seen]) -> plan.Plan:
         """Return the difference, and put what of it is told into the outcome."""
@@ -297,20 +298,20 @@ class Reconciler:
         self.make_directories(names)
         for name in names:
             intent = next(entry for entry in self.nodes.intents if entry.group == name.group)
-            host.write(self.nodes.env_path(name), intent.env(name), mode=0o600, owner=self.request.user, group=self.request.group)
+            effects.write(self.nodes.env_path(name), intent.env(name), mode=0o600, owner=self.request.user, group=self.request.group)
             self.manager.write(name, intent.text(name))
 
     def make_directories(self, names: list[Name]) -> None:
         """Have the directories in which nodes keep their state; nobody but the app's user reads them."""
         groups = {name.group for name in names} & set(self.nodes.groups)
         for path in sorted({path for group in groups for path in self.nodes.groups[group].directories}):
-            host.directory(path, mode=0o750, owner=self.request.user, group=self.request.group)
+            effects.directory(path, mode=0o750, owner=self.request.user, group=self.request.group)
 
     def do_remove(self, names: list[Name]) -> None:
         """Remove every trace of nodes that are gone; what names them goes last, so that a killed run is finished."""
         for name in names:
-            host.remove(self.nodes.env_path(name))
-            host.remove(self.manager.mark_path(name))  # a later node of this name must take tasks
+            effects.remove(self.nodes.env_path(name))
+            effects.remove(self.manager.mark_path(name))  # a later node of this name must take tasks
             self.account(name)
         self.manager.remove(names)
 
@@ -354,7 +355,7 @@ class Reconciler:
         line = read_json(self.manager.note_path(name)).get("line")
         if line:
             self.accounted[name] = line
-        host.remove(self.manager.note_path(name))
+        effects.remove(self.manager.note_path(name))
 
     def ledger(self) -> list[dict[str, Any]]:
         """Return a line for each node that was told to go and of which something is left, or was until this call."""

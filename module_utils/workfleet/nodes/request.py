@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .. import host
 from ..errors import WorkfleetError
+from ..host import effects
 from ..model import Rollout
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ class Request:
         values = dict(raw)
         values["groups"] = [GroupRequest(**entry) for entry in values["groups"]]
         for group in values["groups"]:
-            if len(group.env_text.encode(errors="surrogateescape")) > host.LARGEST_ENVIRONMENT:
-                raise WorkfleetError(f"group {group.name}: its environment has more than {host.LARGEST_ENVIRONMENT} bytes, and no process "
-                                     "can be given so much: put large values into files")
+            if len(group.env_text.encode(errors="surrogateescape")) > effects.LARGEST_ENVIRONMENT:
+                raise WorkfleetError(f"group {group.name}: its environment has more than {effects.LARGEST_ENVIRONMENT} bytes, and no "
+                                     "process can be given so much: put large values into files")
         values["rollout"] = Rollout(**values["rollout"])
         return cls(**values)
 

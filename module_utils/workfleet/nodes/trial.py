@@ -6,9 +6,12 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import engines, foreign, limits, postgresql_login, shown, stores
+from .. import engines, shown
 from ..errors import WorkfleetError
-from ..layout import Layout
+from ..host import foreign, limits
+from ..host.layout import Layout
+from ..postgresql import login as postgresql_login
+from . import stores
 from .host_nodes import fill
 
 if TYPE_CHECKING:

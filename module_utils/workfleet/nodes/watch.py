@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .. import answers, leave
 from ..errors import WorkfleetError
 from ..managers.base import line_value
+from . import answers, leave
 from .host_nodes import ASK_SECONDS, uptime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from .. import plan
     from ..managers.base import Present
     from ..model import Name
+    from . import plan
     from .host_nodes import HostNodes
     from .outcome import Outcome
 

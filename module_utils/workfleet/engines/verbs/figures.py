@@ -16,7 +16,7 @@ from ...errors import WorkfleetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from ..verbs.report import Report
+    from .report import Report
 
 #: Keys of a database that are looked through for queues and workers that nobody declared; beyond these it is said that there are more.
 MOST_KEYS = 200_000
