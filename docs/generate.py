@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Write docs/reference/ from what the code itself says, and the list of decisions: ``python docs/generate.py``.
 
 Roles tell by their argument specs, modules by their DOCUMENTATION, engines by their tables of options. A test
@@ -11,6 +10,8 @@ import ast
 import re
 import shutil
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +21,20 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from docs import limits  # noqa: E402 - found by the line above
-from plugins.module_utils.workfleet.engines import (  # noqa: E402 - found by the line above
-    arq_options,
-    beat,
-    celery_options,
-    chicory_options,
-    flower,
-)
+from plugins.module_utils.workfleet import engines  # noqa: E402 - found by the line above
+from plugins.module_utils.workfleet.host.system import SYSTEMS  # noqa: E402 - found by the line above
+from plugins.module_utils.workfleet.redis.config import unavailable  # noqa: E402 - found by the line above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from plugins.module_utils.workfleet.engines.options import Option
+    from plugins.module_utils.workfleet.engines.base import Reference
 
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 HEAD = "<!-- Written by docs/generate.py; changes belong where it takes them from. -->\n"
+#: What an action plugin gives to its module, and no task does.
+HANDED_OVER = ("payload", "archive")
 MARKUP = re.compile(r"\b(?:RV|[CVOMIB])\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
 
@@ -48,17 +47,18 @@ def pages() -> dict[str, str]:
     found = {f"reference/role-{name}.md": role_page(name, spec) for name, spec in roles.items()}
     found |= {f"reference/module-{name}.md": module_page(name, texts) for name, texts in modules.items()}
     found |= {f"reference/filter-{name}.md": module_page(name, texts, "Filter") for name, texts in filters.items()}
-    found |= {f"reference/{engine}-options.md": engine_page(engine, *told) for engine, told in ENGINES.items()}
+    found |= {f"reference/{engine}-options.md": engine_page(engine, told) for engine, told in referenced().items()}
     found |= {f"../roles/{name}/README.md": role_readme(name, spec) for name, spec in roles.items()}
     found["reference/README.md"] = index(roles, modules, filters)
     found["decisions/README.md"] = decisions()
     found["limits.md"] = limits.page()
+    found["reference/systems.md"] = systems()
     return {name: f"{HEAD}\n{text.rstrip()}\n" for name, text in found.items()}
 
 
 def index(roles: Mapping[str, Any], modules: Mapping[str, Any], filters: Mapping[str, Any]) -> str:
     """Return the page that leads to the others."""
-    lines = ["# Reference", "", "| role | |", "|---|---|"]
+    lines = ["# Reference", "", "[Which systems hosts may have](systems.md)", "", "| role | |", "|---|---|"]
     lines += [f"| [{name}](role-{name}.md) | {text(spec['short_description'])} |" for name, spec in roles.items()]
     lines += ["", "| module | |", "|---|---|"]
     lines += [f"| [{name}](module-{name}.md) | {text(texts['DOCUMENTATION']['short_description'])} |"
@@ -66,7 +66,7 @@ def index(roles: Mapping[str, Any], modules: Mapping[str, Any], filters: Mapping
     lines += ["", "| filter | |", "|---|---|"]
     lines += [f"| [{name}](filter-{name}.md) | {text(texts['DOCUMENTATION']['short_description'])} |" for name, texts in filters.items()]
     lines += ["", "| engine | |", "|---|---|"]
-    lines += [f"| [{engine}]({engine}-options.md) | {title} |" for engine, (title, _, _) in ENGINES.items()]
+    lines += [f"| [{engine}]({engine}-options.md) | {told.title} |" for engine, told in referenced().items()]
     return "\n".join(lines)
 
 
@@ -77,6 +77,27 @@ def decisions() -> str:
         title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         lines.append(f"- [{title}]({path.name})")
     return "\n".join(lines)
+
+
+def systems() -> str:
+    """Return the page on the systems of hosts."""
+    lines = [
+        "# Systems", "",
+        "As root Workfleet manages hosts of these systems, and refuses others in a sentence: in `validate`, where facts are kept,",
+        "else before the host is changed. Without root's rights, with `app_user` as the account that logs in, any Linux with",
+        "Python 3.9 does.", "",
+        "| system | Python | `redis_flavor: redis` | `redis_flavor: valkey` | PostgreSQL | proved |", "|---|---|---|---|---|---|"]
+    for known in SYSTEMS:
+        flavors = [f"{getattr(known, name)}" if not unavailable(name, known) else f"{getattr(known, name) or 'none'}, refused"
+                   for name in ("redis", "valkey")]
+        proved = "in each run of CI" if known.id == "debian" else "not by CI"
+        lines.append(f"| {known.name} ({known.codename}) | {known.python} | {' | '.join(flavors)} | {known.postgresql} | {proved} |")
+    return "\n".join([
+        *lines, "",
+        "Names of packages, units and directories are the same on all of them. Supervisor comes from PyPI, into a virtualenv of the app's.",
+        "A Python that an app needs and the system has not is named in `app_python`; a Redis that it has not may be elsewhere.", "",
+        "`WORKFLEET_SUITE=noble bin/test molecule trixie` runs a scenario of Debian 13 on Ubuntu 24.04, where an archive of Ubuntu's",
+        "can be reached."])
 
 
 def role_page(name: str, spec: Mapping[str, Any]) -> str:
@@ -106,7 +127,7 @@ def below(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
 def module_page(name: str, texts: Mapping[str, Any], kind: str = "Module") -> str:
     """Return the page of a module, or of another plugin."""
     doc = texts["DOCUMENTATION"]
-    options = {key: entry for key, entry in doc["options"].items() if key not in ("payload", "archive")}
+    options = {key: entry for key, entry in doc["options"].items() if key not in HANDED_OVER}
     lines = [f"# {kind} workfleet.core.{name}", "", text(doc["short_description"]) + ".", "", *paragraphs(doc["description"])]
     if options:
         lines += ["", "## Options", "", *option_table(options)]
@@ -123,12 +144,17 @@ def module_page(name: str, texts: Mapping[str, Any], kind: str = "Module") -> st
     return "\n".join(lines)
 
 
-def engine_page(engine: str, title: str, versions: str, tables: Mapping[str, Mapping[str, Option]]) -> str:
+def referenced() -> dict[str, Reference]:
+    """Return the engines whose options are tables, with these."""
+    return {name: engine.reference for name, engine in engines.ALL.items() if engine.reference}
+
+
+def engine_page(engine: str, told: Reference) -> str:
     """Return the tables of what ``options``, and ``settings`` where they are a table, of a group of an engine may hold."""
-    lines = [f"# {title}"]
-    for key, table in tables.items():
+    lines = [f"# {told.title}"]
+    for key, table in told.tables.items():
         of = SINGLES.get(engine, f"a group may hold where its `engine` is `{engine}`")
-        lines += ["", f"What `{key}` of {of}: {versions}.", ""]
+        lines += ["", f"What `{key}` of {of}: {told.versions}.", ""]
         usable = {name: option for name, option in table.items() if not option.refused}
         has_flags = any(option.flag for option in usable.values())
         has_since = any(option.since for option in usable.values())
@@ -143,18 +169,8 @@ def engine_page(engine: str, title: str, versions: str, tables: Mapping[str, Map
     return "\n".join(lines)
 
 
-#: Title, versions and tables of each engine.
-ENGINES: dict[str, tuple[str, str, Mapping[str, Mapping[str, Option]]]] = {
-    "celery": ("Options of `celery worker`", "Celery 5.3 to 5.7, names with `_`", {"options": celery_options.OPTIONS}),
-    "arq": ("Options of arq's worker", "arq 0.26 to 0.28", {"options": arq_options.OPTIONS}),
-    "chicory": ("Options and settings of Chicory", "Chicory 0.1.0",
-                {"options": chicory_options.OPTIONS, "settings": chicory_options.SETTINGS}),
-    "beat": ("Options of `celery beat`", "Celery 5.3 to 5.7, names with `_`", {"options": beat.OPTIONS}),
-    "flower": ("Options of Flower", "Flower 2.0 to 2.2", {"options": flower.OPTIONS}),
-}
-
-#: Those that no worker group can have.
-SINGLES = {"beat": "`worker_scheduler` may hold", "flower": "`worker_dashboard` may hold"}
+#: Of those that no worker group can have.
+SINGLES = {engines.SCHEDULER.name: "`worker_scheduler` may hold", engines.DASHBOARD.name: "`worker_dashboard` may hold"}
 
 VALUES = {"text": "a text", "flag": "`true`, `false`", "int": "a whole number", "float": "seconds", "list": "a list of names",
           "pair": "`[MAX, MIN]`"}
@@ -209,8 +225,22 @@ def documentation(path: Path) -> dict[str, Any]:
             said = ast.literal_eval(node.value)
             found[node.targets[0].id] = said if node.targets[0].id == "EXAMPLES" else yaml.safe_load(said) or {}
     found["EXAMPLES"] = found["EXAMPLES"].replace("---\n", "", 1)
-    found["DOCUMENTATION"].setdefault("options", {})
+    texts = found["DOCUMENTATION"]
+    for name in texts.get("extends_documentation_fragment", ()):
+        for section, entries in fragment(name).items():  # what the plugin says itself is taken first, as with ansible-doc
+            for key, entry in entries.items():
+                texts.setdefault(section, {}).setdefault(key, entry)
+    texts.setdefault("options", {})
     return found
+
+
+@cache
+def fragment(name: str) -> dict[str, Any]:
+    """Return a documentation fragment: ``workfleet.core.FILE`` or ``workfleet.core.FILE.variant``."""
+    file, _, variant = name.removeprefix("workfleet.core.").partition(".")
+    found = import_module(f"plugins.doc_fragments.{file}").ModuleDocFragment
+    texts: dict[str, Any] = yaml.safe_load(getattr(found, (variant or "documentation").upper()))
+    return texts
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, shown
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import taskqueues
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
 
 SHOWN = 50
@@ -30,8 +31,7 @@ class ActionModule(actions.Action):
         request = {"app": app, "declared": own.get(source["engine"], []),
                    "engine": source["engine"], "url": source["url"], "options": source["options"], "queue": queue,
                    "task_name": values["task_name"] or None, "id": identity, "replay": verb == "replay"}
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.dead_letter", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        result = actions.run_module(self, "dead_letter", request, task_vars)
         if result.get("failed"):
             return result
         if verb == "drop" and result["letters"]:
@@ -48,9 +48,9 @@ class ActionModule(actions.Action):
         self, task_vars: dict[str, Any], app: str, source: dict[str, Any], queue: str, letters: list[dict[str, Any]],
         own: dict[str, list[str]],
     ) -> dict[str, Any]:
-        """Dump them and delete them. Celery's are in a queue of their own."""
-        place = str(source["options"]["deadletter_queue"]) if source["engine"] == "celery" else queue
-        choice = Choice(place, dead=source["engine"] != "celery", ids=tuple(letter["id"] for letter in letters))
+        """Dump them and delete them; they may be in a queue of their own."""
+        place = taskqueues.named(source["engine"]).dead_place(source["options"])
+        choice = Choice(place or queue, dead=place is None, ids=tuple(letter["id"] for letter in letters))
         purge = dumps.Purge(self, task_vars, app, source, choice, own, force=self.values["force"])
         return purge.run(dumps.folder(self.values["dump_dir"]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import taskqueues
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class ActionModule(actions.Action):
         """Have the host do one step for one engine's queues; what it refuses fails the task."""
         order = {"step": name, "app": self.app, "source": source, "hosts": self.values["hosts"], "holder": dumps.holder(),
                  "include_results": self.values["include_results"], "force": self.values["force"]}
-        return told(self._execute_module(
-            module_name="workfleet.core.queue_reset", module_args={"payload": payload.pack(order)}, task_vars=self.task_vars))
+        return told(actions.run_module(self, "queue_reset", order, self.task_vars))
 
     # -- looking
 
@@ -65,7 +64,7 @@ class ActionModule(actions.Action):
         for trace in total["traces"]:
             self.say(f"{words(trace['key'])}{': ' + words(trace['member']) if trace['member'] else ''}")
         if total["result_count"] is not None:
-            self.say(f"{total['results']} results")
+            self.say(f"{total['result_count']} results")
         for text in total["left"]:
             self.say(f"stays: {text}")
         return total
@@ -93,7 +92,7 @@ class ActionModule(actions.Action):
         """Yield what is to be emptied, and where it is."""
         yield from ((source, Choice(queue, whole=True)) for queue in source["queues"])
         if self.values["include_results"]:
-            names = source["queues"] if source["engine"] == "arq" else [""]
+            names = source["queues"] if taskqueues.named(source["engine"]).results_name_queues else [""]
             yield from (({**source, "url": source["results"]}, Choice(name, results=True)) for name in names)
 
     def purge(self, source: Mapping[str, Any], choice: Choice, total: dict[str, Any]) -> None:
@@ -118,9 +117,9 @@ def told(result: dict[str, Any], what: str = "") -> dict[str, Any]:
 def whole(sources: list[dict[str, Any]], result_url: str) -> Iterator[dict[str, Any]]:
     """Yield the sources with the queues that no group consumes and that are the app's all the same, and where their results are."""
     for source in sources:
-        dead = source["options"].get("deadletter_queue") if source["engine"] == "celery" else None
-        names = [*source["queues"], *([dead] if dead and dead not in source["queues"] else [])]
-        yield {**source, "queues": names, "results": source["url"] if source["engine"] == "arq" else result_url or source["url"]}
+        queue = taskqueues.named(source["engine"])
+        yield {**source, "queues": list(dict.fromkeys([*source["queues"], *queue.extra_queues(source["options"])])),
+               "results": source["url"] if queue.results_name_queues else result_url or source["url"]}
 
 
 def described(queue: Mapping[str, Any]) -> str:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import events
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs import events
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, background, eventtext, queues
 
 if TYPE_CHECKING:
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
-
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Group
 
 
 class ActionModule(actions.Action):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, load
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.traffic import Order
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import taskqueues
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.traffic import Order
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import load
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, background, eventtext, queues
 
 
@@ -79,7 +81,7 @@ class ActionModule(actions.Action):
     def what(self, order: dict[str, Any]) -> str:
         """Say what is sent."""
         try:
-            traffic = engines.named(order["engine"]).traffic(Order(**order))
+            traffic = taskqueues.named(order["engine"]).traffic(Order(**order))
         except WorkfleetError as error:
             raise AnsibleActionFail(str(error)) from error
         words = ", ".join([*map(repr, traffic.args), *(f"{key}={value!r}" for key, value in order["kwargs"].items())])

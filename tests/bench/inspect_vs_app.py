@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Callable
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from plugins.module_utils.workfleet.engines import celery_wire  # noqa: E402 - found by the line above
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire  # noqa: E402 - found by the line above
 from tests.integration.celery_fleet import APP, Fleet  # noqa: E402
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.module_utils.workfleet import resp
-from plugins.module_utils.workfleet.engines.celery_wire import Wire, task_message
+from plugins.module_utils.workfleet.engines.celery.wire import Wire, task_message
 from tests.integration import flower_environment
 from tests.integration.conftest import running
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: What a child does: it prints the seconds that it took, and whatever it found out.
 LOOK = """
-found = queues.look("shop", [queues.Source("celery", url, ["reports"])])
+found = queues.look("shop", [Source("celery", url, ["reports"])])
 told = found["queues"][0]
 """
 PURGE = """
@@ -46,6 +46,7 @@ CHILD = """
 import json, resource, sys, time
 from plugins.module_utils.workfleet import purge, queues, resp
 from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet.engines.taskqueue import Source
 url, path = sys.argv[1:]
 begun, used = time.perf_counter(), time.process_time()
 {what}

@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from plugins.module_utils.workfleet import resp
-from plugins.module_utils.workfleet.engines import arq_probe, celery_wire, chicory_probe, chicory_wire
+from plugins.module_utils.workfleet.engines.arq.queues import JOB
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
+from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
+from plugins.module_utils.workfleet.engines.chicory.load import message
 from tests import patience
 
 if TYPE_CHECKING:
@@ -65,13 +68,13 @@ def send_arq(client: resp.Client, queue: str, name: str, seconds: float) -> None
     """Put a job into a queue of arq's."""
     now, job_id = int(time.time() * 1000), uuid.uuid4().hex
     job = pickle.dumps({"t": None, "f": "record", "a": (name, seconds), "k": {}, "et": now}, protocol=4)
-    client.call("PSETEX", arq_probe.JOB + job_id, "86400000", job)
+    client.call("PSETEX", JOB + job_id, "86400000", job)
     client.call("ZADD", queue, str(now), job_id)
 
 
 def send_chicory(client: resp.Client, queue: str, name: str, seconds: float) -> None:
     """Put a message into a stream of Chicory's."""
-    task_id, data = chicory_probe.message("app.tasks.record", [name, seconds], {})
+    task_id, data = message("app.tasks.record", [name, seconds], {})
     client.call("XADD", chicory_wire.STREAM + queue, "*", "data", data, "task_id", task_id)
 
 

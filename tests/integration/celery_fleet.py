@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plugins.module_utils.workfleet import resp
-from plugins.module_utils.workfleet.engines import celery_settings, celery_wire
+from plugins.module_utils.workfleet.engines.celery import settings as celery_settings
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
 from tests.patience import until
 
 if TYPE_CHECKING:

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import consumers, engines, resp
-from plugins.module_utils.workfleet.engines import arq_options, pickled, probe
+from plugins.module_utils.workfleet import engines, resp
+from plugins.module_utils.workfleet.engines import pickled, taskqueues
+from plugins.module_utils.workfleet.engines.arq import options as arq_options
+from plugins.module_utils.workfleet.engines.verbs import probe
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import consumers
 from tests.fakes.systemd import Systemd
 from tests.integration.arq_fleet import APP, ENVIRONMENT, ROOT, Fleet, Node, environment, fleet
 from tests.integration.conftest import running as running_redis
@@ -27,7 +30,7 @@ from tests.patience import is_within, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from plugins.module_utils.workfleet.engines.base import Report
+    from plugins.module_utils.workfleet.engines.verbs.report import Report
     from tests.integration.conftest import RedisServer
 
 ENGINE = engines.named("arq")
@@ -81,7 +84,8 @@ def told(workers: Fleet, *nodes: Node) -> dict[str, Report]:
 def proofs(workers: Fleet, *queues: str, host: str = "h", **changed: Any) -> dict[str, probe.Proof]:
     """Probe as ``verify.yml`` of an inventory with this host does."""
     request = probe.parse({"engine": "arq", "broker_url": workers.url, "queues": queues, "timeout": 5.0, **changed})
-    return {proof.queue: proof for proof in consumers.judged(ENGINE.probe(request), request, consumers.Ours("flow", [host]))}
+    found = taskqueues.named("arq").probe(request)
+    return {proof.queue: proof for proof in consumers.judged(found, request, consumers.Ours("flow", [host]))}
 
 
 @contextlib.contextmanager
@@ -272,7 +276,7 @@ def test_a_canary_that_nobody_takes_is_taken_back(workers: Fleet) -> None:
     before = keys(workers)
     proof = proofs(workers, "nobody", timeout=0.3)["nobody"]
     assert (proof.ok, proof.state) == (False, "failed")
-    assert "not taken by a worker within 0.3 s; 2 other jobs are in the queue" in str(proof.reason)
+    assert "not taken by a worker within 0.3 s; 2 other tasks wait" in str(proof.reason)
     assert keys(workers) == before
     assert workers.redis.call("ZCARD", "nobody") == 2
 
@@ -282,11 +286,11 @@ def test_a_job_of_the_apps_own_is_a_canary_too_and_its_error_is_told(workers: Fl
     assert proofs(workers, "arq:queue", task="where")["arq:queue"].ok
     failed = proofs(workers, "arq:queue", task="fail", args=["on purpose"])["arq:queue"]
     assert failed.ok is False
-    assert "the job fail failed: FlowError: on purpose" in str(failed.reason)
+    assert "the task fail failed: FlowError: on purpose" in str(failed.reason)
     unknown = proofs(workers, "arq:queue", task="nosuch")["arq:queue"]
-    assert (unknown.ok, unknown.reason) == (None, "a worker took it, but has no function nosuch")
+    assert (unknown.ok, unknown.reason) == (None, "a worker took it, but has no task nosuch")
     slow = proofs(workers, "arq:queue", task="run_flow", args=["f0", 3], timeout=1.0)["arq:queue"]
-    assert slow.reason == "begun by a worker, but run_flow has not ended within 1 s"
+    assert slow.reason == "begun, and not ended within 1 s"
 
 
 def test_a_result_is_read_without_running_what_it_names(workers: Fleet, tmp_path: Path) -> None:

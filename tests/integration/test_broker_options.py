@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import letters, queues
-from plugins.module_utils.workfleet import purge as steps
-from plugins.module_utils.workfleet.engines.celery_wire import task_message
-from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet.engines.celery.letters import CeleryLetters
+from plugins.module_utils.workfleet.engines.celery.wire import task_message
+from plugins.module_utils.workfleet.engines.taskqueue import Source
+from plugins.module_utils.workfleet.engines.verbs.stash import Choice
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.queues import letters
+from plugins.module_utils.workfleet.queues import purge as steps
 from tests.integration import celery_fleet
 from tests.integration.owned import ANY
 from tests.patience import until
@@ -32,7 +35,7 @@ def fleet() -> Iterator[celery_fleet.Fleet]:
 
 
 def look(fleet: celery_fleet.Fleet, *names: str) -> dict[str, Any]:
-    found = queues.look("shop", [queues.Source("celery", fleet.url, names, OPTIONS)])
+    found = queues.look("shop", [Source("celery", fleet.url, names, OPTIONS)])
     return {**{entry["queue"]: entry for entry in found["queues"]}, "problems": found["problems"]}
 
 
@@ -76,7 +79,7 @@ def test_a_purge_its_restore_and_one_priority(fleet: celery_fleet.Fleet, tmp_pat
 def test_a_dead_letter_goes_to_the_list_of_its_priority(fleet: celery_fleet.Fleet) -> None:
     message = task_message("app.tasks.fetch", "reports", [0])
     fleet.client.call("LPUSH", "{shop}:dead~5", message.text)
-    dead = letters.CeleryLetters(fleet.client, "reports", {**OPTIONS, "deadletter_queue": "dead"})
+    dead = CeleryLetters(fleet.client, "reports", {**OPTIONS, "deadletter_queue": "dead"})
     assert letters.work(dead, None, None, replay=True, check=False)["replayed"] == 1
     assert {key: [json.loads(text)["headers"]["id"] for text in texts] for key, texts in lists(fleet).items()} == {
         "{shop}:reports~5": [message.id]}

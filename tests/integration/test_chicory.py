@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import consumers
-from plugins.module_utils.workfleet.engines import chicory_options
-from plugins.module_utils.workfleet.engines.chicory import ENGINE
-from plugins.module_utils.workfleet.engines.probe import Proof, Request
-from plugins.module_utils.workfleet.engines.queues import Figures, Question
+from plugins.module_utils.workfleet.engines import taskqueues
+from plugins.module_utils.workfleet.engines.chicory import options as chicory_options
+from plugins.module_utils.workfleet.engines.chicory.engine import ENGINE
+from plugins.module_utils.workfleet.engines.verbs.figures import Figures, Question
+from plugins.module_utils.workfleet.engines.verbs.probe import Proof, Request
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import consumers
 from tests.integration.chicory_fleet import ENVIRONMENT, Fleet
 from tests.integration.conftest import RedisServer
 from tests.patience import is_within, until
@@ -42,7 +43,7 @@ def canary(fleet: Fleet, *queues: str, host: str = "h", **keys: Any) -> list[Pro
     """Probe as ``verify.yml`` of an inventory with this host does."""
     request = {"broker_url": fleet.redis.url(), "result_url": fleet.redis.url(1), "queues": queues, "timeout": 5.0, **keys}
     asked = Request(engine="chicory", **request)
-    return list(consumers.judged(ENGINE.probe(asked), asked, consumers.Ours("events", [host])))
+    return list(consumers.judged(taskqueues.named("chicory").probe(asked), asked, consumers.Ours("events", [host])))
 
 
 def test_a_node_is_ready_when_it_consumes_and_its_heartbeat_tells_pid_places_and_queue(fleet: Fleet) -> None:
@@ -277,7 +278,7 @@ def test_canaries_come_back_and_leave_nothing(fleet: Fleet) -> None:
     assert canary(fleet, "slow", result_url="")[0].state == "not proved"
     (alien,) = canary(fleet, "slow", host="elsewhere")
     assert not alien.ok and "no node of this inventory consumes the queue: the answer is of events." in str(alien.reason)
-    assert canary(fleet, "slow", task="app.tasks.reject")[0].reason == "the task app.tasks.reject ended as FAILURE: event is not understood"
+    assert canary(fleet, "slow", task="app.tasks.reject")[0].reason == "the task app.tasks.reject failed: event is not understood"
     assert canary(fleet, "slow", task="no.such")[0].state == "not proved"
 
 
@@ -294,7 +295,7 @@ def test_a_canary_that_nobody_takes_is_taken_back(fleet: Fleet) -> None:
 
 def test_all_figures_of_a_queue_are_told_apart(fleet: Fleet) -> None:
     def look(*names: str, before: Sequence[Figures] = ()) -> list[Figures]:
-        return ENGINE.figures(Question(fleet.redis.url(), "events", names, all_of_it=True, before=before))
+        return taskqueues.named("chicory").figures(Question(fleet.redis.url(), "events", names, all_of_it=True, before=before))
 
     before = look("slow")
     fleet.start(queues=["slow"], concurrency=1, options={"dlq": True}).ready()

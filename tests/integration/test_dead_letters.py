@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import letters, resp
-from plugins.module_utils.workfleet.engines.celery_wire import task_message
-from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet import resp
+from plugins.module_utils.workfleet.engines import taskqueues
+from plugins.module_utils.workfleet.engines.celery.wire import task_message
+from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.purge import Run
+from plugins.module_utils.workfleet.queues import letters
+from plugins.module_utils.workfleet.queues.purge import Run
 from tests import warm
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.owned import ANY
@@ -38,7 +40,7 @@ def client(redis_server: RedisServer) -> Iterator[resp.Client]:
 
 def do(client: resp.Client, engine: str, queue: str, *, replay: bool = False, name: str | None = None, one: str | None = None,
        check: bool = False, **options: Any) -> dict[str, Any]:
-    return letters.work(letters.LETTERS[engine](client, queue, options), name, one, replay=replay, check=check)
+    return letters.work(taskqueues.named(engine).dead_letters(client, queue, options), name, one, replay=replay, check=check)
 
 
 def drop_and_restore(client: resp.Client, engine: str, choice: Choice, folder: Path, **options: Any) -> None:

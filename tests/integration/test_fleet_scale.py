@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import fleet_scale, queues
-from plugins.module_utils.workfleet.engines import celery_queues
+from plugins.module_utils.workfleet.engines.celery import queues as celery_queues
+from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.fleet_scale import Group, Moment, Request, Told
-from plugins.module_utils.workfleet.scaling import Policy, State
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.scaling import totals as fleet_scale
+from plugins.module_utils.workfleet.scaling.policy import State
+from plugins.module_utils.workfleet.scaling.totals import Group, Moment, Request, Told
 from tests.integration import celery_fleet
 from tests.patience import until
 
@@ -229,7 +232,7 @@ def test_a_node_that_does_not_answer_may_be_busy_so_none_goes_and_more_may_come(
         assert (told.nodes, told.reason) == (3, "no fewer nodes than now: what runs of queue q cannot be told, for not all nodes answer")
         fleet.python("from app import tasks\nfor _ in range(45): tasks.fetch.apply_async((0,), queue='q')")
         assert ask("two").nodes == 5
-        found = queues.look("shop", [queues.Source("celery", fleet.url, ["q"])])
+        found = queues.look("shop", [Source("celery", fleet.url, ["q"])])
         assert [(entry["waiting"], entry["running"], entry["consumers"]) for entry in found["queues"]] == [(45, None, None)]
         assert found["problems"] == [
             "1 Celery workers listen on the broker, and 0 answered within 1 s (w@h did not): who consumes and what runs is not told. "

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import dump, fleet_scale, queues, resp
-from plugins.module_utils.workfleet.engines import celery_reap
-from plugins.module_utils.workfleet.engines.reaping import Found, Reaping
-from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet import dump, resp
+from plugins.module_utils.workfleet.engines.celery import reap as celery_reap
+from plugins.module_utils.workfleet.engines.taskqueue import Source
+from plugins.module_utils.workfleet.engines.verbs.reaping import Found, Reaping
+from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.fleet_scale import Group, Request
-from plugins.module_utils.workfleet.purge import Run, restore
-from plugins.module_utils.workfleet.scaling import Policy
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.queues.purge import Run, restore
+from plugins.module_utils.workfleet.scaling import totals as fleet_scale
+from plugins.module_utils.workfleet.scaling.totals import Group, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +110,7 @@ def test_a_forged_note_moves_nothing_into_another_apps_queue(client: resp.Client
     assert work.recover() == []
     assert (client.call("DBSIZE"), client.call("EXISTS", queue)) == (before, 0)
     assert work.problems[0].startswith("key workfleet:shop:purges: an entry that cannot be read was left alone")
-    told = queues.unfinished("shop", [queues.Source("celery", str(client.address), ["reports"])], OWN)
+    told = queues.unfinished("shop", [Source("celery", str(client.address), ["reports"])], OWN)
     assert told == work.problems
 
 
@@ -180,7 +183,7 @@ def test_a_flood_in_the_broker_hides_no_queue(redis_server: RedisServer) -> None
             client.call("HSET", "workfleet:shop:oldest", *(word for name in names for word in (name, "y" * 50)))
         client.call("HSET", "unacked", "a", json.dumps([TASK, "", "reports"]), "b", "[" * 100_000,
                     "c", json.dumps([TASK, "flood", "reports"]))
-    told = queues.look("shop", [queues.Source("celery", redis_server.url(), ["reports"])])
+    told = queues.look("shop", [Source("celery", redis_server.url(), ["reports"])])
     figures = {queue["queue"]: queue for queue in told["queues"]}
     assert (figures["reports"]["waiting"], figures["reports"]["unacknowledged"]) == (1, 2)
     assert any("20000 queues are bound, more than 10000" in text for text in told["problems"])

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, queues, resp
-from plugins.module_utils.workfleet.engines import queues as engine_queues
-from plugins.module_utils.workfleet.engines.queues import Question
+from plugins.module_utils.workfleet import engines, resp
+from plugins.module_utils.workfleet.engines import taskqueues
+from plugins.module_utils.workfleet.engines.taskqueue import Source
+from plugins.module_utils.workfleet.engines.verbs import figures as engine_queues
+from plugins.module_utils.workfleet.engines.verbs.figures import Question
+from plugins.module_utils.workfleet.queues import info as queues
 from tests.integration import arq_fleet, celery_fleet
 from tests.patience import until
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 def seen(engine: str, url: str, *names: str, **options: Any) -> dict[str, dict[str, Any]]:
     """One look at all queues, by name, with the problems under an empty one."""
     sample = options.pop("sample", 0)
-    found = queues.look("shop", [queues.Source(engine, url, names, options)], sample)
+    found = queues.look("shop", [Source(engine, url, names, options)], sample)
     return {**{entry["queue"]: entry for entry in found["queues"]}, "": found}
 
 
@@ -86,12 +89,12 @@ def test_what_comes_and_goes_is_told_apart(celery: celery_fleet.Fleet) -> None:
     celery.python(SEND + "for _ in range(400): tasks.fetch.delay(0)")
     waiting = {name: entry["waiting"] for name, entry in seen("celery", celery.url).items() if name}
     queue, = waiting
-    source = queues.Source("celery", celery.url, [queue])
-    before = engines.named("celery").figures(source.question("shop"))
+    source = Source("celery", celery.url, [queue])
+    before = taskqueues.named("celery").figures(queues.question_of(source, "shop"))
     for _ in range(150):
         celery.client.call("BRPOP", queue, 1)
     celery.python(SEND + "for _ in range(20): tasks.fetch.delay(0)")
-    after, = engines.named("celery").figures(Question(celery.url, "shop", [queue], all_of_it=True, before=before))
+    after, = taskqueues.named("celery").figures(Question(celery.url, "shop", [queue], all_of_it=True, before=before))
     assert (after.came, after.went, after.waiting) == (20, 150, 270)
 
 
@@ -125,16 +128,16 @@ def test_arq_tells_what_waits_runs_and_is_deferred(tmp_path: Path, redis_server:
         redis_server.call("RPUSH", "list", "x")
         assert "no queue of arq's" in seen("arq", fleet.url, "list")[""]["problems"][0]
         fleet.python("for n in range(3): await q('where', _queue_name='second')")
-        before = engines.named("arq").figures(queues.Source("arq", fleet.url, ["second"]).question("shop"))
+        before = taskqueues.named("arq").figures(queues.question_of(Source("arq", fleet.url, ["second"]), "shop"))
         second = fleet.start("flow.flows.2.1@h", queues=["second"]).ready().name
         until(lambda: seen("arq", fleet.url, "second")["second"]["waiting"] == 0)
         until(lambda: engines.named("arq").inspect(fleet.url, [second], {}, 1.0)[second].processed == 3)  # told once a second
-        rest = engines.named("arq").figures(queues.Source("arq", fleet.url, ["second"]).question("shop"))
+        rest = taskqueues.named("arq").figures(queues.question_of(Source("arq", fleet.url, ["second"]), "shop"))
         fleet.python("for n in range(4): await q('where', _queue_name='second')")
         until(lambda: redis_server.call("ZCARD", "second") == 0)
 
         def flow() -> Any:
-            item = engines.named("arq").figures(Question(fleet.url, "shop", ["second"], all_of_it=True, before=rest))[0]
+            item = taskqueues.named("arq").figures(Question(fleet.url, "shop", ["second"], all_of_it=True, before=rest))[0]
             return (item.came, item.went) == (4, 4)
         until(flow)
         assert before[0].waiting == 3
@@ -143,7 +146,7 @@ def test_arq_tells_what_waits_runs_and_is_deferred(tmp_path: Path, redis_server:
 def test_a_look_at_some_queues_leaves_what_is_remembered_of_the_others(celery: celery_fleet.Fleet) -> None:
     """``status.yml`` looks at the queues of a host, and every other queue's age began anew."""
     celery.python(SEND + "for q in ('reports', 'default', 'mine'): tasks.fetch.apply_async((0,), queue=q)")
-    engine, key = engines.named("celery"), "workfleet:shop:oldest"
+    engine, key = taskqueues.named("celery"), "workfleet:shop:oldest"
     seen("celery", celery.url, "reports")
     assert celery.client.call("HLEN", key) == 3
     celery.client.call("DEL", "reports")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import resp
-from plugins.module_utils.workfleet.engines.celery_wire import task_message
+from plugins.module_utils.workfleet.engines.celery.wire import task_message
 from tests.integration.celery_fleet import ROOT
 from tests.integration.test_purge import everything
 

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import dump, managers, reset, resp
-from plugins.module_utils.workfleet.engines.celery_wire import task_message
-from plugins.module_utils.workfleet.engines.stash import Choice
+from plugins.module_utils.workfleet import dump, managers, resp
+from plugins.module_utils.workfleet.engines.celery.wire import task_message
+from plugins.module_utils.workfleet.engines.chicory.taskqueue import Stream
+from plugins.module_utils.workfleet.engines.taskqueue import Source
+from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.purge import Run
+from plugins.module_utils.workfleet.queues import reset
+from plugins.module_utils.workfleet.queues.purge import Run
 from tests import warm
 from tests.integration import celery_fleet
 from tests.integration.drained import NAMES, Drained
@@ -48,7 +51,7 @@ def client(redis_server: RedisServer) -> Iterator[resp.Client]:
 
 def order(redis: RedisServer, engine: str, **more: Any) -> reset.Order:
     options, results = more.pop("options", {}), more.pop("results", redis.url(2))
-    source = reset.Source(engine, redis.url(2), [QUEUE[engine]], options, results)
+    source = Source(engine, redis.url(2), [QUEUE[engine]], options, results)
     return reset.Order("shop", source, ["web1"], holder="a test", **more)
 
 
@@ -233,7 +236,7 @@ def test_a_reset_killed_anywhere_loses_nothing_and_the_next_finishes(
         ended = True
         mortal = Dying(client, calls, after=after)
         with monkeypatch.context() as patch:
-            patch.setattr(resp, "connect", functools.partial(lambda connection, _url: contextlib.nullcontext(connection), mortal))
+            patch.setattr(resp, "connect", functools.partial(lambda connection, _url, **_: contextlib.nullcontext(connection), mortal))
             try:
                 work(told, folder, mortal)
             except KilledError:
@@ -259,7 +262,7 @@ def test_a_task_that_is_sent_meanwhile_stays_for_the_workers(client: resp.Client
     work(told, tmp_path, client)
     fill(client, "chicory")
     with resp.connect(redis_server.url(2)) as other:
-        assert not reset.Trace("chicory:stream:slow").delete(other, "chicory-workers"), "there is a task in it"
+        assert not Stream("chicory:stream:slow", group="chicory-workers").delete(other), "there is a task in it"
     assert client.call("EXISTS", "chicory:stream:slow") == 1
 
 
@@ -310,10 +313,10 @@ def test_a_live_celery_worker_of_a_queue_is_refused_whatever_its_name() -> None:
     with celery_fleet.fleet() as fleet:
         fleet.start("shop.w.1.1@web1")
         fleet.ready("shop.w.1.1@web1")
-        told = reset.Order("shop", reset.Source("celery", fleet.url, ["reports"]), ["web1"])
+        told = reset.Order("shop", Source("celery", fleet.url, ["reports"]), ["web1"])
         with pytest.raises(WorkfleetError, match=r"shop\.w\.1\.1@web1 consumes reports"):
             reset.alone(told)
-        reset.alone(reset.Order("shop", reset.Source("celery", fleet.url, ["other"]), ["web1"]))
+        reset.alone(reset.Order("shop", Source("celery", fleet.url, ["other"]), ["web1"]))
 
 
 # -- the playbook

@@ -18,27 +18,27 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import decode, dump, fleet_scale, letters, redis_url, resp
+from plugins.module_utils.workfleet import decode, dump, redis_url, resp
 from plugins.module_utils.workfleet.decode import BadEntry, Fields, Unread
-from plugins.module_utils.workfleet.engines import (
-    arq_queues,
-    celery_backlog,
-    celery_control,
-    celery_events,
-    celery_held,
-    celery_load,
-    celery_message,
-    celery_probe,
-    celery_queues,
-    celery_reap,
-    celery_wire,
-    chicory_probe,
-    chicory_wire,
-    pickled,
-    stash,
-)
+from plugins.module_utils.workfleet.engines import pickled
+from plugins.module_utils.workfleet.engines.arq import queues as arq_queues
+from plugins.module_utils.workfleet.engines.celery import backlog as celery_backlog
+from plugins.module_utils.workfleet.engines.celery import control as celery_control
+from plugins.module_utils.workfleet.engines.celery import events as celery_events
+from plugins.module_utils.workfleet.engines.celery import held as celery_held
+from plugins.module_utils.workfleet.engines.celery import load as celery_load
+from plugins.module_utils.workfleet.engines.celery import message as celery_message
+from plugins.module_utils.workfleet.engines.celery import probe as celery_probe
+from plugins.module_utils.workfleet.engines.celery import queues as celery_queues
+from plugins.module_utils.workfleet.engines.celery import reap as celery_reap
+from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
+from plugins.module_utils.workfleet.engines.chicory import load as chicory_load
+from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
+from plugins.module_utils.workfleet.engines.verbs import letters, stash
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.scaling import Policy, Run, State, shares
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.scaling import totals as fleet_scale
+from plugins.module_utils.workfleet.scaling.policy import Run, State, shares
 from runners import workfleet_health
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "where it came from": celery_queues._origin, "a reply": celery_wire._answers, "a node": node, "an event": each_event,
     "a result": celery_probe.outcome, "a result of a load": lambda data: celery_load.judge("i", data),
     "a heartbeat": chicory_wire.parsed, "arq's heartbeat": lambda data: arq_queues.report(resp.text(data)),
-    "a result of Chicory's": chicory_probe.outcome, "a pickle": pickled.read, "a name in a pickle": lambda data: pickled.text_of(data, "f"),
+    "a result of Chicory's": chicory_load.outcome, "a pickle": pickled.read, "a name in a pickle": lambda data: pickled.text_of(data, "f"),
     "a purge": lambda data: stash.leftover("a" * 32, data, OWN), "a scale": lambda data: fleet_scale.Kept.parse("k", resp.text(data)),
     "a record of a dump": dump.unfields, "a time": letters.moment, "a count": letters.number,
     "a time that is remembered": celery_queues._seconds, "a reply to the health program": lambda data: workfleet_health.answers([data]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet.engines import celery_settings as settings
+from plugins.module_utils.workfleet.engines.celery import settings
 
 
 def test_the_table_has_every_setting_of_the_installed_celery_and_no_other() -> None:

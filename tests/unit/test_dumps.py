@@ -11,7 +11,7 @@ import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.parsing.splitter import parse_kv
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.stash import Choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import dumps
 
 if TYPE_CHECKING:

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from ansible_collections.workfleet.core.plugins.plugin_utils import eventtext
 
-from plugins.module_utils.workfleet import load
 from plugins.module_utils.workfleet.decode import BadEntry, Fields
-from plugins.module_utils.workfleet.engines import celery_events, celery_load, chicory_load
-from plugins.module_utils.workfleet.engines.celery_wire import Wire
-from plugins.module_utils.workfleet.engines.events import Event, Wish
-from plugins.module_utils.workfleet.engines.traffic import Order, Outcome
+from plugins.module_utils.workfleet.engines.celery import events as celery_events
+from plugins.module_utils.workfleet.engines.celery import load as celery_load
+from plugins.module_utils.workfleet.engines.celery.wire import Wire
+from plugins.module_utils.workfleet.engines.chicory import load as chicory_load
+from plugins.module_utils.workfleet.engines.verbs.events import Event, Wish
+from plugins.module_utils.workfleet.engines.verbs.traffic import Order, Outcome
+from plugins.module_utils.workfleet.queues import load
 from tests.patience import is_within
 
 AT = time.mktime((2026, 11, 23, 12, 0, 0, 0, 0, -1)) + 0.25
@@ -117,9 +119,11 @@ def test_a_stored_result_of_celery_is_judged(stored: bytes, outcomes: list[Outco
 
 
 def test_a_stored_result_of_chicory_is_judged() -> None:
-    assert chicory_load.judge("i", b'{"state": "SUCCESS", "error": null}') == Outcome("i", True)
-    assert chicory_load.judge("i", b'{"state": "FAILURE", "error": "x"}') == Outcome("i", False, None, "FAILURE: x")
-    assert chicory_load.judge("i", b"1").ok is None
+    traffic = chicory_load.ChicoryTraffic(Order("events", "chicory", "redis://h", ["q"], task="t"))
+    assert traffic.judge("i", b'{"state": "SUCCESS", "error": null}') == Outcome("i", True)
+    assert traffic.judge("i", b'{"state": "FAILURE", "error": "x"}') == Outcome("i", False, None, "x")
+    assert traffic.judge("i", b"{\"state\": \"FAILURE\", \"error\": \"Task 't' not found\"}").unknown
+    assert traffic.judge("i", b"1").ok is None
 
 
 class Traffic(celery_load.CeleryTraffic):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ansible_collections.workfleet.core.plugins.plugin_utils import queues, status
 
-from plugins.module_utils.workfleet.engines.queues import Figures
+from plugins.module_utils.workfleet.engines.verbs.figures import Figures
 
 
 def test_a_figure_that_is_not_told_is_a_dash_and_an_age_says_how_far_it_holds() -> None:

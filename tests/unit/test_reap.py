@@ -11,7 +11,9 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.plugin_utils import reaping as told_by_hosts
 
-from plugins.module_utils.workfleet.engines import celery_held, local, reaping
+from plugins.module_utils.workfleet.engines import local
+from plugins.module_utils.workfleet.engines.celery import held as celery_held
+from plugins.module_utils.workfleet.engines.verbs import reaping
 
 if TYPE_CHECKING:
     from pathlib import Path

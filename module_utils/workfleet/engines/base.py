@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import redis_url
 from ..errors import WorkfleetError
-from .probe import Proof, Request, not_proved
 
 if TYPE_CHECKING:
+    import re
     from collections import Counter
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..spec import App, Group
-    from .backlog import Backlog
-    from .controls import Argument
-    from .events import Listener, Switch
-    from .queues import Figures, Question
-    from .reaping import Found, Reaping
-    from .traffic import Order, Traffic
+    from ..model import App, Group
+    from .options import Option
+    from .verbs.controls import Argument
+    from .verbs.report import Held, Report
 
 
 @dataclass(frozen=True)
@@ -45,38 +42,23 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What one node tells about itself over the broker. A figure that it cannot tell is ``None``, never 0.
+class Reference:
+    """An engine's page in the reference: its title, the versions it was compared with, and tables of options by key."""
 
-    ``doubt`` says why an answer may be another's.
-    """
-
-    pid: int | None = None
-    concurrency: int | None = None
-    running: int | None = None
-    reserved: int | None = None
-    processed: int | None = None
-    failed: int | None = None
-    queues: Sequence[str] | None = None
-    doubt: str | None = None
-    #: The running tasks by queue, for an engine whose nodes consume several.
-    busy: Mapping[str, int] | None = None
-    #: The name under which it answered, where that is not its node's.
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class Held:
-    """What the engine says that a node holds: tasks as ``runners/workfleet_tell.py`` has them, and the queues it consumes."""
-
-    tasks: Sequence[Mapping[str, Any]]
-    queues: Sequence[str] = ()
+    title: str
+    versions: str
+    tables: Mapping[str, Mapping[str, Option]]
 
 
 class Engine:
     """Base of engines, with what holds for any command."""
 
     name = ""
+    #: What messages call it, where it is no worker.
+    what = ""
+    #: What ``app`` of a group looks like, and in words; ``None`` where it is free.
+    app_pattern: re.Pattern[str] | None = None
+    app_words = ""
     #: Environment names that receive the broker's and the result store's URL.
     broker_env: tuple[str, ...] = ()
     result_env: tuple[str, ...] = ()
@@ -86,6 +68,12 @@ class Engine:
     runner_env: tuple[str, ...] = ()
     #: Other names from which the library itself takes the URL of a broker.
     other_broker_env: tuple[str, ...] = ()
+    #: The file of the runner, which makes the worker with ``--check`` and does not run it; empty where there is none.
+    runner = ""
+    #: Tasks at once of one node where nothing is declared; ``None``: as many as the host has processors.
+    places: int | None = 1
+    #: The page about its options in the reference.
+    reference: Reference | None = None
     #: What is said of a node that is up, but not ready.
     awaited = "up, not yet consuming"
     #: Whether nodes can be asked over the broker.
@@ -104,7 +92,7 @@ class Engine:
     quiesces_commands = False
     #: Whether ``held`` tells anything; without it the runner's own word that its node is idle is the proof.
     tells_held = False
-    #: Whether nodes tell of their tasks as they go: ``listener`` and ``switch`` are there.
+    #: Whether nodes tell of their tasks as they go, by ``listener`` and ``switch`` of its queues.
     tells_events = False
     #: Controls of running nodes by their names, with what each takes.
     controls: Mapping[str, Sequence[Argument]] = {}
@@ -148,6 +136,14 @@ class Engine:
         broker = dict.fromkeys((*self.runner_env, *(self.broker_env if app.broker_env is None else app.broker_env)), app.broker_url)
         result = dict.fromkeys(self.result_env if app.result_env is None else app.result_env, app.result_url)
         return {name: url for name, url in {**broker, **result}.items() if url}
+
+    def option_problems(self, options: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong in ``app_broker_options`` by this engine's rules, one sentence each; nothing of a value is shown."""
+        return []
+
+    def is_started_by(self, group: Group) -> bool:
+        """Whether a command of the user's own starts this, as far as its words tell; for what an app may have only one of."""
+        return False
 
     def url_problems(self, app: App) -> Iterator[str]:
         """Yield why the broker's or the result store's URL, sound by itself, is none for this engine; nothing of the URL is shown."""
@@ -243,33 +239,3 @@ class Engine:
         """Return how many tasks wait in each queue."""
         return {}
 
-    def figures(self, question: Question) -> list[Figures]:
-        """Return the figures of queues, each look from one consistent read; raise where the broker cannot be asked."""
-        return []
-
-    def waiting_tasks(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, Backlog]:
-        """Return by queue how many tasks of each name wait; of a long queue the first thousands are read."""
-        return {}
-
-    def note(self, order: Reaping) -> dict[str, Any]:
-        """Return what workers hold, for :meth:`reap` after the hosts were looked at; JSON-ready."""
-        return {}
-
-    def reap(self, order: Reaping, found: Found, *, check: bool) -> None:
-        """Give back what dead workers hold, forget these, and put it into ``found``; raise where it cannot be told who is alive."""
-
-    def probe(self, request: Request) -> list[Proof]:
-        """Send a canary through each queue and say what became of it, in the order of the queues."""
-        return not_proved(request.queues, f"engine {self.name} has no canary")
-
-    def listener(self, url: str, options: Mapping[str, Any]) -> Listener:
-        """Return a subscription to what nodes tell of their tasks."""
-        raise WorkfleetError(f"engine {self.name} has no task events")
-
-    def switch(self, url: str, options: Mapping[str, Any], beginnings: Sequence[str]) -> Switch:
-        """Return what has nodes tell of their tasks, those whose names begin so."""
-        raise WorkfleetError(f"engine {self.name} has no task events")
-
-    def traffic(self, order: Order) -> Traffic:
-        """Return what sends many tasks and sees them come back."""
-        raise WorkfleetError(f"engine {self.name} has no queues that tasks could be sent to")

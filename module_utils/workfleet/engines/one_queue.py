@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .. import forms
 from ..errors import WorkfleetError
 from .base import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..spec import Group
+    from ..model import Group
 
 
 class OneQueue(Engine):
@@ -23,15 +21,10 @@ class OneQueue(Engine):
     schemes = ("redis", "rediss", "unix")
     overlaps = True
     beats = True
-    #: The runner's file, which makes the worker with ``--check`` and does not run it.
-    runner = ""
     #: The queue that the library consumes when nobody says another.
     default_queue = ""
     #: Messages call a worker so.
     worker = ""
-    #: What ``app`` looks like, and in words.
-    app_pattern = re.compile("")
-    app_words = ""
 
     def notifies(self, group: Group) -> bool:
         """The runner does."""
@@ -50,8 +43,6 @@ class OneQueue(Engine):
         found = []
         if not group.app and not group.command:
             found.append(f"app: is required for engine {self.name}: {self.app_words}")
-        elif group.app and not self.app_pattern.match(group.app):
-            found.append(f"app = {forms.quoted(group.app)}: must be {self.app_words}")
         if len(group.queues) > 1:
             found.append(f"queues: {self.worker} consumes one queue, given are {len(group.queues)}; declare a worker group for each")
         if group.queues and not group.queues[0]:
