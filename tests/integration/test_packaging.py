@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -83,7 +84,12 @@ def fleet(project: Project) -> Iterator[tuple[Project, str]]:
             project.run(root / "supervisor/venv/bin/supervisorctl", "-c", root / "supervisor/supervisord.conf", "shutdown")
         for word in signal.SIGTERM, signal.SIGKILL:
             with contextlib.suppress(AssertionError):
-                until(lambda word=word: not ended(root, word), 20, pause=0.2)
+                until(functools.partial(is_over, root, word), 20, pause=0.2)
+
+
+def is_over(root: Path, word: int) -> bool:
+    """Whether nothing is left to be told to end."""
+    return not ended(root, word)
 
 
 def ended(root: Path, word: int) -> list[int]:
