@@ -38,10 +38,10 @@ ORDER = (
 
 #: How many KiB of the shared code a module ships at most. Room for a module that grows, not for a package that it has no use for.
 MOST_KIB = {
-    "app_release": 230, "app_release_info": 240, "app_removal": 90, "autoscaler": 60, "dead_letter": 470, "deploy_check": 750,
-    "postgresql_server": 95, "queue_info": 460, "queue_purge": 460, "queue_reset": 460, "queue_restore": 450, "redis_server": 160,
-    "redis_server_info": 30, "task_events": 390, "task_load": 390, "task_probe": 380, "worker_control": 590, "worker_drain": 620,
-    "worker_info": 650, "worker_logs": 180, "worker_nodes": 670, "worker_reap": 380, "worker_scale": 560,
+    "app_release": 230, "app_release_info": 240, "app_removal": 90, "autoscaler": 60, "dead_letter": 475, "deploy_check": 810,
+    "postgresql_server": 95, "queue_info": 470, "queue_purge": 470, "queue_reset": 470, "queue_restore": 460, "redis_server": 160,
+    "redis_server_info": 30, "task_events": 460, "task_load": 465, "task_probe": 450, "worker_control": 455, "worker_drain": 485,
+    "worker_info": 700, "worker_logs": 180, "worker_nodes": 540, "worker_reap": 450, "worker_scale": 625,
 }
 
 
