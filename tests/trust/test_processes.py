@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from plugins.module_utils.workfleet.managers.records import Claim
 
-PACKAGE = Path(processes.__file__).resolve().parent
+PACKAGE = Path(processes.__file__).resolve().parents[1]
 NAME = Name("shop", "a", 1, 1)
 ME = Owner(os.geteuid())
 NOBODY = pwd.getpwnam("nobody").pw_uid
