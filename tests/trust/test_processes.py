@@ -79,7 +79,7 @@ def test_no_signal_is_sent_by_number_outside_of_the_one_module() -> None:
                 of = called.value
                 if isinstance(of, ast.Name) and of.id in ("os", "signal"):
                     found.append(str(path.relative_to(PACKAGE)))
-    assert set(found) == {"processes.py", "foreign.py", "source.py"}
+    assert set(found) == {"host/processes.py", "host/foreign.py", "release/source.py"}
 
 
 @as_root
