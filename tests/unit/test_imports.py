@@ -24,9 +24,9 @@ SHARED = (*PLUGINS, "module_utils", "workfleet")
 #: From the ground up, packages and files that are in none: each imports those of its own line, or of lines before it.
 ORDER = (
     "workfleet errors shown resp redis_url decode dump forms payload model",
-    "arguments host",
+    "host",
     "engines",
-    "spec",
+    "spec arguments",
     "managers postgresql redis",
     "nodes",
     "release queues",
