@@ -7,8 +7,6 @@ from typing import Any
 from ..payload import PAYLOAD
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    **RUN_DIRECTORY,
-    "hosts": {"type": "list", "elements": "str", "default": []},
     "name": {"type": "str", "required": True},
     "user": {"type": "str"},
     "group": {"type": "str"},
