@@ -81,17 +81,15 @@ def fleet(project: Project) -> Iterator[tuple[Project, str]]:
         root = project.home / ".shop"
         with contextlib.suppress(FileNotFoundError):
             project.run(root / "supervisor/venv/bin/supervisorctl", "-c", root / "supervisor/supervisord.conf", "shutdown")
-        for word in signal.SIGTERM, signal.SIGKILL:
-            with contextlib.suppress(AssertionError):
-                until(lambda word=word: not ended(root, word), 20, pause=0.2)
+        until(lambda: not told_to_end(root), 60, pause=0.2)
 
 
-def ended(root: Path, word: int) -> list[int]:
+def told_to_end(root: Path) -> list[int]:
     """Tell the processes whose command line names this directory to end; return them."""
     found = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if f"{root}/".encode() in read(file)]
     for pid in found:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, word)
+            os.kill(pid, signal.SIGTERM)
     return found
 
 
