@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import engines, managers
 from ..errors import WorkfleetError
-from ..host import effects, envfile
+from ..host import effects, envfile, ownership
 from ..host.steps import Step, secret_diff, text_diff
 from ..managers.base import Wanted, read_json
 from . import leave, plan, snapshot, trial
@@ -71,6 +71,7 @@ class Reconciler:
                 outcome.present = self.manager.present()
             return outcome
         self.refuse_other_manager()
+        ownership.require_run(self.request.run_directory, self.request.app)
         held = self.held_counts()
         if held:
             outcome.notes = [held]
