@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Write docs/reference/ from what the code itself says, and the list of decisions: ``python docs/generate.py``.
 
 Roles tell by their argument specs, modules by their DOCUMENTATION, engines by their tables of options. A test
@@ -11,6 +10,8 @@ import ast
 import re
 import shutil
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 from docs import limits  # noqa: E402 - found by the line above
 from plugins.module_utils.workfleet import engines  # noqa: E402 - found by the line above
+from plugins.module_utils.workfleet.host.system import SYSTEMS  # noqa: E402 - found by the line above
+from plugins.module_utils.workfleet.redis.config import unavailable  # noqa: E402 - found by the line above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 HEAD = "<!-- Written by docs/generate.py; changes belong where it takes them from. -->\n"
+#: What an action plugin gives to its module, and no task does.
+HANDED_OVER = ("payload", "archive")
 MARKUP = re.compile(r"\b(?:RV|[CVOMIB])\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
 
@@ -47,12 +52,13 @@ def pages() -> dict[str, str]:
     found["reference/README.md"] = index(roles, modules, filters)
     found["decisions/README.md"] = decisions()
     found["limits.md"] = limits.page()
+    found["reference/systems.md"] = systems()
     return {name: f"{HEAD}\n{text.rstrip()}\n" for name, text in found.items()}
 
 
 def index(roles: Mapping[str, Any], modules: Mapping[str, Any], filters: Mapping[str, Any]) -> str:
     """Return the page that leads to the others."""
-    lines = ["# Reference", "", "| role | |", "|---|---|"]
+    lines = ["# Reference", "", "[Which systems hosts may have](systems.md)", "", "| role | |", "|---|---|"]
     lines += [f"| [{name}](role-{name}.md) | {text(spec['short_description'])} |" for name, spec in roles.items()]
     lines += ["", "| module | |", "|---|---|"]
     lines += [f"| [{name}](module-{name}.md) | {text(texts['DOCUMENTATION']['short_description'])} |"
@@ -71,6 +77,27 @@ def decisions() -> str:
         title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         lines.append(f"- [{title}]({path.name})")
     return "\n".join(lines)
+
+
+def systems() -> str:
+    """Return the page on the systems of hosts."""
+    lines = [
+        "# Systems", "",
+        "As root Workfleet manages hosts of these systems, and refuses others in a sentence: in `validate`, where facts are kept,",
+        "else before the host is changed. Without root's rights, with `app_user` as the account that logs in, any Linux with",
+        "Python 3.9 does.", "",
+        "| system | Python | `redis_flavor: redis` | `redis_flavor: valkey` | PostgreSQL | proved |", "|---|---|---|---|---|---|"]
+    for known in SYSTEMS:
+        flavors = [f"{getattr(known, name)}" if not unavailable(name, known) else f"{getattr(known, name) or 'none'}, refused"
+                   for name in ("redis", "valkey")]
+        proved = "in each run of CI" if known.id == "debian" else "not by CI"
+        lines.append(f"| {known.name} ({known.codename}) | {known.python} | {' | '.join(flavors)} | {known.postgresql} | {proved} |")
+    return "\n".join([
+        *lines, "",
+        "Names of packages, units and directories are the same on all of them. Supervisor comes from PyPI, into a virtualenv of the app's.",
+        "A Python that an app needs and the system has not is named in `app_python`; a Redis that it has not may be elsewhere.", "",
+        "`WORKFLEET_SUITE=noble bin/test molecule trixie` runs a scenario of Debian 13 on Ubuntu 24.04, where an archive of Ubuntu's",
+        "can be reached."])
 
 
 def role_page(name: str, spec: Mapping[str, Any]) -> str:
@@ -100,7 +127,7 @@ def below(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
 def module_page(name: str, texts: Mapping[str, Any], kind: str = "Module") -> str:
     """Return the page of a module, or of another plugin."""
     doc = texts["DOCUMENTATION"]
-    options = {key: entry for key, entry in doc["options"].items() if key not in ("payload", "archive")}
+    options = {key: entry for key, entry in doc["options"].items() if key not in HANDED_OVER}
     lines = [f"# {kind} workfleet.core.{name}", "", text(doc["short_description"]) + ".", "", *paragraphs(doc["description"])]
     if options:
         lines += ["", "## Options", "", *option_table(options)]
@@ -198,8 +225,22 @@ def documentation(path: Path) -> dict[str, Any]:
             said = ast.literal_eval(node.value)
             found[node.targets[0].id] = said if node.targets[0].id == "EXAMPLES" else yaml.safe_load(said) or {}
     found["EXAMPLES"] = found["EXAMPLES"].replace("---\n", "", 1)
-    found["DOCUMENTATION"].setdefault("options", {})
+    texts = found["DOCUMENTATION"]
+    for name in texts.get("extends_documentation_fragment", ()):
+        for section, entries in fragment(name).items():  # what the plugin says itself is taken first, as with ansible-doc
+            for key, entry in entries.items():
+                texts.setdefault(section, {}).setdefault(key, entry)
+    texts.setdefault("options", {})
     return found
+
+
+@cache
+def fragment(name: str) -> dict[str, Any]:
+    """Return a documentation fragment: ``workfleet.core.FILE`` or ``workfleet.core.FILE.variant``."""
+    file, _, variant = name.removeprefix("workfleet.core.").partition(".")
+    found = import_module(f"plugins.doc_fragments.{file}").ModuleDocFragment
+    texts: dict[str, Any] = yaml.safe_load(getattr(found, (variant or "documentation").upper()))
+    return texts
 
 
 def main() -> None:

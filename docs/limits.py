@@ -5,25 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from plugins.module_utils.workfleet import (
-    archives,
-    decode,
-    files,
-    foreign,
-    forms,
-    limits,
-    load,
-    lock,
-    preflight,
-    queues,
-    redis_config,
-    release_spec,
-    spec,
-)
+from plugins.module_utils.workfleet import decode, forms, model
 from plugins.module_utils.workfleet.engines.verbs import backlog
 from plugins.module_utils.workfleet.engines.verbs import figures as engine_queues
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import files, foreign, limits
 from plugins.module_utils.workfleet.managers import logfiles, supervisor
+from plugins.module_utils.workfleet.nodes import lease
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.queues import load
+from plugins.module_utils.workfleet.redis import config as redis_config
+from plugins.module_utils.workfleet.release import archives, preflight
+from plugins.module_utils.workfleet.release import spec as release_spec
+from plugins.module_utils.workfleet.spec import workers as spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,13 +176,13 @@ TIMES: list[tuple[str, str, str, str]] = [
     ),
     (
         "a node's start",
-        f"{spec.Rollout().ready_timeout_seconds:g} s",
+        f"{model.Rollout().ready_timeout_seconds:g} s",
         "`worker_rollout.ready_timeout_seconds`",
         "is up but did not become ready within 120 s (worker_rollout.ready_timeout_seconds)",
     ),
     (
         "a drain",
-        f"{spec.Group(name='a').drain_seconds} s",
+        f"{model.Group(name='a').drain_seconds} s",
         "`drain_seconds`, `worker_rollout.drain_timeout_action`",
         "longer than drain_seconds, and waited for",
     ),
@@ -201,7 +195,7 @@ TIMES: list[tuple[str, str, str, str]] = [
     ("a canary's way", "30 s", "`verify_seconds`", "not taken from the queue within 30 s"),
     (
         "between two visits of a run to one of its hosts, of a run whose machine cannot be asked",
-        f"{lock.RUN_LEASE_SECONDS} s",
+        f"{lease.RUN_LEASE_SECONDS} s",
         "",
         "its lease runs out … s from now, without another sign of life",
     ),

@@ -1,38 +1,34 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tell what a host knows of the releases of an app."""
+"""Read the releases of an app on a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: app_release_info
-short_description: Tell what a host knows of the releases of an app
+short_description: Read the releases of an app on a host
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Tells which release is current on a host, which one it would go back to, what it holds, and which release commands were run.
-  - A run that is limited to some hosts asks the others of the fleet so.
+  - Returns the current release of a host, the release of a rollback, the release hold, and the release commands that were run.
+  - A run that is limited to some hosts asks the other hosts of the fleet by this module.
 options:
   name:
-    description: Name of the app.
+    description: The name of the app.
     type: str
     required: true
   root:
-    description: Directory of the app on the host.
+    description: The directory of the app on the host.
     type: str
     required: true
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
+extends_documentation_fragment:
+  - workfleet.core.payload
+  - workfleet.core.attributes
 """
 
 EXAMPLES = r"""
-- name: Look at the releases of the shop
+- name: Read the releases of the shop
   workfleet.core.app_release_info:
     name: shop
     root: /opt/shop
@@ -41,7 +37,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 known:
-  description: What the host knows; without the app there it is nothing.
+  description: The releases of the host. Where the host does not have the app, its values are empty.
   returned: success
   type: dict
   contains:
@@ -49,16 +45,16 @@ known:
       description: The current release, or null.
       type: str
     previous:
-      description: The release that C(rollback.yml) would go back to, or null.
+      description: The release that C(rollback.yml) would activate, or null.
       type: str
     hold:
-      description: The hold of this host, or null.
+      description: The release hold of this host, or null.
       type: dict
     commands:
-      description: Digests of the release commands that were run, by release.
+      description: The digests of the release commands that were run, by release.
       type: dict
     releases:
-      description: The releases that are there, each with its C(source) and C(version).
+      description: The releases on the host, each with its C(source) and C(version).
       type: dict
 """
 
@@ -66,13 +62,16 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import fleet, payload, release_choice
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.app_release_info import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import release_choice
+from ..module_utils.workfleet.release import fleet
 
 
 def main() -> None:
     """Look, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "app_release_info")
         known = fleet.look(given["name"], given["root"], release_choice.Words(**given["words"]))

@@ -1,76 +1,75 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Take an app away from a host."""
+"""Remove an app from a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: app_removal
-short_description: Take an app away from a host
+short_description: Remove an app from a host
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Removes what the toolkit has put on a host for an app, when its nodes are gone - the app's directory with releases, environment
-    and logs, its run directory, its supervisord, and the account and the group that were made for it.
-  - Removes nothing that is not known to be the app's - a directory that does not tell so, an account whose home is elsewhere or by
-    which another app runs. Packages stay.
-  - Refuses while a node or a process of the app's account is there.
+  - Removes the files of an app after its nodes are gone. These are the app's directory with its releases, its environment and its logs, its
+    run directory, its supervisord, and the account and the group that were created for it.
+  - Files that are not known to belong to the app stay, such as a directory without the app's mark, or an account with another home or with
+    another app. Packages stay too.
+  - The task refuses to run while a node of the app or a process of its account exists.
 options:
   name:
-    description: Name of the app.
+    description: The name of the app.
     type: str
     required: true
   user:
-    description: Account of the app. Default is O(name).
+    description: The account of the app. The default is O(name).
     type: str
   group:
-    description: Group of the app. Default is O(name).
+    description: The group of the app. The default is O(name).
     type: str
   root:
-    description: Directory of the app. Default is C(/opt/<name>).
+    description: The directory of the app. The default is C(/opt/<name>).
     type: path
   run_directory:
-    description: Directory of the nodes' run records; empty where there is none.
+    description: The directory of the run records. An empty text means that there is none.
     type: str
     default: ""
   step:
-    description: V(look) only lists what is there. V(confirm) asks for the typed confirmation where O(hosts) have found something, and
+    description: V(look) lists what is on the host. V(confirm) asks for the typed confirmation where O(hosts) have found anything, and
       changes nothing. V(remove) removes it.
     type: str
     choices: [look, confirm, remove]
     default: remove
   hosts:
-    description: With V(confirm), the hosts that have looked.
+    description: The hosts that have done V(look), for O(step=confirm).
     type: list
     elements: str
     default: []
   register:
-    description: With V(confirm), the variable under which these hosts have registered what they found.
+    description: The variable in which these hosts have registered their results, for O(step=confirm).
     type: str
     default: ""
   redis:
-    description: With V(look), tell too whether the app's Redis is on the host.
+    description: Whether O(step=look) also looks for the app's Redis.
     type: bool
     default: false
   confirm:
-    description: The words C(absent <name>).
+    description: The typed confirmation, which is the words C(absent <name>).
     type: str
     default: ""
-  payload:
-    description: Set by the action plugin.
-    type: str
 attributes:
   check_mode:
     support: full
-    description: Foretells the same steps as a run, as if the nodes were gone.
+    description: The task predicts the steps of a real run, as if the nodes were gone.
   diff_mode:
     support: none
-    description: The steps tell what is removed.
+    description: The steps list what is removed.
+extends_documentation_fragment:
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
-- name: Take the shop away
+- name: Remove the shop
   workfleet.core.app_removal:
     name: shop
     run_directory: /run/workfleet/shop
@@ -78,19 +77,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 nodes:
-  description: Units and programs of nodes that are on the host.
+  description: The units and programs of nodes that are on the host.
   returned: success
   type: list
   elements: str
   sample: [workfleet.shop.web.1.1]
 servers:
-  description: Redis servers of the app, by their packages.
+  description: The Redis servers of the app, by their packages.
   returned: success
   type: list
   elements: str
   sample: [redis]
 steps:
-  description: What was removed, or would be, in this order.
+  description: The steps in their order, taken or, in check mode, predicted.
   returned: success
   type: list
   elements: dict
@@ -106,13 +105,16 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, removal, steps
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.app_removal import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import steps
+from ..module_utils.workfleet.release import removal
 
 
 def main() -> None:
     """Observe, plan, apply, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "app_removal")
         is_look = given.pop("is_look")

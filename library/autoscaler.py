@@ -1,89 +1,87 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Have a timer on a control host that evaluates policies again and again."""
+"""Run autoscale.yml by a timer on a control host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: autoscaler
-short_description: Have a timer that runs autoscale.yml
+short_description: Run autoscale.yml by a timer on a control host
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Writes a copy of the inventory, its secrets, a configuration for Ansible and two systemd units, and has the timer run.
-  - The toolkit and an ansible-core are put below O(root) by M(workfleet.core.app_release); the role C(autoscaler) does both.
+  - Writes a copy of what Ansible reads of the inventory, its secrets, a configuration of Ansible and two systemd units, and starts
+    the timer.
+  - The role C(autoscaler) installs the toolkit and an ansible-core below O(root) by M(workfleet.core.app_release) before.
 options:
   app:
-    description: Name of the app whose workers are scaled.
+    description: The name of the app whose workers are scaled.
     type: str
     required: true
   name:
-    description: Name of the units.
+    description: The name of the units.
     type: str
     required: true
   user:
-    description: Account that runs it, and its group.
+    description: The account of the autoscaler, and its group.
     type: str
     required: true
   root:
-    description: Its directory.
+    description: The directory of the autoscaler.
     type: str
     required: true
   state:
-    description: V(stopped) keeps everything but does not run it, V(absent) removes the units and all secrets.
+    description: V(stopped) keeps all files and does not run the timer. V(absent) removes the units and all secrets.
     type: str
     choices: [started, stopped, absent]
     default: started
   interval_seconds:
-    description: Pause between the end of one evaluation and the next.
+    description: The pause in seconds between the end of an evaluation and the next one.
     type: int
     default: 30
   dry_run:
-    description: Whether it only tells what it would do.
+    description: Whether an evaluation only reports its decision.
     type: bool
     default: false
   inventory:
-    description: Directory or file of the inventory on the control node.
-    type: path
+    description:
+      - Sources of the inventory on the control node, as C(-i) names them. They are copied with the C(group_vars) and C(host_vars)
+        beside them.
+      - A program is copied only where it is named itself; a directory that holds one is refused.
+    type: list
+    elements: path
     required: true
   secret_key:
-    description: Private ssh key.
+    description: The private ssh key.
     type: str
     default: ""
   known_hosts:
-    description: Lines of C(known_hosts).
+    description: The lines of C(known_hosts).
     type: str
     default: ""
   vault_password:
-    description: Password of the inventory's vault.
+    description: The password of the inventory's vault.
     type: str
     default: ""
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
-attributes:
-  check_mode:
-    support: full
-    description: The same path without the last step. It predicts the steps of the real run.
-  diff_mode:
-    support: full
-    description: Of files that may hold secrets it says only that they change.
+extends_documentation_fragment:
+  - workfleet.core.payload
+  - workfleet.core.attributes.steps
 """
 
 EXAMPLES = r"""
-- name: Have the timer
+- name: Install the timer
   workfleet.core.autoscaler:
     app: shop
     name: shop-autoscaler
     user: shop-autoscaler
     root: /opt/shop-autoscaler
-    inventory: "{{ inventory_dir }}"
+    inventory: "{{ ansible_inventory_sources }}"
 """
 
 RETURN = r"""
 steps:
-  description: What was done, or would be done, in the order of execution.
+  description: The steps in their order, taken or, in check mode, predicted.
   type: list
   elements: dict
   returned: always
@@ -91,18 +89,21 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import autoscaler, payload, system
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.autoscaler import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
-from ..module_utils.workfleet.steps import Step, report
+from ..module_utils.workfleet.host import system
+from ..module_utils.workfleet.host.steps import Step, report
+from ..module_utils.workfleet.scaling import timer as autoscaler
 
 
 def main() -> None:
     """Parse, observe, plan, apply, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     done: list[Step] = []
     try:
         request = autoscaler.Request.parse(payload.unpack(module.params["payload"], "autoscaler"))
-        system.require_supported()
+        system.here()
         planned = autoscaler.plan(request)
         for change in planned:
             if not module.check_mode:

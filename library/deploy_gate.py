@@ -1,51 +1,41 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Documentation of the action ``deploy_gate``, which runs on the control node alone."""
+"""Decide whether a deploy may go on."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: deploy_gate
-short_description: Judge whether a deploy may go on
+short_description: Decide whether a deploy may go on
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Puts together what M(workfleet.core.deploy_check) told on every host, shows all findings, and fails where one of them refuses.
-  - Before the build these are a full disk, a broker that is not reached or throws tasks away, clocks that differ, and more tasks at
-    once than the database has connections.
-  - With a release that is built they are a release that cannot be imported, tasks that wait, or that nodes have run, which it does not
-    register, a visibility timeout that is shorter than the longest task limit, and queues that nobody consumes.
-  - Runs on the control node alone.
+  - Judges the results of M(workfleet.core.deploy_check) of all hosts, shows all findings, and fails where one of them refuses the deploy.
+  - Findings before the build are a full disk, a broker that is unreachable or evicts keys, clocks that differ, and more concurrent tasks
+    than the database has connections.
+  - Findings after the build are a release that cannot be imported, a task that waits or has been run and that the release does not
+    register, a visibility timeout below the longest task limit, and a queue without a consumer.
+  - The task runs on the control node only.
 options:
-  hosts:
-    description: The hosts whose results are put together.
-    type: list
-    elements: str
-    required: true
-  register:
-    description: The name under which the hosts' results are registered.
-    type: str
-    required: true
   built:
     description: Whether the release is built.
     type: bool
     required: true
   database_connections:
-    description: As C(app_database_connections).
+    description: The number of connections of the database, as C(app_database_connections).
     type: int
   allow_unregistered:
-    description: Warn only, where tasks wait, or have been run, that the release does not register.
+    description: Whether tasks that the release does not register cause a warning in place of a refusal.
     type: bool
     default: false
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
+extends_documentation_fragment:
+  - workfleet.core.hosts
+  - workfleet.core.attributes
 """
 
 EXAMPLES = r"""
-- name: Go on only with a release that knows the waiting tasks
+- name: Refuse a release that does not register the waiting tasks
   workfleet.core.deploy_gate:
     hosts: "{{ ansible_play_hosts_all }}"
     register: looked
@@ -55,32 +45,34 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: What was found.
+  description: The findings.
   type: list
   elements: dict
   returned: always
   contains:
     what:
-      description: What is wrong.
+      description: The fault.
       type: str
     where:
-      description: On which hosts; none means the fleet.
+      description: The hosts of the finding. An empty list means the fleet.
       type: list
       elements: str
     todo:
-      description: What to do about it.
+      description: The remedy.
       type: str
     refuses:
-      description: Whether it refuses the deploy.
+      description: Whether the finding refuses the deploy.
       type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.workfleet.arguments.deploy_gate import ARGUMENTS
+
 
 def main() -> None:
     """Refuse to run on a host."""
-    AnsibleModule(argument_spec={}, supports_check_mode=True).fail_json(
+    AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True).fail_json(
         msg="deploy_gate works through its action plugin, on the control node: call it as workfleet.core.deploy_gate")
 
 

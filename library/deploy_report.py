@@ -1,21 +1,21 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Documentation of the action ``deploy_report``, which runs on the control node alone."""
+"""Report a deploy in one line."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: deploy_report
-short_description: Say what a deploy did
+short_description: Report a deploy in one line
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Puts together what M(workfleet.core.worker_nodes) did on all hosts, and says it in one line.
-  - Runs on the control node alone.
+  - Combines the results of M(workfleet.core.worker_nodes) of all hosts, and shows them in one line.
+  - The task runs on the control node only.
 options:
   app:
-    description: The app's name.
+    description: The name of the app.
     type: str
     required: true
   release:
@@ -23,27 +23,25 @@ options:
     type: str
     required: true
   previous:
-    description: The releases that were current before, on any host.
+    description: The releases that were current before the deploy, on any host.
     type: list
     elements: str
     default: []
   done:
-    description: The results of M(workfleet.core.worker_nodes), of which C(steps) and C(ledger) are read, each with its C(host).
+    description: The results of M(workfleet.core.worker_nodes), each with its C(host). The task reads C(steps) and C(ledger).
     type: list
     elements: dict
     default: []
   began:
-    description: When the rollout began, in seconds since 1970.
+    description: The start of the rollout, in seconds since 1970.
     type: float
     required: true
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
+extends_documentation_fragment:
+  - workfleet.core.attributes
 """
 
 EXAMPLES = r"""
-- name: Say what was done
+- name: Report the deploy
   workfleet.core.deploy_report:
     app: shop
     release: 1f0c8a9be2d4
@@ -55,28 +53,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 report:
-  description: What was done.
+  description: The report.
   type: dict
   returned: always
   contains:
     from:
-      description: The releases that were current before.
+      description: The releases that were current before the deploy.
       type: list
       elements: str
     to:
       description: The release that is current now.
       type: str
     started:
-      description: How many nodes were started.
+      description: The number of started nodes.
       type: int
     replaced:
-      description: How many nodes were replaced.
+      description: The number of replaced nodes.
       type: int
     hosts:
-      description: On how many hosts anything was done to a node.
+      description: The number of hosts on which nodes were started or stopped.
       type: int
     seconds:
-      description: How long it took, from when the release was built.
+      description: The duration of the rollout, which starts when the release is built.
       type: float
     text:
       description: The line that is shown.
@@ -85,10 +83,12 @@ report:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.workfleet.arguments.deploy_report import ARGUMENTS
+
 
 def main() -> None:
     """Refuse to run on a host."""
-    AnsibleModule(argument_spec={}, supports_check_mode=True).fail_json(
+    AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True).fail_json(
         msg="deploy_report works through its action plugin, on the control node: call it as workfleet.core.deploy_report")
 
 

@@ -1,36 +1,26 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Documentation of the action ``logs``, which runs on the control node alone."""
+"""Show the logs of a fleet's nodes."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: logs
-short_description: Show what the fleet's workers wrote
+short_description: Show the logs of a fleet's nodes
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Puts together what M(workfleet.core.worker_logs) told on every host, by time, and prints it or writes a file for each node.
-  - Runs on the control node alone. Fails, after all else was shown, where a host could not be read.
+  - Merges the results of M(workfleet.core.worker_logs) of all hosts by time, and prints the entries or writes a file for each node.
+  - The task runs on the control node only. It fails at its end where the logs of a host could not be read.
 options:
-  hosts:
-    description: The hosts whose results are put together.
-    type: list
-    elements: str
-    required: true
-  register:
-    description: The name under which the hosts' results are registered.
-    type: str
-    required: true
   dump_dir:
-    description: A directory on the control node. With it nothing is printed, and C(<dump_dir>/<host>/<unit>.log) written instead.
+    description: A directory on the control node. With it the task writes C(<dump_dir>/<host>/<unit>.log) and prints no entry.
     type: str
     default: ""
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing on hosts in any mode.
+extends_documentation_fragment:
+  - workfleet.core.hosts
+  - workfleet.core.attributes
 """
 
 EXAMPLES = r"""
@@ -44,10 +34,12 @@ RETURN = r"""#"""
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.workfleet.arguments.logs import ARGUMENTS
+
 
 def main() -> None:
     """Refuse to run on a host."""
-    AnsibleModule(argument_spec={}, supports_check_mode=True).fail_json(
+    AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True).fail_json(
         msg="logs works through its action plugin, on the control node: call it as workfleet.core.logs")
 
 

@@ -1,45 +1,44 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Say at the end of a playbook what of the inventory it has looked at."""
+"""Report the hosts and nodes that a playbook covered."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: looked
-short_description: Say what of the inventory a playbook has looked at
+short_description: Report the hosts and nodes that a playbook covered
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Says in one line how many hosts and nodes a playbook has looked at, of how many that are declared, and why where these are not all.
-  - Fails where it has looked at none, for C(--limit) leaves none, and where it went on without a host that could not be reached.
-  - Runs on the control node alone.
+  - Reports in one line the number of hosts and nodes that a playbook covered and the number that is declared, with the reason of a
+    difference.
+  - The task fails where C(--limit) leaves no host, and where the playbook went on without a host that could not be reached.
+  - The task runs on the control node only.
 options:
   groups:
-    description: The inventory groups whose hosts the playbook is about.
+    description: The inventory groups of the playbook's hosts.
     type: list
     elements: str
     required: true
   declared:
-    description: The declared nodes by host and worker group, as M(workfleet.core.validate) returns them.
+    description: The number of declared nodes by host and worker group, as M(workfleet.core.validate) returns it.
     type: dict
     default: {}
   only:
-    description: Names of worker groups with commas between them, to which the playbook was narrowed.
+    description: Names of worker groups, separated by commas, to which the playbook was narrowed.
     type: str
     default: ""
   broker:
-    description: Whether only the broker was asked, and not each host.
+    description: Whether the playbook asked the broker only, and not each host.
     type: bool
     default: false
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
+extends_documentation_fragment:
+  - workfleet.core.attributes
 """
 
 EXAMPLES = r"""
-- name: Say what was looked at
+- name: Report the coverage
   workfleet.core.looked:
     groups: [workers, scheduler, dashboard]
     declared: "{{ __validated.declared }}"
@@ -48,17 +47,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 looked:
-  description: How many C(hosts) and C(nodes) were looked at, and how many are declared, as two numbers each.
+  description: The number of C(hosts) and C(nodes), each as a pair of the covered and the declared ones.
   type: dict
   returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.workfleet.arguments.looked import ARGUMENTS
+
 
 def main() -> None:
     """Refuse to run on a host."""
-    AnsibleModule(argument_spec={}, supports_check_mode=True).fail_json(
+    AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True).fail_json(
         msg="looked works through its action plugin, on the control node: call it as workfleet.core.looked")
 
 

@@ -1,83 +1,83 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Have a PostgreSQL with its users and databases: package, configuration and service in one call."""
+"""Install PostgreSQL with its users and databases."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: postgresql_server
-short_description: Have a PostgreSQL with its users and databases
+short_description: Install PostgreSQL with its users and databases
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Installs Debian's PostgreSQL where it is missing, writes a configuration file of its own, and makes users and databases.
-  - A changed setting takes effect by a reload; the server is restarted only for what it cannot change live.
-  - Passwords are sent and kept as SCRAM verifiers, and set only where they differ. Nothing is ever dropped.
+  - Installs Debian's PostgreSQL where it is missing, writes a configuration file of its own, and creates users and databases.
+  - A changed setting takes effect by a reload. The server is restarted only for settings that it cannot change while it runs.
+  - Passwords are sent and stored as SCRAM verifiers, and set only where they differ. No user and no database is ever dropped.
 options:
   app:
-    description: Name of the app that owns this PostgreSQL. Another app's run refuses to change it.
+    description: The name of the app that owns this PostgreSQL. A run of another app refuses to change it.
     type: str
     required: true
   databases:
-    description: Databases, each with O(databases[].name) and the O(databases[].owner) it belongs to.
+    description: The databases, each with its O(databases[].name) and its O(databases[].owner).
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: Name of the database.
+        description: The name of the database.
         type: str
         required: true
       owner:
-        description: User that it belongs to, one of O(users). Default is the one with the name of the database.
+        description: The user that owns the database, one of O(users). The default is the user with the name of the database.
         type: str
   users:
-    description: Users that may log in.
+    description: The users that may log in.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: Name of the user.
+        description: The name of the user.
         type: str
         required: true
       password:
-        description: The password, printable ASCII.
+        description: The password in printable ASCII.
         type: str
         required: true
       databases:
-        description: Databases that the user may connect to from O(users[].networks). Default is those that belong to it.
+        description: The databases that the user may connect to from O(users[].networks). The default is the databases that the user owns.
         type: list
         elements: str
       networks:
-        description: Networks from which the user may log in, beside the host itself.
+        description: The networks from which the user may log in, beside the host itself.
         type: list
         elements: str
         default: []
   listen:
-    description: Addresses to listen on.
+    description: The addresses that the server listens on.
     type: list
     elements: str
     default: [127.0.0.1]
   settings:
-    description: Settings by their own names. One that is taken out again gets the value it has without us.
+    description: Settings by their own names. A setting that is removed from the value gets the server's default again.
     type: dict
     default: {}
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
 attributes:
   check_mode:
     support: partial
-    description: The same steps are predicted that a run takes; of a server that is down, those for users and databases cannot be told.
+    description: The task predicts the steps of a real run.
+    details: The steps for users and databases cannot be predicted while the server is down.
   diff_mode:
     support: full
-    description: Files are shown; passwords are in none of them.
+    description: The diff shows files, and no file holds a password.
+extends_documentation_fragment:
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
-- name: Have a database that the worker hosts can reach
+- name: Install a database for the worker hosts
   workfleet.core.postgresql_server:
     app: shop
     listen: [127.0.0.1, 192.0.2.5]
@@ -93,7 +93,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steps:
-  description: What was done, or would be, in the order of execution.
+  description: The steps in their order, taken or, in check mode, predicted.
   returned: success
   type: list
   elements: dict
@@ -106,11 +106,11 @@ steps:
       action: live
       reason: its password differs
 port:
-  description: Port of the server.
+  description: The port of the server.
   returned: success
   type: int
 version:
-  description: Version of the running server, null where there is none.
+  description: The version of the running server, null where none runs.
   returned: success
   type: str
   sample: "15.14"
@@ -119,13 +119,16 @@ version:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, postgresql_server, steps
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.postgresql_server import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import steps
+from ..module_utils.workfleet.postgresql import server as postgresql_server
 
 
 def main() -> None:
     """Parse, observe, plan, apply, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "postgresql_server")
         plan, server = postgresql_server.run(given["variables"], given["app"], module.check_mode)

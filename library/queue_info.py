@@ -1,71 +1,51 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tell the truth about an app's queues."""
+"""Read the figures of every queue of an app."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: queue_info
-short_description: Tell what waits, runs and is held in every queue
+short_description: Read the figures of every queue of an app
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Reads the figures of the declared queues, and of all others in the same database, each look from one consistent read.
-    The payloads of a queue are never read, so that a million tasks take no longer than ten.
-  - Asks all nodes over the broker what they consume and run.
-  - A figure that cannot be told is null, never 0. What each means for each engine stands in C(docs/queues.md).
-  - Of Celery's queues it remembers in Redis which message was the next, below C(workfleet:<app>:), for a later look to know an age.
-    Nothing else is changed.
+  - Reads the figures of the declared queues and of all other queues in the same database, each from one consistent read. The payloads of
+    tasks are not read, so the duration does not depend on the number of tasks.
+  - Asks all nodes over the broker for their queues and their running tasks.
+  - An unknown figure is null and never 0. C(docs/queues.md) explains each figure for each engine.
+  - For Celery the task stores the next message of each queue in Redis, below C(workfleet:<app>:), so that a later task can return an age.
 options:
-  app:
-    description: The values that nodes share, the C(app_*) variables without their prefix.
-    type: dict
-    required: true
-  groups:
-    description: The worker groups, as in C(worker_groups).
-    type: list
-    elements: dict
-    default: []
-  manager:
-    description: As C(worker_manager), for the check of O(groups).
-    type: str
-  hosts:
-    description: Hosts of the inventory whose declared queues are looked at too.
-    type: list
-    elements: str
-    default: []
-  only:
-    description: Names of worker groups with commas between them.
-    type: str
-    default: ""
   queue:
-    description: Tell of this queue alone.
+    description: The name of one queue. An empty text selects all queues.
     type: str
     default: ""
   sample_seconds:
-    description: Seconds between two looks, to tell what comes and goes. 0 looks once.
+    description: The time in seconds between two reads, for the rates. With 0 there is one read and no rate.
     type: float
     default: 0
   json:
-    description: A file on the control node for the queues and problems as JSON.
+    description: A file on the control node for the queues and the problems as JSON.
     type: str
     default: ""
   show:
-    description: Whether a table is printed.
+    description: Whether the task prints a table.
     type: bool
     default: true
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
 attributes:
   check_mode:
     support: full
-    description: Changes nothing in any mode, but for what it remembers to tell an age.
+    description: The task changes nothing in any mode, except for the messages that it stores for an age.
+extends_documentation_fragment:
+  - workfleet.core.app
+  - workfleet.core.app.only
+  - workfleet.core.hosts.declared
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
-- name: Look at the queues
+- name: Read the figures of the queues
   workfleet.core.queue_info:
     app:
       name: shop
@@ -77,12 +57,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 queues:
-  description: One entry a queue, in the form of the status JSON, with C(in_per_second) and C(out_per_second).
+  description: An entry for each queue, in the form of the status JSON, with C(in_per_second) and C(out_per_second).
   type: list
   elements: dict
   returned: always
 problems:
-  description: One sentence for each thing that is wrong.
+  description: A sentence for each problem.
   type: list
   elements: str
   returned: always
@@ -90,14 +70,17 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import consumers, payload, queues
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.queue_info import ARGUMENTS
 from ..module_utils.workfleet.engines.taskqueue import Source
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes import consumers
+from ..module_utils.workfleet.queues import info as queues
 
 
 def main() -> None:
     """Parse, look, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "queue_info")
         sources = [Source(**source) for source in given["sources"]]

@@ -9,73 +9,45 @@ DOCUMENTATION = r"""
 module: queue_purge
 short_description: Empty a queue into a dump on the control node
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Takes the waiting tasks of a queue to keys of its own, where no worker finds them, so that none is both dumped and run.
-    Writes them to a file on the control node, looks at it there, and only then deletes them.
-    M(workfleet.core.queue_restore) puts them back.
-  - What workers hold already is not touched; see C(docs/queues.md).
-  - A run that was killed is ended by the next one. What it had dumped safely is deleted, all else is put back.
-  - Does nothing without the typed confirmation.
+  - Moves the waiting tasks of a queue to keys that no worker reads, so that no task is both dumped and run. Writes them to a file on the
+    control node, verifies the file, and deletes the tasks after that. M(workfleet.core.queue_restore) restores them.
+  - Tasks that a worker has reserved or runs are not touched. C(docs/queues.md) has the details.
+  - A purge that was killed is completed by the next one. Tasks that were dumped safely are deleted, and all others go back to the queue.
+  - The task needs the typed confirmation.
 options:
-  app:
-    description: The values that nodes share, the C(app_*) variables without their prefix.
-    type: dict
-    required: true
-  groups:
-    description: The worker groups, as in C(worker_groups). They tell the queue's engine.
-    type: list
-    elements: dict
-    default: []
-  manager:
-    description: As C(worker_manager), for the check of O(groups).
-    type: str
-  hosts:
-    description: Hosts of the inventory whose declared queues are known too.
-    type: list
-    elements: str
-    default: []
-  only:
-    description: Names of worker groups with commas between them.
-    type: str
-    default: ""
   queue:
-    description: The queue.
+    description: The name of the queue.
     type: str
     required: true
   confirm:
-    description: The words C(purge <app> <queue>).
+    description: The typed confirmation, which is the words C(purge <app> <queue>).
     type: str
     default: ""
   priority:
-    description: Only what waits in the list of this priority (Celery).
+    description: The priority of the tasks, for Celery only.
     type: int
   task_name:
-    description: Only tasks of this name.
+    description: The name of the tasks. An empty text selects tasks of every name.
     type: str
     default: ""
   older_than:
-    description: Only tasks that have waited for so many seconds. Of Celery's only those that say when they were sent, by a header
-      C(sent_at) or C(timestamp); refused where none does.
+    description: The minimal time in seconds for which the tasks have waited. For Celery only tasks with a header C(sent_at) or C(timestamp)
+      have an age, and the task is refused where no task has one.
     type: float
-  dump_dir:
-    description: A directory on the control node for the dump. It is made where it is not there.
-    type: str
-    default: dumps
-  force:
-    description: Do not wait for another purge or restore of the app that was killed.
-    type: bool
-    default: false
-  payload:
-    description: Set by the action plugin. One opaque text, so that no password is written to a journal.
-    type: str
 attributes:
   check_mode:
     support: full
-    description: Tells how many tasks would be purged, and takes none.
-  diff_mode:
-    support: none
-    description: There is no text to compare.
+    description: The task counts the tasks that a purge would delete, and moves none.
+extends_documentation_fragment:
+  - workfleet.core.app
+  - workfleet.core.app.only
+  - workfleet.core.hosts.declared
+  - workfleet.core.dump
+  - workfleet.core.dump.directory
+  - workfleet.core.attributes.no_diff
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
@@ -93,24 +65,24 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dump:
-  description: The dump on the control node. Null where there was nothing to purge.
+  description: The dump on the control node, null where there was nothing to purge.
   type: str
   returned: success
 records:
-  description: How many tasks were purged, or in check mode would be.
+  description: The number of tasks that were purged or, in check mode, would be.
   type: int
   returned: success
 sha256:
-  description: The dump's checksum.
+  description: The checksum of the dump.
   type: str
   returned: when there is a dump
 problems:
-  description: One sentence for each key in which something could not be read or is not the queue's, and was left alone.
+  description: A sentence for each key that is unreadable or is not the queue's. Such a key stays as it is.
   type: list
   elements: str
   returned: success
 recovered:
-  description: What an earlier run left, and what became of it.
+  description: The remains of an interrupted run, and what was done with them.
   type: list
   elements: str
   returned: success
@@ -118,15 +90,18 @@ recovered:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, purge, queues, resp
+from ..module_utils.workfleet import payload, resp
+from ..module_utils.workfleet.arguments.queue_purge import ARGUMENTS
 from ..module_utils.workfleet.engines.taskqueue import Source
 from ..module_utils.workfleet.engines.verbs.stash import Choice
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.queues import info as queues
+from ..module_utils.workfleet.queues import purge
 
 
 def main() -> None:
     """Do one step of a purge; the action plugin does them in their order."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "queue_purge")
         choice = Choice.parse(given["choice"])

@@ -1,85 +1,71 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Dump everything of an app in its broker, and delete it."""
+"""Dump and delete everything of an app in its broker."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: queue_reset
-short_description: Dump everything of an app in its broker, and delete it
+short_description: Dump and delete everything of an app in its broker
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Empties every queue of the app into a dump on the control node, as M(workfleet.core.queue_purge) does, but also of what workers
-    held, what is delayed and what is dead. M(workfleet.core.queue_restore) puts a dump back. Then deletes what holds no task and
-    names a queue or a node of the app.
-  - Deletes nothing of another app in the same database, and nothing that does not tell whose it is.
-  - Needs all nodes of the app to be stopped. Refuses where somebody consumes one of its queues.
-  - Does nothing without the typed confirmation.
+  - Empties every queue of the app into a dump on the control node, as M(workfleet.core.queue_purge) does, including tasks that were
+    reserved, delayed tasks and dead letters. M(workfleet.core.queue_restore) restores a dump. Keys without tasks that name a queue or a
+    node of the app are deleted after that.
+  - Keys of other apps in the same database and keys without a known owner stay.
+  - All nodes of the app have to be stopped. The task is refused while any process consumes one of the queues.
+  - The task needs the typed confirmation.
 options:
-  app:
-    description: The values that nodes share, the C(app_*) variables without their prefix.
-    type: dict
-    required: true
   groups:
-    description: The worker groups, as in C(worker_groups). Their queues are the app's.
+    description: The worker groups, as in C(worker_groups). Their queues are the app's queues.
     type: list
     elements: dict
     default: []
-  manager:
-    description: As C(worker_manager), for the check of O(groups).
-    type: str
   hosts:
     description: All hosts of the inventory that have nodes of the app.
     type: list
     elements: str
     required: true
   register:
-    description: The variable under which each of these hosts has registered what M(workfleet.core.worker_info) told of it, or, once its
-      nodes were stopped, what M(workfleet.core.worker_nodes) did.
+    description: The variable in which each of these hosts has registered its result of M(workfleet.core.worker_info) or, after its nodes
+      were stopped, of M(workfleet.core.worker_nodes).
     type: str
     required: true
   step:
-    description: V(look) asks for the confirmation and lists what goes. V(delete) dumps and deletes it, when the nodes are stopped.
+    description: V(look) asks for the confirmation and lists what would be deleted. V(delete) dumps and deletes it, after the nodes are
+      stopped.
     type: str
     choices: [look, delete]
     default: look
   only:
-    description: Must be empty. Groups may share queues, and what is no queue's is the whole app's.
+    description: The value has to be empty, because groups may share queues and the remaining keys belong to the whole app.
     type: str
     default: ""
   confirm:
-    description: The words C(reset <app> <host,…>), with the hosts as in O(hosts).
+    description: The typed confirmation, which is the words C(reset <app> <host,…>), with the hosts as in O(hosts).
     type: str
     default: ""
-  dump_dir:
-    description: A directory on the control node for the dumps, one for each queue that holds tasks. It is made where it is not there.
-    type: str
-    default: dumps
   include_results:
-    description: Dump and delete the results of tasks too. Refused where the results' database has queues of others, whose results are told
-      from ours by nothing; those of arq name their queue. Else they are left to their time to live.
+    description: Whether the results of tasks are dumped and deleted too. This is refused where the database of the results has queues of
+      others, because a result does not name its app. Results of arq name their queue. Without this option results expire by themselves.
     type: bool
     default: false
-  force:
-    description: Do not wait for another purge or restore of the app that was killed.
-    type: bool
-    default: false
-  payload:
-    description: Set by the action plugin. One opaque text, so that no password is written to a journal.
-    type: str
 attributes:
   check_mode:
     support: full
-    description: Lists what would go, and asks for no confirmation.
-  diff_mode:
-    support: none
-    description: There is no text to compare.
+    description: The task lists what would be deleted, and asks for no confirmation.
+extends_documentation_fragment:
+  - workfleet.core.app
+  - workfleet.core.dump
+  - workfleet.core.dump.directory
+  - workfleet.core.attributes.no_diff
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
-- name: List what would go
+- name: List what would be deleted
   workfleet.core.queue_reset:
     app:
       name: shop
@@ -93,43 +79,45 @@ EXAMPLES = r"""
 
 RETURN = r"""
 queues:
-  description: What each queue of the app holds.
+  description: The content of each queue of the app.
   type: list
   elements: dict
-  returned: for a look
+  returned: with O(step=look)
   sample: [{"queue": "reports", "engine": "celery", "tasks": 12, "waiting": 9, "unacknowledged": 3, "scheduled": 0, "dead": 0}]
 traces:
-  description: What holds no task. A key, or a member of a set that others use too.
+  description: The keys that hold no task, and the members of sets that other apps use too.
   type: list
   elements: dict
   returned: success
   sample: [{"key": "arq:health-check:shop.a.1.1@web1", "member": ""}]
 result_count:
-  description: How many results go. Null where they are left to their time to live.
+  description: The number of results that would be deleted, null without O(include_results).
   type: int
-  returned: for a look
+  returned: with O(step=look)
 left:
-  description: What stays, and why.
+  description: A sentence for each thing that stays.
   type: list
   elements: str
-  returned: for a look
+  returned: with O(step=look)
 dumps:
-  description: The dumps on the control node, and how many tasks each holds.
+  description: The dumps on the control node, each with its number of tasks.
   type: list
   elements: dict
-  returned: when it deletes
+  returned: with O(step=delete)
   sample: [{"queue": "reports", "records": 12, "dump": "/home/ann/ops/dumps/shop-reports-20261123T225746Z-54c87f21.dump"}]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, reset
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.queue_reset import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.queues import reset
 
 
 def main() -> None:
     """Do one step of a reset; the action plugin does them in their order, with the purges between."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "queue_reset")
         found = reset.step(given["step"], reset.Order.parse(given), check=module.check_mode)

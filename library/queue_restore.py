@@ -1,61 +1,37 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Put a dump back into its queue."""
+"""Restore a dump to its queue."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: queue_restore
-short_description: Put a dump back into its queue
+short_description: Restore a dump to its queue
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Puts the tasks of a dump of M(workfleet.core.queue_purge) back, all of them and in their order, behind nothing that was sent later.
-  - A dump that is cut or was altered is refused before the first write.
-  - A second run of the same dump does nothing, and one that was killed is finished by the next. What was done is kept in
-    Redis below C(workfleet:<app>:).
+  - Restores all tasks of a dump of M(workfleet.core.queue_purge) in their order, ahead of tasks that were sent later.
+  - A dump that is truncated or altered is refused before the first write.
+  - A second run with the same dump changes nothing, and the next run completes one that was killed. The progress is stored in Redis below
+    C(workfleet:<app>:).
 options:
-  app:
-    description: The values that nodes share, the C(app_*) variables without their prefix.
-    type: dict
-    required: true
-  groups:
-    description: The worker groups, as in C(worker_groups). They tell where the dump's engine has its broker.
-    type: list
-    elements: dict
-    default: []
-  manager:
-    description: As C(worker_manager), for the check of O(groups).
-    type: str
-  hosts:
-    description: Hosts of the inventory whose declared queues are known too.
-    type: list
-    elements: str
-    default: []
-  only:
-    description: Names of worker groups with commas between them.
-    type: str
-    default: ""
   dump:
-    description: The dump on the control node. Without one only what interrupted purges left is ended, as every purge and restore does
-      it first; where there is nothing of that kind it fails.
+    description: The dump on the control node. Without a dump the task only completes interrupted purges, as every purge and restore does
+      first, and fails where there are none.
     type: str
     default: ""
-  force:
-    description: Do not wait for another purge or restore of the app that was killed.
-    type: bool
-    default: false
-  payload:
-    description: Set by the action plugin. One opaque text, so that no password is written to a journal.
-    type: str
 attributes:
   check_mode:
     support: full
-    description: Reads and checks the dump on the control node, tells how many of its tasks are not there yet, and writes nothing.
-  diff_mode:
-    support: none
-    description: There is no text to compare.
+    description: The task reads and verifies the dump on the control node, counts its tasks that are not restored yet, and writes nothing.
+extends_documentation_fragment:
+  - workfleet.core.app
+  - workfleet.core.app.only
+  - workfleet.core.hosts.declared
+  - workfleet.core.dump
+  - workfleet.core.attributes.no_diff
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
@@ -70,24 +46,24 @@ EXAMPLES = r"""
 
 RETURN = r"""
 queue:
-  description: The queue. Null without a dump.
+  description: The queue, null without a dump.
   type: str
   returned: success
 records:
-  description: How many tasks are in the dump.
+  description: The number of tasks in the dump.
   type: int
   returned: success
 restored:
-  description: How many of them this run has put back.
+  description: The number of tasks that this run restored.
   type: int
   returned: success
 problems:
-  description: One sentence for each key or part of the dump in which something could not be read, and was left alone.
+  description: A sentence for each key or part of the dump that is unreadable. Such a part stays as it is.
   type: list
   elements: str
   returned: success
 recovered:
-  description: What an earlier run left, and what became of it.
+  description: The remains of an interrupted run, and what was done with them.
   type: list
   elements: str
   returned: success
@@ -95,13 +71,15 @@ recovered:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, purge, resp
+from ..module_utils.workfleet import payload, resp
+from ..module_utils.workfleet.arguments.queue_restore import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.queues import purge
 
 
 def main() -> None:
     """Parse, restore, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "queue_restore")
         with resp.connect(given["url"]) as client:

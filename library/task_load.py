@@ -1,53 +1,32 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Send many tasks and measure how they come back."""
+"""Send many tasks and measure their results."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: task_load
-short_description: Send many tasks and measure how they come back
+short_description: Send many tasks and measure their results
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Sends tasks of one name to queues of one engine, at a rate or as fast as it goes, and tells how many came back, how many a second,
-    and how long they took, waited and ran.
-  - By default the task is the canary of M(workfleet.core.task_probe), which every Celery app has, and the toolkit's runners register.
-  - Speaks to Redis itself and needs no packages on the host it runs on. Nothing is sent to a queue that no node consumes.
-  - What no worker took in time is removed from its queue again; results, and dead letters of what failed, are deleted.
+  - Sends tasks of one name to queues of one engine, at a rate or as fast as possible, and reports the number of results, their rate, and
+    the time that tasks took, waited and ran.
+  - The default task is the canary of M(workfleet.core.task_probe). Every Celery app has it, and the toolkit's runners register it.
+  - The host needs no packages, because the module has its own client for Redis. No task is sent to a queue without a consumer.
+  - Tasks that no worker took in time are removed from the queue. Results of the sent tasks and their dead letters are deleted.
 options:
-  app:
-    description: The values that nodes share, the C(app_*) variables without their prefix. The broker is among them.
-    type: dict
-    required: true
-  groups:
-    description: The worker groups, as in C(worker_groups).
-    type: list
-    elements: dict
-    default: []
-  manager:
-    description: As C(worker_manager), for the check of O(groups).
-    type: str
-  hosts:
-    description: Hosts whose groups are looked at too.
-    type: list
-    elements: str
-    default: []
-  only:
-    description: Names of worker groups with commas between them.
-    type: str
-    default: ""
   group:
-    description: The worker group to whose queues it is sent, in place of O(only).
+    description: The worker group whose queues receive the tasks, in place of O(only).
     type: str
     default: ""
   queue:
-    description: The queue. Without it all queues of the groups take turns.
+    description: The name of the queue. With an empty text all queues of the groups take turns.
     type: str
     default: ""
   task_name:
-    description: The name of a task of the app's own.
+    description: The name of a task of the app, in place of the canary.
     type: str
     default: ""
   args:
@@ -59,24 +38,26 @@ options:
     type: dict
     default: {}
   count:
-    description: How many tasks, up to 50000.
+    description: The number of tasks, up to 50000.
     type: int
     default: 100
   rate:
-    description: How many a second. 0 is as fast as it goes. All must be sent within an hour.
+    description: The number of tasks in a second. 0 means as fast as possible. All tasks have to be sent within an hour.
     type: float
     default: 0
   sample_seconds:
-    description: How long the last of them may take.
+    description: The time in seconds to wait for the result of the last task.
     type: float
     default: 60
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
 attributes:
   check_mode:
     support: full
-    description: Sends nothing, and says what would be sent.
+    description: The task describes the load and sends nothing.
+extends_documentation_fragment:
+  - workfleet.core.app
+  - workfleet.core.app.only
+  - workfleet.core.hosts.declared
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
@@ -96,46 +77,49 @@ EXAMPLES = r"""
 
 RETURN = r"""
 report:
-  description: What became of them. Durations are in seconds, and null where they cannot be told; null in check mode.
+  description: The results of the tasks, null in check mode. Durations are in seconds, and an unknown duration is null.
   type: dict
   returned: always
   contains:
     sent:
-      description: How many were sent.
+      description: The number of sent tasks.
       type: int
     succeeded:
-      description: How many came back.
+      description: The number of tasks that succeeded.
       type: int
     failed:
-      description: How many ended in an error.
+      description: The number of tasks that ended in an error.
       type: int
     ended_untold:
-      description: How many ended, of which nobody tells how.
+      description: The number of tasks that ended with an unknown outcome.
       type: int
     unanswered:
-      description: How many did not come back in time.
+      description: The number of tasks without a result in time.
       type: int
     ended_per_second:
-      description: Those that ended, over the time from the first that was sent to the last that ended.
+      description: The rate of ended tasks, between the first sending and the last end.
       type: float
     latency:
-      description: For C(total), C(wait) and C(run) the percentiles C(p50), C(p95), C(p99) and C(max).
+      description: The percentiles C(p50), C(p95), C(p99) and C(max) of C(total), C(wait) and C(run).
       type: dict
     reasons:
-      description: Why tasks failed or did not come back, the most frequent first.
+      description: The reasons of failed and missing tasks, the most frequent first.
       type: list
       elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import background, load, payload
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.task_load import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.host import background
+from ..module_utils.workfleet.queues import load
 
 
 def main() -> None:
     """Start to send, or take what was told since; report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "task_load")
         if "order" in given:

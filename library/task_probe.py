@@ -1,50 +1,49 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Send a canary task through queues and back."""
+"""Send a canary task through queues and wait for its result."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: task_probe
-short_description: Send a canary task through queues and back
+short_description: Send a canary task through queues and wait for its result
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
   - Puts a task into each queue, all at once, and waits until its result is in the result store.
-  - By default the task is one that returns its arguments. For Celery it is C(celery.accumulate), which every app has.
-    For the other engines it is C(workfleet.probe), which the toolkit's runner registers. Nothing needs to be added to an app.
-  - Speaks to Redis itself and needs no packages on the host it runs on. Broker and result store may be different.
-  - A canary that no worker took is removed from its queue again.
-    One that a busy worker holds is dropped by that worker, since it carries an expiry.
+  - The default task returns its arguments. For Celery it is C(celery.accumulate), which every app has. For the other engines it is
+    C(workfleet.probe), which the toolkit's runner registers. An app needs no change.
+  - The host needs no packages, because the module has its own client for Redis. Broker and result store may be different servers.
+  - A canary that no worker took is removed from its queue. A canary that a busy worker has reserved expires there.
 options:
   broker_url:
     description:
       - The broker, as C(app_broker_url). Queues of a broker that is not Redis are returned as C(not proved).
-      - Required without O(groups).
+      - It is required without O(groups).
     type: str
   result_url:
-    description: The result store, as C(app_result_url). Without one that is Redis the answer is C(not proved) at best.
+    description: The result store, as C(app_result_url). Without a Redis as result store no queue is better than C(not proved).
     type: str
     default: ""
   engine:
-    description: The engine of O(queues). With O(groups) each group tells its own.
+    description: The engine of O(queues). With O(groups) each group names its own engine.
     type: str
     default: celery
   queues:
-    description: The queues. Required without O(groups).
+    description: The names of the queues. They are required without O(groups).
     type: list
     elements: str
   timeout:
-    description: Seconds that a canary may take from being sent to its result being read.
+    description: The time in seconds from the sending of a canary to its result.
     type: float
     default: 30
   broker_options:
-    description: Transport options that the app sets in its own code, as C(app_broker_options).
+    description: The transport options that the app sets in its code, as C(app_broker_options).
     type: dict
     default: {}
   task:
-    description: The name of a task of the app's own, in place of the canary.
+    description: The name of a task of the app, in place of the canary.
     type: str
     default: ""
   args:
@@ -56,49 +55,44 @@ options:
     type: dict
     default: {}
   must_return:
-    description: Whether the task fails where a canary did not come back.
+    description: Whether the task of Ansible fails where a canary has no result in time.
     type: bool
     default: true
   must_begin:
-    description: Whether a canary that no worker has begun in time counts as one that did not come back. Where V(false), busy workers
-      are no failure.
+    description: Whether a canary that no worker has started in time counts as failed. With V(false) busy workers are no failure.
     type: bool
     default: true
   app:
-    description: The C(app_*) variables without their prefix. With O(groups) it tells the broker and the result store.
+    description: The C(app_*) variables without their prefix. With O(groups) they name the broker and the result store.
     type: dict
   groups:
-    description: Worker groups, as in C(worker_groups). Their queues are probed, in place of O(queues).
+    description: The worker groups, as in C(worker_groups). Their queues are probed in place of O(queues).
     type: list
     elements: dict
   manager:
-    description: As C(worker_manager), for the check of O(groups).
+    description: The process manager of O(groups), as C(worker_manager).
     type: str
-  only:
-    description: Names of worker groups with commas between them.
-    type: str
-    default: ""
-  payload:
-    description: Set by the action plugin. One opaque text, so that no password is written to a journal.
-    type: str
+    choices: [systemd, supervisor]
+    default: systemd
 attributes:
   check_mode:
     support: full
-    description: Sends nothing, and returns every queue as C(not proved).
-  diff_mode:
-    support: none
-    description: Nothing is changed.
+    description: The task sends nothing, and returns every queue as C(not proved).
+extends_documentation_fragment:
+  - workfleet.core.app.only
+  - workfleet.core.attributes.no_diff
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
-- name: Prove that both queues are worked on
+- name: Prove that both queues are consumed
   workfleet.core.task_probe:
     broker_url: "{{ app_broker_url }}"
     result_url: "{{ app_result_url }}"
     queues: [reports, default]
     timeout: 10
 
-- name: Prove it by a task of the app
+- name: Prove it with a task of the app
   workfleet.core.task_probe:
     broker_url: "{{ app_broker_url }}"
     result_url: "{{ app_result_url }}"
@@ -108,28 +102,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 probes:
-  description: What became of each queue's canary, in the order of O(queues).
+  description: The outcome of each queue's canary, in the order of O(queues).
   type: list
   elements: dict
   returned: always
   contains:
     queue:
-      description: The queue.
+      description: The name of the queue.
       type: str
     ok:
-      description: Whether the canary came back as it should. V(null) where that can neither be proved nor denied.
+      description: Whether the right result came back. V(null) where that is neither proved nor disproved.
       type: bool
     state:
       description: One of V(ok), V(not proved), V(failed).
       type: str
     seconds:
-      description: From sending to the last word. V(null) where nothing was sent.
+      description: The time from the sending to the last observation. V(null) where nothing was sent.
       type: float
     reason:
-      description: What was observed. V(null) where all is well.
+      description: The observation behind a state that is not V(ok), else V(null).
       type: str
     begun:
-      description: Whether a worker has begun it in time, as far as that can be told.
+      description: Whether a worker is known to have started the canary in time.
       type: bool
   sample: [{"queue": "reports", "ok": true, "state": "ok", "seconds": 0.01, "reason": null, "begun": true}]
 """
@@ -138,10 +132,12 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import consumers, payload
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.task_probe import ARGUMENTS
 from ..module_utils.workfleet.engines import taskqueues
 from ..module_utils.workfleet.engines.verbs import probe
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.nodes import consumers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,7 +151,7 @@ def prove(request: probe.Request, ours: dict[str, Any] | None) -> Iterable[probe
 
 def main() -> None:
     """Parse, probe, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         values = payload.unpack(module.params["payload"], "task_probe")
         must_return = values.pop("must_return", True)

@@ -1,90 +1,46 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Return what the worker nodes of an app on a host wrote."""
+"""Read the logs of the worker nodes of an app on a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: worker_logs
-short_description: Return what the worker nodes of an app on a host wrote
+short_description: Read the logs of the worker nodes of an app on a host
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Reads journals and log files, puts the lines of a traceback to the line that they belong to, and merges all nodes by time.
-  - Of a file the last 1 MB is looked at, of a journal the last 1000 lines or 20 times what is wanted; with O(level) or O(since), 8 MB and
-    20000 lines.
-  - Changes nothing.
+  - Reads journals and log files, joins the lines of a traceback to the entry that they belong to, and merges all nodes by time.
+  - The task reads the last 1 MB of a file, and of a journal the last 1000 lines or 20 times O(lines). With O(level) or O(since) it reads
+    8 MB and 20000 lines.
 options:
-  app:
-    description: The values that nodes share, the C(app_*) variables without their prefix.
-    type: dict
-    required: true
-  groups:
-    description: The worker groups, as in C(worker_groups).
-    type: list
-    elements: dict
-    default: []
-  scheduler:
-    description: The app's scheduler, as in C(worker_scheduler). Empty means that there is none.
-    type: dict
-    default: {}
-  dashboard:
-    description: The app's dashboard, as in C(worker_dashboard). Empty means that there is none.
-    type: dict
-    default: {}
-  parts:
-    description: What of these the host is to have, of C(workers), C(scheduler) and C(dashboard). Other words are passed over, so that
-      it may be the host's inventory groups. Empty means all that is declared.
-    type: list
-    elements: str
-    default: []
-  manager:
-    description: The process manager.
-    type: str
-    choices: [systemd, supervisor]
-    default: systemd
-  run_directory:
-    description: Where run records and the manager's socket are. Empty means C(/run/workfleet/<app>).
-    type: str
-    default: ""
-  rollout:
-    description: As in C(worker_rollout).
-    type: dict
-    default: {}
-  log:
-    description: As in C(worker_log).
-    type: dict
-    default: {}
-  only:
-    description: Names of worker groups with commas between them.
-    type: str
-    default: ""
   lines:
-    description: How many entries of each node, the last ones. 0 means all that is looked at.
+    description: The number of the last entries of each node. 0 means all entries that are read.
     type: int
     default: 100
   level:
-    description: Only entries of this level and above, one of C(debug), C(info), C(warning), C(error), C(critical). Lines that do not say
-      their level are left out then; tracebacks count as errors.
+    description: The lowest level of the entries, one of C(debug), C(info), C(warning), C(error), C(critical). Lines without a level are
+      left out then, and a traceback counts as an error. An empty text selects all entries.
     type: str
     default: ""
   since:
-    description: Only entries since then. An age such as C(90s), C(10m), C(2h), C(1d), a time of today such as C(12:30), or a date and
-      time. Times are those of the control node.
+    description: The start of the time range. It is an age such as C(90s), C(10m), C(2h), C(1d), a time of today such as C(12:30), or a date
+      with a time, by the clock of the control node.
     type: str
     default: ""
   follow:
-    description: Whether to show entries as they come, until it is interrupted.
+    description: Whether the task shows new entries until it is interrupted.
     type: bool
     default: false
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
+extends_documentation_fragment:
+  - workfleet.core.app
+  - workfleet.core.app.parts
+  - workfleet.core.app.nodes
+  - workfleet.core.app.run_directory
+  - workfleet.core.app.only
+  - workfleet.core.payload
+  - workfleet.core.attributes
 """
 
 EXAMPLES = r"""
@@ -101,38 +57,40 @@ EXAMPLES = r"""
 
 RETURN = r"""
 entries:
-  description: What was written, oldest first.
+  description: The entries, the oldest first.
   type: list
   elements: dict
   returned: always
   contains:
     unit:
-      description: The node's unit.
+      description: The unit of the node.
       type: str
       returned: always
     at:
-      description: Unix time. Where a line does not tell it, that of its neighbour.
+      description: The Unix time of the entry. A line without a time has that of its neighbour.
       type: float
       returned: always
     level:
-      description: One of C(debug), C(info), C(warning), C(error), C(critical), or null where the line does not tell.
+      description: One of C(debug), C(info), C(warning), C(error), C(critical), or null where the line has no level.
       type: str
       returned: always
     text:
-      description: The line as it was written, with those that belong to it.
+      description: The line of the log, with the lines that belong to it.
       type: str
       returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import logs, managers, payload
+from ..module_utils.workfleet import managers, payload
+from ..module_utils.workfleet.arguments.worker_logs import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.managers import logs
 
 
 def main() -> None:
     """Read, put together, choose, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_logs")
         manager = managers.named(given["manager"], given["app"], given["root"], given["run_directory"])

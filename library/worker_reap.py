@@ -1,78 +1,65 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Return what dead workers held."""
+"""Return the tasks of dead workers to their queues."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: worker_reap
-short_description: Return the tasks that dead workers held to their queues, and forget these
+short_description: Return the tasks of dead workers to their queues
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - A worker that was killed leaves tasks that nobody sees for a while, or for ever. Celery's stay in C(unacked) until the visibility
-    timeout, arq's are marked to be in progress until their C(job_timeout) is over, Chicory's are pending until another node claims
-    them, if there is one. These go back to their queues, each once. Its heartbeat goes, its name among Chicory's consumers, its
-    binding for Celery's questions.
-  - A task goes back only where its owner is proved dead. Of arq and Chicory the broker tells the owner, who has no process on any
-    host. Of Celery it does not. There a task must be there in two looks O(sample_seconds) apart, no worker has it in both, every worker
-    that is connected to the broker has answered, and so has every node that runs on a host. Where that cannot be told nothing is moved
-    and the task fails.
-  - A Chicory task that must not run twice (at most once) does not go back. It is put among the dead letters.
-  - Queues that are not declared, consumed, filled or held of are taken from an exchange of the app's own.
+  - A worker that was killed leaves reserved and running tasks that no other worker sees for a while, or for ever. Celery keeps them in
+    C(unacked) until the visibility timeout, arq marks them as in progress until C(job_timeout), and in Chicory they are pending until
+    another node claims them. The task returns each of them to its queue once. It also removes the heartbeat of the dead worker, its name
+    among the consumers of Chicory, and its binding for Celery's remote control.
+  - A task goes back only where its owner is proved dead. For arq and Chicory the broker names the owner, which has no process on any host.
+    For Celery it does not. There a task has to be the same in two reads O(sample_seconds) apart, every connected worker and every running
+    node has to answer, and none of them may have it in both reads. Where that is unknown, no task is moved and the task of Ansible fails.
+  - A Chicory task with at-most-once delivery does not go back. It becomes a dead letter.
+  - A queue that is not declared, and has neither consumers nor tasks, is unbound from the app's own exchange.
   - Tasks of other apps are never touched.
-  - It is called twice. First without O(seen), before the hosts are looked at, for what a worker takes after that may be held by a node
-    that starts after that. Then with what the first call returned.
+  - The module is called twice. The first call without O(seen) comes before the hosts are read, because a node that starts later may reserve
+    tasks. The second call gets the result of the first.
 options:
-  app:
-    description: The values that nodes share, the C(app_*) variables without their prefix.
-    type: dict
-    required: true
-  groups:
-    description: The worker groups, as in C(worker_groups).
-    type: list
-    elements: dict
-    default: []
-  manager:
-    description: As C(worker_manager), for the check of O(groups).
-    type: str
   hosts:
     description: All hosts of the inventory that have nodes of the app.
     type: list
     elements: str
     required: true
   register:
-    description: The variable under which each of these hosts has registered what M(workfleet.core.worker_info) told of it. Required with
+    description: The variable in which each of these hosts has registered its result of M(workfleet.core.worker_info). It is required with
       O(seen).
     type: str
   seen:
-    description: What RV(seen) was before the hosts were looked at. Without it only what workers hold is returned.
+    description: The RV(seen) of the first call. Without it the task only returns the tasks that workers have.
     type: str
   only:
-    description: Must be empty. Who narrows to some groups does not know what the others hold.
+    description: The value has to be empty, because any node may have a task.
     type: str
     default: ""
   sample_seconds:
-    description: Seconds between the two looks at what Celery's workers hold.
+    description: The time in seconds between the two reads of the tasks of Celery's workers.
     type: float
     default: 10
   force:
-    description: The nodes of hosts that are not in the inventory are dead, where they have no heartbeat. Without it what they hold stays
-      where it is, as nobody looked whether they run. Of Celery it makes no difference.
+    description: Whether nodes of hosts outside of the inventory count as dead where they have no heartbeat. Without this option their tasks
+      stay, because their processes are unknown. It has no effect for Celery.
     type: bool
     default: false
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
 attributes:
   check_mode:
     support: full
-    description: Looks, and lists what would go back.
+    description: The task lists the tasks that would go back.
+extends_documentation_fragment:
+  - workfleet.core.app
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
-- name: Note what workers hold
+- name: Record the tasks that workers have
   workfleet.core.worker_reap: &reap
     app:
       name: shop
@@ -82,7 +69,7 @@ EXAMPLES = r"""
   register: held
   run_once: true
 
-- name: Look at the nodes
+- name: Read the state of the nodes
   workfleet.core.worker_info:
     app:
       name: shop
@@ -90,7 +77,7 @@ EXAMPLES = r"""
     groups: "{{ worker_groups }}"
   register: nodes
 
-- name: Return what dead workers held
+- name: Return the tasks of dead workers
   workfleet.core.worker_reap:
     <<: *reap
     seen: "{{ held.seen }}"
@@ -100,34 +87,34 @@ EXAMPLES = r"""
 
 RETURN = r"""
 seen:
-  description: What workers hold, for the second call. Opaque.
+  description: The tasks that workers have, as an opaque text for the second call.
   type: str
   returned: without O(seen)
 returned:
-  description: The tasks that went back, or would.
+  description: The tasks that went back or, in check mode, would.
   type: list
   elements: dict
   returned: with O(seen)
   sample: [{"id": "6f1c…", "queue": "reports", "task": "app.tasks.report"}]
 dead:
-  description: The tasks that must not run twice, and are among the dead letters now, or would be.
+  description: The tasks with at-most-once delivery that became dead letters or, in check mode, would.
   type: list
   elements: dict
   returned: with O(seen)
   sample: []
 forgotten:
-  description: Dead nodes of which a record was taken away, as their heartbeat, their name among consumers, their binding for questions.
+  description: The dead nodes of which a heartbeat, a consumer name or a binding was removed.
   type: list
   elements: str
   returned: with O(seen)
 unbound:
-  description: The queues that were taken from an exchange.
+  description: The queues that were unbound from an exchange.
   type: list
   elements: dict
   returned: with O(seen)
   sample: [{"exchange": "tasks", "queue": "reports-old"}]
 left:
-  description: One sentence for each thing that looks dead and was left alone all the same.
+  description: A sentence for each thing that looks dead and was left alone.
   type: list
   elements: str
   returned: with O(seen)
@@ -135,13 +122,15 @@ left:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import payload, reap
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.worker_reap import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.queues import reap
 
 
 def main() -> None:
     """Parse, look, return, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         given = payload.unpack(module.params["payload"], "worker_reap")
         engine, order = given["engine"], reap.Reaping(**given["order"])

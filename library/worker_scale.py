@@ -1,78 +1,57 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Decide how many nodes worker groups should have, by their policies or by hand."""
+"""Decide the number of nodes of worker groups."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: worker_scale
-short_description: Decide how many nodes worker groups should have
+short_description: Decide the number of nodes of worker groups
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Evaluates the C(autoscale) of each worker group once, by the backlog and ages that the broker tells, or takes a number that was
-    set by hand.
-  - The wanted totals and what they were decided from are kept in the broker, under C(workfleet:<app>:scale:<group>). Of many hosts
-    that ask in one run of a playbook the first evaluates, and the others get its decision.
-  - Starts and stops nothing. RV(counts) is what M(workfleet.core.worker_nodes) takes as O(workfleet.core.worker_nodes#module:scale).
-  - Where the broker or a figure is missing the number of nodes is left as it is, and RV(groups) says so.
+  - Evaluates the C(autoscale) of each worker group once, by the backlog and the ages in the broker, or takes a number that was set by hand.
+  - The decided totals and their figures are stored in the broker, under C(workfleet:<app>:scale:<group>). In a run on many hosts the first
+    host evaluates, and the others read its decision.
+  - The task neither starts nor stops nodes. RV(counts) is the O(workfleet.core.worker_nodes#module:scale) of
+    M(workfleet.core.worker_nodes).
+  - Where the broker or a figure is missing, the number of nodes stays, and RV(groups) has the reason.
 options:
-  app:
-    description: The values that nodes share, the C(app_*) variables without their prefix.
-    type: dict
-    required: true
-  groups:
-    description: The worker groups, as in C(worker_groups).
-    type: list
-    elements: dict
-    default: []
-  manager:
-    description: The process manager.
-    type: str
-    choices: [systemd, supervisor]
-    default: systemd
-  parts:
-    description: What of the app's processes the host is to have, as in M(workfleet.core.worker_nodes).
-    type: list
-    elements: str
-    default: []
-  only:
-    description: Names of worker groups with commas between them.
-    type: str
-    default: ""
   placement:
-    description: Which hosts have which groups, as M(workfleet.core.validate) returns it.
+    description: The hosts of each worker group, as M(workfleet.core.validate) returns them.
     type: dict
     required: true
   set:
-    description: Whether O(group), O(nodes) and O(control) are taken, by hand; otherwise the policies are evaluated.
+    description: Whether O(group), O(nodes) and O(control) are set by hand. Otherwise the policies are evaluated.
     type: bool
     default: false
   group:
-    description: The worker group that is set.
+    description: The name of the worker group, for O(set).
     type: str
     default: ""
   nodes:
-    description: How many nodes the group is to have. For a group with C(autoscale) a total over all hosts, within its bounds; for any
-      other on each host. V(inventory) means as the inventory has it.
+    description: The number of nodes of the group. For a group with C(autoscale) it is a total over all hosts within its bounds, and for any
+      other group the number on each host. V(inventory) means the declared number.
     type: str
     default: ""
   control:
-    description: Whether the group's policy is to be left out of account, V(pause), or obeyed again, V(resume).
+    description: V(pause) suspends the policy of the group, and V(resume) ends that.
     type: str
     choices: ["", pause, resume]
     default: ""
-  payload:
-    description: Set by the action plugin. One opaque text, so that nothing of it is written to a journal.
-    type: str
 attributes:
   check_mode:
     support: full
-    description: Decides and stores nothing.
+    description: The task decides and stores nothing.
   diff_mode:
     support: none
-    description: It changes no file of a host.
+    description: The task changes no file of a host.
+extends_documentation_fragment:
+  - workfleet.core.app
+  - workfleet.core.app.parts
+  - workfleet.core.app.only
+  - workfleet.core.payload
 """
 
 EXAMPLES = r"""
@@ -89,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 groups:
-  description: One entry a group. C(nodes) and C(before) are totals, C(here) is the share of this host, null where it keeps what it has.
+  description: An entry for each group. C(nodes) and C(before) are totals. C(here) is the share of this host, null where it stays as it is.
   type: list
   elements: dict
   returned: always
@@ -97,7 +76,7 @@ groups:
     - {"group": "reports", "nodes": 5, "before": 2, "here": 3, "reason": "47 tasks, 10 a node", "held": false, "by": "the autoscaler",
        "evaluated": true}
 counts:
-  description: The new counts of this host, by the name of the group.
+  description: The new numbers of nodes of this host, by the name of the group.
   type: dict
   returned: always
   sample: {"reports": {"nodes": 3, "by": "the autoscaler"}}
@@ -107,13 +86,15 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.workfleet import fleet_scale, payload
+from ..module_utils.workfleet import payload
+from ..module_utils.workfleet.arguments.worker_scale import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
+from ..module_utils.workfleet.scaling import totals as fleet_scale
 
 
 def main() -> None:
     """Parse, look, decide, store, report."""
-    module = AnsibleModule(argument_spec=payload.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         request = fleet_scale.Request.parse(payload.unpack(module.params["payload"], "worker_scale"))
         found = fleet_scale.work(request, check=module.check_mode)

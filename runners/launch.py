@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Start a command with exactly the environment of its file, and record what it was started with.
 
     launch.py --env-file FILE [options] -- COMMAND [ARGUMENT ...]

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Judge whether the nodes of an app on this host consume, for load balancers and probes. Called by ``<app_root>/bin/workfleet-health``.
 
     workfleet_health.py --app NAME --root DIRECTORY [--broker-env NAME[,NAME…]] [--broker-options JSON] [--timeout SECONDS]

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Keep the log files of an app's nodes at a size: ``workfleet_logs.py --max-bytes N --backups M DIRECTORY APP``.
 
 Each node appends to a file of its own, whatever this program does, and nobody has to be told to open another: the

@@ -2,19 +2,30 @@
 
 A child is as clean as a new process: nothing has been loaded, parsed or looked up in the parent but Ansible's own code, and the child's
 arguments, directory, environment and files are those of the call. What is read from the environment at import must be the same then.
+What each play would make anew out of the same files is made once: compiled code, and modules as they are packed for hosts. Those have
+their compiled code beside them, which a host with this Python takes in place of compiling them in each call; any other does not look at it.
 Tests in which a play is killed, and a handful of others, start the real command.
 """
 
 from __future__ import annotations
 
 import atexit
+import base64
+import dataclasses
+import hashlib
+import importlib.util
+import io
 import json
+import marshal
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,12 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Where Ansible keeps the modules that it has packed for hosts: below the directory of a run, and here for all runs of the same files.
+PACKED = "ansiballz_cache"
+KEPT = ROOT / ".cache" / "packed"
 _ASKING = threading.Lock()
 
 
 def play(words: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run ``ansible-playbook WORDS...`` with the checkout's configuration; return its status and what it said, as text."""
     env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **(env or {})}
+    env.pop("PYTHONUNBUFFERED", None)  # with it a module, which comes by standard input, is read byte by byte
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -71,7 +86,10 @@ def _serve(line: socket.socket) -> None:
     import ansible.plugins.connection.local
     import ansible.plugins.connection.ssh
     import ansible.plugins.strategy.linear  # noqa: F401
+    from ansible import constants
 
+    _make_once()
+    (Path(constants.DEFAULT_LOCAL_TMP) / PACKED).symlink_to(_kept())
     while True:
         head, files, _, _ = socket.recv_fds(line, 8, 3)
         if not head:
@@ -86,6 +104,56 @@ def _serve(line: socket.socket) -> None:
             os.close(file)
         while _reap():
             pass
+
+
+def _make_once() -> None:
+    """Compile the collection's code, of which Ansible keeps nothing, and read Ansible's own table of names."""
+    import ansible
+    from ansible.executor import module_common
+    from ansible.utils.collection_loader import _collection_finder as finder
+
+    read, dump = finder._meta_yml_to_dict, module_common._CachedModule.dump
+    code = {(str(path), text): compile(text, str(path), "exec", dont_inherit=True)
+            for folder in (ROOT / ".collections/ansible_collections/workfleet/core/plugins").iterdir() if folder.name != "modules"
+            for path in folder.rglob("*.py") for text in [path.read_bytes()]}
+    own = (Path(ansible.__file__).parent / "config" / "ansible_builtin_runtime.yml").read_bytes()
+    names = {own: read(own, ("ansible.builtin", "runtime.yml"))}
+
+    def compiled(source: bytes, filename: str, **more: Any) -> Any:
+        return code.get((filename, source)) or compile(source, filename, **more)
+
+    def dump_with_code(packed: Any, path: str) -> None:
+        dump(dataclasses.replace(packed, zip_data=with_code(packed.zip_data)), path)
+
+    finder.compile, finder._meta_yml_to_dict = compiled, lambda text, content: names.get(text) or read(text, content)
+    module_common._CachedModule.dump = dump_with_code
+
+
+def _kept() -> Path:
+    """Return the directory for modules that are packed of these files; those that nobody has used for a day go."""
+    from ansible.release import __version__
+
+    key = hashlib.sha256(f"{ROOT} {__version__} {sys.version}".encode())
+    for path in sorted([*(ROOT / "library").rglob("*.py"), *(ROOT / "module_utils").rglob("*.py")]):
+        key.update(f"\n{path}\n".encode() + path.read_bytes())
+    place = KEPT / key.hexdigest()[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    os.utime(place)
+    for old in KEPT.iterdir():
+        if old.stat().st_mtime < time.time() - 86400:
+            shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def with_code(packed: bytes) -> bytes:
+    """Return an archive of Python files, in base64, with the compiled code beside each."""
+    archive = io.BytesIO(base64.b64decode(packed))
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as files:
+        for name in files.namelist():
+            # The header says that its source need not be looked at.
+            head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
+            files.writestr(f"{name}c", head + marshal.dumps(compile(files.read(name), name, "exec", dont_inherit=True)))
+    return base64.b64encode(archive.getvalue())
 
 
 def _attend(request: dict[str, Any], out: int, err: int, answer: int) -> NoReturn:
@@ -114,6 +182,7 @@ def _play() -> NoReturn:
 
     status: Any = 0
     with tempfile.TemporaryDirectory(prefix="ansible-local-", dir=Path(constants.DEFAULT_LOCAL_TMP).parent) as folder:
+        (Path(folder) / PACKED).symlink_to(Path(constants.DEFAULT_LOCAL_TMP) / PACKED)
         constants.DEFAULT_LOCAL_TMP = folder
         try:
             main()

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-#: What a module is given: its action has checked the arguments of its documentation.
-ARGUMENTS: dict[str, dict[str, Any]] = {"payload": {"type": "str", "no_log": True}}
-
-
 def pack(values: Mapping[str, Any]) -> str:
     """Return JSON-ready values as one text."""
     return base64.b64encode(json.dumps(values).encode()).decode()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import builds, fleet, release, release_choice, release_spec, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import builds, release_choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import fleet
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import plan as release
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, sources
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -52,6 +56,8 @@ class ActionModule(actions.Action):
                                f"of the declared {wanted}; without --limit the declared one goes to all hosts"])
                     found.update(release=joined, source={**found["source"], "version": of["version"]})
         if found["release"] and builds.BUILD.match(found["release"]):
+            if values["back"]:
+                fleet.require_there(play, builds.release_of(found["release"]))
             if silent:
                 self.warn([f"{fleet.names(silent)}, outside of --limit, cannot be asked what is known of releases there"])
             self.warn(fleet.differing(outside, found["release"]))

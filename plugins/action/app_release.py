@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_spec, shared, source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import release_choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import shared, source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, sources, words
 
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
+
+
+#: What the control node alone needs.
+HERE = ("lock_seconds", "leave_busy")
 
 
 class ActionModule(actions.Action):
@@ -24,8 +30,11 @@ class ActionModule(actions.Action):
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result."""
         host = str(task_vars["inventory_hostname"])
-        request, declared = release_spec.parse({key: value for key, value in values.items() if key != "lock_seconds"}, host)
+        request, declared = release_spec.parse({key: value for key, value in values.items() if key not in HERE}, host)
         looked = None if declared is None else sources.look(self, declared, task_vars, values["step_seconds"])
+        builds = values["until"] == release_choice.BUILT and not values["release"]
+        if builds and declared is not None and looked is not None and looked.version == declared.get("version"):
+            self._pack(looked, request["shared"])  # nothing else tells whether a commit exists, and no host is changed before
         me = actions.who()
         request.update(source=looked and sources.described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"],
                        words=dataclasses.asdict(words.of(request["name"])), own=words.are_source(host, values["source"]))
@@ -44,6 +53,8 @@ class ActionModule(actions.Action):
                     self._display.display(f"  {host}: {note}")
                 result = self._call(request, self._send(packed), task_vars)
                 result.pop("archive_needed", None)
+        if values["leave_busy"] and result.get("busy"):
+            result["failed"] = False
         for note in result.get("notes", []):
             self._display.warning(f"{host}: {note}")
         return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, words
 
 
@@ -19,6 +19,4 @@ class ActionModule(actions.Action):
         if problems:
             raise spec.SpecError(problems)
         request = {"name": app.name, "root": app.root, "words": dataclasses.asdict(words.of(app.name))}
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.app_release_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
-        return result
+        return actions.run_module(self, "app_release_info", request, task_vars)

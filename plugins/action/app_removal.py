@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps
 
 
@@ -23,8 +22,7 @@ class ActionModule(actions.Action):
         request = {"host": host, "name": name, "user": values["user"] or name, "group": values["group"] or name,
                    "root": values["root"] or f"/opt/{name}", "run_directory": values["run_directory"],
                    "redis": values["redis"], "is_look": values["step"] == "look"}
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.app_removal", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        result = actions.run_module(self, "app_removal", request, task_vars)
         if request["is_look"] and not result.get("failed"):
             # The steps are told when they are taken.
             things = [step["unit"] for step in result.pop("steps") if step["action"] == "remove"]

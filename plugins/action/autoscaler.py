@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, autoscaler
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -16,8 +15,9 @@ class ActionModule(actions.Action):
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result."""
         try:
-            packed = payload.pack(autoscaler.request(bare(values)))
+            request, notices = autoscaler.request(bare(values))
         except OSError as error:
             raise AnsibleActionFail(str(error)) from error
-        return dict(self._execute_module(
-            module_name="workfleet.core.autoscaler", module_args={"payload": packed}, task_vars=task_vars))
+        for text in notices:
+            self._display.warning(text)
+        return actions.run_module(self, "autoscaler", request, task_vars)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import taskqueues
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
@@ -31,8 +31,7 @@ class ActionModule(actions.Action):
         request = {"app": app, "declared": own.get(source["engine"], []),
                    "engine": source["engine"], "url": source["url"], "options": source["options"], "queue": queue,
                    "task_name": values["task_name"] or None, "id": identity, "replay": verb == "replay"}
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.dead_letter", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        result = actions.run_module(self, "dead_letter", request, task_vars)
         if result.get("failed"):
             return result
         if verb == "drop" and result["letters"]:

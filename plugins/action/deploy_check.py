@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet import model
 
 
 class ActionModule(actions.Action):
@@ -23,8 +23,7 @@ class ActionModule(actions.Action):
         request = {**actions.payload(declared), "only": actions.only(values), "release": values["release"] or None,
                    "asking": queues.asking(values, task_vars, self._templar)}
         before = time.time()
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.deploy_check", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        result = actions.run_module(self, "deploy_check", request, task_vars)
         after = time.time()
         if "seen" in result:
             there = result["seen"].pop("time")
@@ -33,7 +32,7 @@ class ActionModule(actions.Action):
         return result
 
 
-def nodes(declared: spec.Declaration, counts: Mapping[str, int]) -> list[list[Any]]:
+def nodes(declared: model.Declaration, counts: Mapping[str, int]) -> list[list[Any]]:
     """Return the values of ``preflight.Nodes`` of each group that has so many nodes."""
     rollout, found = declared.rollout, []
     for group in declared.groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import preflight
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import preflight
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, postgresql_config
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.postgresql import config as postgresql_config
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -19,14 +19,10 @@ class ActionModule(actions.Action):
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result."""
-        packed = payload.pack(pack(bare(values), str(task_vars["inventory_hostname"])))
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.postgresql_server", module_args={"payload": packed}, task_vars=task_vars
-        )
-        return result
+        return actions.run_module(self, "postgresql_server", request(bare(values), str(task_vars["inventory_hostname"])), task_vars)
 
 
-def pack(given: dict[str, Any], host: str) -> dict[str, Any]:
+def request(given: dict[str, Any], host: str) -> dict[str, Any]:
     """Check a task's arguments and return what the module gets."""
     if not given["app"]:
         raise WorkfleetError("postgresql_server: app is required: the name of the app that owns this PostgreSQL")

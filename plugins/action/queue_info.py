@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.utils.color import stringc
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, shown
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import require_one_of
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues.info import require_one_of
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues
 
 
@@ -18,8 +18,7 @@ class ActionModule(actions.Action):
         declared = queues.declarations(values, task_vars, self._templar)
         request = {"app": declared[0].app.name, "sources": queues.sources(declared, actions.only(values)), "own": queues.own(declared),
                    "ours": queues.ours(declared, task_vars), "sample_seconds": values["sample_seconds"]}
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.queue_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        result = actions.run_module(self, "queue_info", request, task_vars)
         if result.get("failed"):
             return result
         name = values["queue"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import taskqueues
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
@@ -46,8 +45,7 @@ class ActionModule(actions.Action):
         """Have the host do one step for one engine's queues; what it refuses fails the task."""
         order = {"step": name, "app": self.app, "source": source, "hosts": self.values["hosts"], "holder": dumps.holder(),
                  "include_results": self.values["include_results"], "force": self.values["force"]}
-        return told(self._execute_module(
-            module_name="workfleet.core.queue_reset", module_args={"payload": payload.pack(order)}, task_vars=self.task_vars))
+        return told(actions.run_module(self, "queue_reset", order, self.task_vars))
 
     # -- looking
 

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload, shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import taskqueues
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps, queues
@@ -64,9 +64,7 @@ class ActionModule(actions.Action):
         """Have the host do it, or in check mode look."""
         request = {"app": app, "engine": source["engine"], "url": source["url"], "options": source["options"], "path": path, "dump": dump,
                    "queues": self.own, "header": header, "holder": dumps.holder(), "force": self.values["force"]}
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.queue_restore", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
-        return result
+        return actions.run_module(self, "queue_restore", request, task_vars)
 
     def recover(self, app: str, sources: list[dict[str, Any]], task_vars: dict[str, Any]) -> dict[str, Any]:
         """End what interrupted purges left; where they left nothing, a dump was forgotten."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload, redis_config
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.redis import config as redis_config
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -30,11 +30,7 @@ class ActionModule(actions.Action):
                 self._display.warning(f"{task_vars['inventory_hostname']}: redis_password: the password before stays valid: {why}. "
                                       "The next run of site.yml that has replaced all nodes ends it")
                 return {"changed": False, "steps": [], "diff": [], "old_passwords": True}
-        packed = payload.pack(pack(bare(values), str(task_vars["inventory_hostname"])))
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.redis_server", module_args={"payload": packed}, task_vars=task_vars
-        )
-        return result
+        return actions.run_module(self, "redis_server", request(bare(values), str(task_vars["inventory_hostname"])), task_vars)
 
 
 def still_needed(hosts: Sequence[str], register: str, hostvars: Mapping[str, Any]) -> str:
@@ -52,7 +48,7 @@ def still_needed(hosts: Sequence[str], register: str, hostvars: Mapping[str, Any
     return f"{', '.join(draining[:SHOWN])} still end{'s' if len(draining) == 1 else ''} what is running" if draining else ""
 
 
-def pack(given: dict[str, Any], host: str) -> dict[str, Any]:
+def request(given: dict[str, Any], host: str) -> dict[str, Any]:
     """Check a task's arguments and return what the module gets."""
     if not given["app"]:
         raise WorkfleetError("redis_server: app is required: the name of the app that owns this Redis")

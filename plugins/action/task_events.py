@@ -11,8 +11,7 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.v
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, background, eventtext, queues
 
 if TYPE_CHECKING:
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
-
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Group
 
 
 class ActionModule(actions.Action):

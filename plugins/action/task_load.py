@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, load
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import taskqueues
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.traffic import Order
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import load
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, background, eventtext, queues
 
 

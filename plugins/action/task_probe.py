@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils import queues as fleet
 
 if TYPE_CHECKING:
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Group
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Group
 
 #: What each request to an engine holds; its queues and its name come to it.
 REQUEST = ("broker_url", "result_url", "timeout", "broker_options", "task", "args", "kwargs")
@@ -36,8 +36,7 @@ class ActionModule(actions.Action):
             return {"changed": False, "probes": []}
         sent = {"requests": requests, "must_return": values["must_return"], "must_begin": values["must_begin"],
                 "ours": ours}
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.task_probe", module_args={"payload": payload.pack(sent)}, task_vars=task_vars)
+        result = actions.run_module(self, "task_probe", sent, task_vars)
         for probe in result.get("probes", []):
             took = "" if probe["seconds"] is None else f" in {probe['seconds']:g} s"
             self.say(probe["queue"], probe["state"], probe["reason"] or f"there and back{took}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs import controls
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
@@ -32,13 +32,13 @@ class ActionModule(actions.Action):
         given = {key: value for key, value in bare(values["arguments"]).items() if value != ""}
         control = values["control"]
         try:
-            checked = controls.check(engines.named(groups[name].engine), list(engines.ENGINES.values()), control, given)
+            takes = {engine.name: engine.controls for engine in engines.ENGINES.values()}
+            checked = controls.check(groups[name].engine, takes, control, given)
         except WorkfleetError as error:
             raise AnsibleActionFail(f"{error} (nothing was sent)") from None
         order = {"group": name, "control": control, "arguments": checked, "timeout": values["timeout"]}
         request = {**actions.payload(declared), "order": order}
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.worker_control", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        result = actions.run_module(self, "worker_control", request, task_vars)
         for note in result.get("notes", []):
             self._display.display(f"  {host}: {note}")
         return result

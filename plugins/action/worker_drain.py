@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.nodes import ledger
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 #: One module call; short, since a killed control node leaves the call that runs to its end.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues, words
 
 
@@ -19,6 +18,4 @@ class ActionModule(actions.Action):
         request.update(only=actions.only(values), release=None, timeout=values["timeout"],
                        asking=queues.asking(values, task_vars, self._templar),
                        words=dataclasses.asdict(words.of(declared.app.name)))
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.worker_info", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
-        return result
+        return actions.run_module(self, "worker_info", request, task_vars)

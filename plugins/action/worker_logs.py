@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import logs, payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import logs
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, logtext
 
 PAUSE_SECONDS = 1.0
@@ -44,10 +44,7 @@ class ActionModule(actions.Action):
 
     def look(self, wish: dict[str, Any]) -> dict[str, Any]:
         """Read once."""
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.worker_logs", module_args={"payload": payload.pack({**self.request, "wish": wish})},
-            task_vars=self.task_vars)
-        return result
+        return actions.run_module(self, "worker_logs", {**self.request, "wish": wish}, self.task_vars)
 
     def refuse_blind_follow(self) -> None:
         """Refuse to follow where nobody sees it, and where hosts would wait for one that never ends."""

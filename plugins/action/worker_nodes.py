@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import ledger, spec
-from ansible_collections.workfleet.core.plugins.plugin_utils import actions
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import model
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.nodes import ledger
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, tasks
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
 #: One module call; short, since a killed control node leaves the call that runs to its end, though each takes CPU from starting nodes.
@@ -75,24 +76,23 @@ class ActionModule(actions.Action):
                 dataclasses.replace(group, state=state) if wanted(group, only) else group for group in declared.groups))
         for warning in declared.warnings:
             self._display.warning(f"{self.host}: {warning}")
+        asked = tasks.meaning(values)
+        follows, restarts = asked.pop("follows"), asked.pop("restart")
         request = actions.payload(declared, values["templates"] or None)
         request.update(
-            only=only, release=values["release"] or None, with_rollout=values["rollout_now"],
-            # In check mode the play before has foretold the rest; in a real run it has done it, and what is new is done too.
-            only_rollout=values["converged"] and self._task.check_mode,
+            asked, only=only, release=values["release"] or None,
+            # In check mode the task before has foretold the rest; in a real run it has done it, and what is new is done too.
+            only_rollout=follows and self._task.check_mode,
             pip_environment={str(name): str(value) for name, value in values["pip_environment"].items()},
-            # What is left of nodes that drained since the play before began is the next run's to remove.
-            cleans=[] if values["converged"] else None,
-            restart_since=0 if values["restart"] else None, scale=scale, deadline_seconds=CALL_SECONDS,
-            kill=values["kill"], after_stop=values["after_stop"],
-            canary=values["canary"], singles=values["singles"], phase=values["phase"],
-            undoable=values["undoable"] or values["phase"] == "begin", undo=values["undo"],
-            **actions.who(),
+            # What is left of nodes that drained since the task before began is the next run's to remove.
+            cleans=[] if follows else None,
+            restart_since=0 if restarts else None, scale=scale, deadline_seconds=CALL_SECONDS,
+            kill=values["kill"], after_stop=values["after_stop"], **actions.who(),
         )
         return request
 
 
-def counts(values: dict[str, Any], declared: spec.Declaration) -> dict[str, Any]:
+def counts(values: dict[str, Any], declared: model.Declaration) -> dict[str, Any]:
     """Return the new counts of nodes that the host is to remember, or to forget."""
     if values["nodes"] == "inventory":
         return {group.name: {"nodes": None, "by": ""} for group in declared.groups if wanted(group, actions.only(values))}
@@ -102,7 +102,7 @@ def counts(values: dict[str, Any], declared: spec.Declaration) -> dict[str, Any]
     return dict(bare(values["scale"]))
 
 
-def wanted(group: spec.Group, only: list[str] | None) -> bool:
+def wanted(group: model.Group, only: list[str] | None) -> bool:
     """Whether a state for all groups is meant for this one: what is declared absent is neither started nor stopped."""
     return group.state != "absent" and (only is None or group.name in only)
 

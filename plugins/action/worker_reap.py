@@ -59,10 +59,7 @@ class ActionModule(actions.Action):
 
     def module(self, engine: str, variables: dict[str, Any], **given: Any) -> dict[str, Any]:
         """Run the module on the task's host."""
-        packed = payload.pack({"engine": engine, **given})
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.worker_reap", module_args={"payload": packed}, task_vars=variables)
-        return result
+        return actions.run_module(self, "worker_reap", {"engine": engine, **given}, variables)
 
     def show(self, found: Mapping[str, Any]) -> None:
         """Print what went back, or would."""

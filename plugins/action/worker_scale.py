@@ -8,14 +8,11 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, ourselves
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
 if TYPE_CHECKING:
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.scaling import Policy
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import Declaration, Group
-
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Declaration, Group, Policy
 
 
 class ActionModule(actions.Action):
@@ -49,8 +46,7 @@ class ActionModule(actions.Action):
             # The task's own name with it: a second evaluation in the same process is another one.
             "run": f"{socket.gethostname()}.{os.getppid()}.{self._task._uuid}", "by": whom() if by_hand else "the autoscaler",
         }
-        result: dict[str, Any] = self._execute_module(
-            module_name="workfleet.core.worker_scale", module_args={"payload": payload.pack(request)}, task_vars=task_vars)
+        result = actions.run_module(self, "worker_scale", request, task_vars)
         told = result.get("groups", [])
         result["counts"] = {
             entry["group"]: {"nodes": entry["here"], "by": entry["by"], "follows": not by_hand} for entry in told

@@ -1,39 +1,41 @@
-"""The pattern of the play that checks the inventory: a play without a host is no failure to Ansible, and the check would not run."""
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The host pattern of the play that checks the inventory: Ansible skips a play without a host, and the check with it."""
 
 from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+name: all_hosts
+short_description: Pattern of all hosts, for an inventory that has one
+version_added: "0.1.0"
+author: Workfleet contributors (!UNKNOWN)
+description:
+  - Returns the pattern V(all), for the C(hosts) of a play. The lookup fails where the inventory has no host, such as after a mistyped
+    C(-i), and where the check of the inventory would be skipped.
+options: {}
+"""
+
+EXAMPLES = r"""
+- name: Check the inventory
+  hosts: "{{ query('workfleet.core.all_hosts') }}"
+  tags: always
+  tasks:
+    - name: Check the declarations of all hosts
+      workfleet.core.validate:
+"""
+
+RETURN = r"""
+_raw:
+  description: V(all).
+  type: list
+  elements: str
+"""
 
 from typing import Any
 
 from ansible import context
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-
-DOCUMENTATION = """
-name: all_hosts
-short_description: All hosts of the inventory, of which there must be one
-version_added: "0.1.0"
-author: Workfleet contributors
-description:
-  - Returns the pattern V(all), for the C(hosts) of a play. Fails where the inventory has no host, as with a mistyped C(-i), and where
-    the check of the inventory is to be skipped.
-options: {}
-"""
-
-EXAMPLES = """
-- name: Check the inventory
-  hosts: "{{ query('workfleet.core.all_hosts') }}"
-  tags: always
-  tasks:
-    - name: Check what is declared for all hosts
-      workfleet.core.validate:
-"""
-
-RETURN = """
-_raw:
-  description: V(all).
-  type: list
-  elements: str
-"""
 
 
 class LookupModule(LookupBase):

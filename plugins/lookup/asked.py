@@ -1,31 +1,39 @@
-"""What the person who runs a playbook has asked for by ``-e``, and nobody else."""
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The answers that a person gives to a playbook by ``-e``."""
 
 from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+name: asked
+short_description: Answers that a person gives to a playbook
+version_added: "0.1.0"
+author: Workfleet contributors (!UNKNOWN)
+description:
+  - Returns one mapping of the words of C(docs/playbooks.md) that were given by C(-e).
+  - Such a word is an answer for one run. An inventory may have a variable of the same name and of another meaning, so these words are never
+    read from hosts, groups, facts or plays.
+options: {}
+"""
+
+EXAMPLES = r"""
+- name: Show the queue
+  ansible.builtin.debug:
+    msg: "{{ lookup('workfleet.core.asked').queue | default('every queue') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: One mapping, without the words that were not given.
+  type: list
+  elements: dict
+"""
 
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.vars import load_extra_vars
 
-DOCUMENTATION = """
-name: asked
-short_description: What -e asks a playbook for
-description:
-  - Returns one mapping, of those words of C(docs/playbooks.md) that were given by C(-e).
-  - Such words are an answer for one run. An inventory may well have variables of the same names, which mean something else, so they
-    are never read from hosts, groups, facts or plays.
-options: {}
-"""
-EXAMPLES = """
-- ansible.builtin.debug:
-    msg: "{{ lookup('workfleet.core.asked').queue | default('every queue') }}"
-"""
-RETURN = """
-_raw:
-  description: One mapping; what was not given is not there.
-  type: list
-  elements: dict
-"""
 #: All that playbooks take by -e, but for names that begin with one of ours, such as verify_, and may stand in an inventory.
 WORDS = frozenset((
     "allow_unregistered", "autoscale_max", "autoscale_min", "confirm", "control", "count", "dump", "dump_dir", "follow", "force",

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import multiprocessing
 import os
-import re
 import socket
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__
 from ansible.utils import display
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import model, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.payload import pack
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import ourselves, results
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
@@ -32,14 +33,15 @@ if TYPE_CHECKING:
 SUPPORTED = ((2, 19), (2, 21))
 #: Nobody is told when a host is given back: it is asked again so often.
 LOCK_POLL_SECONDS = 1.0
-MODULES = Path(__file__).resolve().parents[1] / "modules"
-#: What the documentation of a module has beside the options of its tasks: what its action hands over to it.
+ARGUMENTS = "ansible_collections.workfleet.core.plugins.module_utils.workfleet.arguments"
+#: What a module takes from its action, and from no task.
 HANDED_OVER = ("payload", "archive")
 CHECKED = ("type", "elements", "required", "default", "choices")
+EMPTY: dict[str, Any] = {"str": "", "path": "", "list": [], "dict": {}, "bool": False, "int": 0, "float": 0.0}
 
 
 class Action(ActionBase):
-    """One of our actions: its arguments are those that its module documents, and nothing that others wrote is shown as it is."""
+    """One of our actions: its arguments are those of its module's table, and nothing that others wrote is shown as it is."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the arguments, act, and return what became of it."""
@@ -101,16 +103,30 @@ def require_ansible(version: str) -> None:
             f"newer: pip install 'ansible-core~={oldest}.0'")
 
 
+def table(action: str) -> dict[str, dict[str, Any]]:
+    """Return the table of arguments of an action and its module, see :mod:`arguments.pieces`."""
+    found: dict[str, dict[str, Any]] = import_module(f"{ARGUMENTS}.{action.rpartition('.')[2]}").ARGUMENTS
+    return found
+
+
 def arguments(action: str) -> dict[str, dict[str, Any]]:
-    """Return the argument spec of an action, which is what the documentation of its module says."""
-    text = (MODULES / f"{action.rpartition('.')[2]}.py").read_text(encoding="utf-8")
-    found = re.search(r'^DOCUMENTATION = r?"""(.*?)^"""', text, re.DOTALL | re.MULTILINE)
-    documented = yaml.load(found[1] if found else "", getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # noqa: S506 - both are safe
-    return {name: {key: option[key] for key in CHECKED if key in option}
-            for name, option in (documented.get("options") or {}).items() if name not in HANDED_OVER}
+    """Return the argument spec of an action: those of its module without what the action hands over to it."""
+    return {name: {key: copy.deepcopy(option[key]) for key in CHECKED if key in option}
+            for name, option in table(action).items() if name not in HANDED_OVER}
 
 
-def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
+def run_module(plugin: ActionBase, name: str, values: Mapping[str, Any], task_vars: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Run a module of ours on the task's host and return its result. The values travel as one text.
+
+    An argument that the module requires is empty: the action of that name has checked the task's.
+    """
+    empty = {key: EMPTY[option["type"]] for key, option in table(name).items() if option.get("required")}
+    result: dict[str, Any] = plugin._execute_module(
+        module_name=f"workfleet.core.{name}", module_args={**empty, "payload": pack(values), **more}, task_vars=task_vars)
+    return result
+
+
+def declaration(arguments: Mapping[str, Any], host: str) -> model.Declaration:
     """Return the declaration in a task's arguments; a wrong one fails the task with every mistake."""
     keys = ("app", "groups", "scheduler", "dashboard", "parts", "manager", "run_directory", "rollout", "log")
     try:
@@ -119,7 +135,7 @@ def declaration(arguments: Mapping[str, Any], host: str) -> spec.Declaration:
         raise AnsibleActionFail(str(error)) from error
 
 
-def payload(declared: spec.Declaration, overrides: str | None = None) -> dict[str, Any]:
+def payload(declared: model.Declaration, overrides: str | None = None) -> dict[str, Any]:
     """Return the part of a module's payload that follows from the declaration; what cannot be rendered fails the task."""
     try:
         return Renderer(declared, overrides).payload()
@@ -151,7 +167,7 @@ def require_run() -> None:
 
 
 def call(
-    plugin: ActionBase, module: str, request: dict[str, Any], until: float, task_vars: Mapping[str, Any], **arguments: Any
+    plugin: ActionBase, module: str, request: dict[str, Any], until: float, task_vars: Mapping[str, Any], **more: Any
 ) -> dict[str, Any]:
     """Call a module that changes nodes, or what they are started from, once.
 
@@ -161,8 +177,7 @@ def call(
     said = ""
     while True:
         require_run()
-        result: dict[str, Any] = plugin._execute_module(
-            module_name=f"workfleet.core.{module}", module_args={"payload": pack(request), **arguments}, task_vars=task_vars)
+        result = run_module(plugin, module, request, task_vars, **more)
         if not result.get("locked"):
             return result
         if has_ended(result.get("run")) and request["ended_run"] != result["run"]:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import forms, release_spec, sandbox, shown, spec
+from ansible.inventory.manager import IGNORED
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import forms, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import sandbox
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import TEMPLATES, sandbox_lines, unit_path, unit_word, unit_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 STATES = ("started", "stopped", "absent")
 #: An inventory is texts; who names a home directory by mistake is told so.
 MOST_BYTES = 5_000_000
+#: Beside a source Ansible reads these directories.
+VARIABLES = ("group_vars", "host_vars")
+#: Lookups whose answer is another one on another machine.
+LOOKUP = re.compile(r"\b(?:lookup|query|q)\(\s*['\"](?:ansible\.builtin\.)?"
+                    r"(csvfile|env|file|fileglob|first_found|ini|password|pipe|template|unvault)\b")
 #: What ``flock`` answers when somebody runs an evaluation just now.
 LOCKED_STATUS = 75
 #: A pause of more than a day is no autoscaling.
@@ -32,13 +43,20 @@ def check(values: Mapping[str, Any]) -> list[str]:
     given.choice("state", "started", STATES)
     given.whole("interval_seconds", 30, 1, MOST_SECONDS)
     given.value("dry_run", False, spec.boolean, "true or false")
-    given.value("inventory", "", forms.name, "the path of an inventory on this control node")
+    given.value("inventory", [], names, "a list of paths on this control node, such as -i takes")
     for key in ("secret_key", "known_hosts", "vault_password"):
         given.value(key, "", multiline, "a text without NUL or other control characters", secret=True)
     release_spec.python(given)
     release_spec.requirements(given)
     given.environment("pip_environment")
     return problems
+
+
+def names(value: Any) -> list[str]:
+    """Return a list of paths, of which there is one."""
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return [forms.name(item) for item in value]
 
 
 def multiline(value: Any) -> str:
@@ -48,20 +66,20 @@ def multiline(value: Any) -> str:
     return value
 
 
-def request(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the host is asked for."""
+def request(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what the host is asked for, and what people are to know of it."""
     problems = check({f"autoscaler_{key}": value for key, value in given.items()})
     if problems:
         raise spec.SpecError(problems)
     root, state = str(given["root"]), str(given.get("state") or "started")
-    files, executable = ({}, []) if state == "absent" else inventory(str(given["inventory"]))
+    copy = inventory([] if state == "absent" else names(given["inventory"]))
     secrets = {"key": given.get("secret_key"), "known_hosts": given.get("known_hosts"), "vault": given.get("vault_password")}
     private = {f"private/{name}": f"{str(text).rstrip()}\n" for name, text in secrets.items() if text}
     timer = {
         "app": given["app"], "name": given["name"], "user": given["user"], "group": given["user"], "root": root, "home": f"{root}/home",
         "sandbox": sandbox_lines("strict", sandbox.hiding("strict", [root]), [f"{root}/home"]),
         "interval_seconds": int(given.get("interval_seconds") or 30), "locked_status": LOCKED_STATUS,
-        "command": command(root, bool(given.get("dry_run")), has_key=bool(secrets["key"])), "environment": environment(root),
+        "command": command(root, copy.sources, bool(given.get("dry_run")), has_key=bool(secrets["key"])), "environment": environment(root),
         "key": bool(secrets["key"]), "vault": bool(secrets["vault"]), "known_hosts": bool(secrets["known_hosts"]),
     }
     jinja = jinja2.Environment(
@@ -72,16 +90,17 @@ def request(given: Mapping[str, Any]) -> dict[str, Any]:
              for name in ("autoscaler/ansible.cfg.j2", "systemd/autoscaler.service.j2", "systemd/autoscaler.timer.j2")}
     return {
         "app": given["app"], "name": given["name"], "user": given["user"], "root": root, "state": state,
-        "files": {**files, **private}, "executable": executable, "public": {"ansible.cfg": texts["autoscaler/ansible.cfg.j2"]},
+        "files": {**copy.files, **private}, "executable": copy.programs, "public": {"ansible.cfg": texts["autoscaler/ansible.cfg.j2"]},
         "service": texts["systemd/autoscaler.service.j2"], "timer": texts["systemd/autoscaler.timer.j2"],
-    }
+    }, notices(copy)
 
 
-def command(root: str, dry_run: bool, *, has_key: bool) -> list[str]:
+def command(root: str, sources: Sequence[str], dry_run: bool, *, has_key: bool) -> list[str]:
     """Return the argv of one evaluation. The key is given again where the inventory names another, which means nothing there."""
     return [
         "/usr/bin/flock", "--nonblock", "--conflict-exit-code", str(LOCKED_STATUS), f"{root}/home/lock",
-        f"{root}/current/venv/bin/ansible-playbook", "-i", f"{root}/inventory", f"{root}/current/src/playbooks/autoscale.yml",
+        f"{root}/current/venv/bin/ansible-playbook", *(word for place in sources for word in ("-i", f"{root}/{place}")),
+        f"{root}/current/src/playbooks/autoscale.yml",
         *(["-e", f"ansible_ssh_private_key_file={root}/private/key"] if has_key else []), *(["--check"] if dry_run else []),
     ]
 
@@ -92,30 +111,76 @@ def environment(root: str) -> list[str]:
             "PYTHONUNBUFFERED=1", f"PATH={root}/current/venv/bin:/usr/local/bin:/usr/bin:/bin"]
 
 
-def inventory(path: str) -> tuple[dict[str, str], list[str]]:
-    """Return the files of an inventory by their place below the timer's root, and which of them are programs."""
-    top = path if os.path.isdir(path) else os.path.dirname(path)
-    if not os.path.isdir(top):
-        raise WorkfleetError(f"autoscaler_inventory: {path} is not on this control node")
-    files: dict[str, str] = {}
-    executable = []
-    total = 0
-    for source, place in sorted(walk(top)):
-        total += os.path.getsize(source)
-        if total > MOST_BYTES:
-            raise WorkfleetError(f"autoscaler_inventory: {top} holds more than {MOST_BYTES // 10**6} MB: name the directory of the "
-                                 "inventory alone")
-        with open(source, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            files[f"inventory/{place}"] = file.read()
-        if os.access(source, os.X_OK):
-            executable.append(f"inventory/{place}")
-    return files, executable
+@dataclass
+class Copy:
+    """What of an inventory the host is to have: texts by their place below the timer's root."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    programs: list[str] = field(default_factory=list)
+    #: The places of the sources, as ``-i`` names them.
+    sources: list[str] = field(default_factory=list)
+    #: Which kinds of lookups, by the files that have them, give something else there.
+    lookups: dict[str, set[str]] = field(default_factory=dict)
+
+    def add(self, path: str, place: str) -> None:
+        """Take a file along."""
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            text = self.files[place] = file.read(MOST_BYTES + 1)
+        if sum(map(len, self.files.values())) > MOST_BYTES:
+            raise WorkfleetError(f"autoscaler_inventory: with {path} it is more than {MOST_BYTES // 10**6} MB: name the files of the "
+                                 "inventory, or a directory with nothing else in it")
+        if place not in self.programs and (kinds := set(LOOKUP.findall(text))):
+            self.lookups.setdefault(path, set()).update(kinds)
 
 
-def walk(top: str) -> Iterator[tuple[str, str]]:
-    """Yield each file below a directory with its relative path; hidden ones are no part of an inventory. Links are followed."""
+def inventory(sources: Sequence[str]) -> Copy:
+    """Return what Ansible reads of an inventory: its sources, and the variables of groups and hosts beside each. Links are followed."""
+    made = Copy()
+    folders = list(dict.fromkeys(source if os.path.isdir(source) else os.path.dirname(source) for source in sources))
+    for source in sources:
+        place = f"inventory/{folders.index(source if os.path.isdir(source) else os.path.dirname(source)) + 1}"
+        if os.path.isdir(source):
+            for path, below in walk(source, is_source):
+                if os.access(path, os.X_OK):
+                    raise WorkfleetError(
+                        f"autoscaler_inventory: {path} is a program, which Ansible would run on the control host too: name the sources one "
+                        "by one in autoscaler_inventory, with this one among them or not; if it is none, chmod -x")
+                made.add(path, f"{place}/{below}")
+        elif os.path.isfile(source):
+            place = f"{place}/{os.path.basename(source)}"
+            if os.access(source, os.X_OK):
+                made.programs.append(place)
+            made.add(source, place)
+        else:
+            raise WorkfleetError(f"autoscaler_inventory: {source} is not on this control node")
+        made.sources.append(place)
+    for number, folder in enumerate(folders, 1):
+        for name in VARIABLES:
+            for path, below in walk(os.path.join(folder, name), is_read_for_variables):
+                made.add(path, f"inventory/{number}/{name}/{below}")
+    return made
+
+
+def is_source(name: str) -> bool:
+    """Whether Ansible reads a file or directory of this name in a directory that is a source."""
+    return not IGNORED.search(name.encode(errors="surrogateescape"))
+
+
+def is_read_for_variables(name: str) -> bool:
+    """Whether Ansible reads a file of this name in ``group_vars``, or goes into a directory of this name there."""
+    return not name.startswith(".") and not name.endswith("~") and os.path.splitext(name)[1] in ("", ".yml", ".yaml", ".json")
+
+
+def walk(top: str, is_read: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """Yield each file below a directory that is read, with its relative path."""
     for folder, folders, names in os.walk(top, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith(".") and os.path.isfile(os.path.join(folder, name)):
-                yield os.path.join(folder, name), os.path.relpath(os.path.join(folder, name), top)
+        folders[:] = sorted(filter(is_read, folders))
+        for path in sorted(os.path.join(folder, name) for name in names if is_read(name)):
+            if os.path.isfile(path):
+                yield path, os.path.relpath(path, top)
+
+
+def notices(made: Copy) -> list[str]:
+    """Return a sentence where something that is copied looks up what the control host has not, or has otherwise."""
+    return [f"autoscaler_inventory: {path} looks something up on the machine that reads it ({', '.join(sorted(kinds))}), and the control "
+            "host is another one: give the value itself there, a secret in a vault" for path, kinds in sorted(made.lookups.items())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import payload
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,15 +19,14 @@ class Watched:
     """Work that a module of ours starts and tells of. ``failure`` is the result of a call that failed, or why the work did."""
 
     def __init__(self, action: ActionBase, module: str, task_vars: Mapping[str, Any]) -> None:
-        self.action, self.module, self.task_vars = action, f"workfleet.core.{module}", task_vars
+        self.action, self.module, self.task_vars = action, module, task_vars
         self.failure: dict[str, Any] | None = None
 
     def items(self, order: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Start it, and yield what it tells until it is over."""
         given: dict[str, Any] = {"order": order}
         while True:
-            result = self.action._execute_module(
-                module_name=self.module, module_args={"payload": payload.pack(given)}, task_vars=self.task_vars)
+            result = actions.run_module(self.action, self.module, given, self.task_vars)
             if result.get("failed") or result.get("unreachable"):
                 self.failure = dict(result)
                 return

@@ -15,10 +15,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump, payload
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import dump
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
-from ansible_collections.workfleet.core.plugins.plugin_utils import ourselves, queues
+from ansible_collections.workfleet.core.plugins.plugin_utils import actions, ourselves, queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,9 +77,7 @@ class Purge:
             "queues": self.queues, "declared": self.declared,
             "header": {"made": datetime.now(timezone.utc).isoformat(timespec="seconds"), "by": holder()},
         }
-        result: dict[str, Any] = self.action._execute_module(
-            module_name="workfleet.core.queue_purge", module_args={"payload": payload.pack(request)}, task_vars=self.task_vars)
-        return result
+        return actions.run_module(self.action, "queue_purge", request, self.task_vars)
 
     def run(self, folder: str) -> dict[str, Any]:
         """Dump, bring here, look, delete. What goes wrong before the deletion is undone."""

@@ -14,29 +14,25 @@ from urllib.parse import urlsplit
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import (
-    engines,
-    forms,
-    limits,
-    postgresql_config,
-    redis_config,
-    release_spec,
-    shown,
-    spec,
-)
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, forms, model, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import limits, system
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import supervisor
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.postgresql import config as postgresql_config
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.redis import config as redis_config
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler, ourselves, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ansible.template import Templar
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.scaling import Policy
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Policy
 
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles")
 #: Which roles a host of an inventory group gets.
-ROLES_OF = {"redis": ("redis",), "postgresql": ("postgresql",), "control": ("autoscaler",), **dict.fromkeys(spec.PARTS, ("app", "worker"))}
+ROLES_OF = {"redis": ("redis",), "postgresql": ("postgresql",), "control": ("autoscaler",), **dict.fromkeys(model.PARTS, ("app", "worker"))}
 REDIS_STATES = ("started", "stopped", "restarted", "reloaded", "absent")
 #: Variables that are secret as a whole; of others what stands under ``secrets``, ``password`` or ``basic_auth``.
 SECRETS = ("app_broker_url", "app_result_url", "app_secrets", "redis_password", "autoscaler_secret_key", "autoscaler_vault_password")
@@ -97,12 +93,12 @@ class Host:
     @property
     def parts(self) -> list[str]:
         """Return what of an app's processes the host is to have."""
-        return [part for part in spec.PARTS if part in self.groups]
+        return [part for part in model.PARTS if part in self.groups]
 
     @property
     def has_scheduler(self) -> bool:
         """Whether the host is to have the app's scheduler."""
-        declared = self.value(f"worker_{spec.SCHEDULER}") if spec.SCHEDULER in self.parts else None
+        declared = self.value(f"worker_{model.SCHEDULER}") if model.SCHEDULER in self.parts else None
         return isinstance(declared, dict) and bool(declared) and declared.get("state") != "absent"
 
     @property
@@ -117,6 +113,14 @@ class Host:
     def is_ours(self) -> bool:
         """Whether the host is this machine, and what runs there is run by who runs this: there is nobody to be kept from anything."""
         return bool(self.value("ansible_connection") == "local" and self.value("app_user") == ourselves.user())
+
+    @property
+    def is_roots(self) -> bool:
+        """Whether what is done there is done as root, as far as the inventory tells."""
+        is_asked = str(self.value("ansible_become")).lower() not in ("false", "no", "0")
+        becomes = is_asked and self.value("ansible_become_user") in (None, "root")
+        logs_in = ourselves.user() if self.value("ansible_connection") == "local" else self.value("ansible_user")
+        return becomes or logs_in == "root"
 
     @property
     def is_loopback(self) -> bool:
@@ -167,12 +171,26 @@ class Host:
         }
 
     @functools.cached_property
-    def declared(self) -> spec.Declaration:
+    def _outcome(self) -> model.Declaration | spec.SpecError:
+        """The declaration, or its mistakes: it is parsed once."""
+        try:
+            return spec.parse(self.declaration())
+        except spec.SpecError as error:
+            return error
+
+    def readable_declaration(self) -> model.Declaration:
+        """Return the declaration without what cannot be read; raise its mistakes."""
+        if isinstance(self._outcome, spec.SpecError):
+            raise self._outcome
+        return self._outcome
+
+    @property
+    def declared(self) -> model.Declaration:
         """Return the sound declaration, or raise."""
-        declaration = self.declaration()
+        declared = self.readable_declaration()
         if self.unread:
             raise spec.SpecError(list(self.unread.values()))
-        return spec.parse(declaration)
+        return declared
 
 
 def defaults_of(host: Host) -> set[str]:
@@ -191,6 +209,7 @@ def mistakes(host: Host) -> Iterator[str]:
     if host.groups and host.value("ansible_connection") == "local" and (lack := ourselves.lack()):
         yield lack  # all else would be said of a number that is no name
         return
+    yield from system_problems(host)
     if host.parts:
         yield from worker_problems(host)
     if "redis" in host.groups:
@@ -221,6 +240,19 @@ def mistakes(host: Host) -> Iterator[str]:
                        "(ansible-vault edit)")
 
 
+def system_problems(host: Host) -> Iterator[str]:
+    """Yield what a host's system is not, or lacks; where no facts are kept, the host itself is looked at before it is changed."""
+    facts = host.raw.get("ansible_facts") or {}
+    if not (host.groups and host.is_roots and facts.get("distribution")):
+        return
+    try:
+        there = system.named(str(facts["distribution"]), str(facts.get("distribution_version", "")))
+        if "redis" in host.groups and (lacking := redis_config.unavailable(str(host.value("redis_flavor")), there)):
+            yield lacking
+    except WorkfleetError as error:
+        yield str(error)
+
+
 def worker_problems(host: Host) -> Iterator[str]:
     """Yield the mistakes of a worker host."""
     if not host.value("app_name"):
@@ -233,21 +265,20 @@ def worker_problems(host: Host) -> Iterator[str]:
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     try:
-        declared = spec.parse(host.declaration())
-        found.update(dict.fromkeys(oversize(declared)))
+        found.update(dict.fromkeys(oversize(host.readable_declaration())))
     except spec.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     found.update(dict.fromkeys(other_problems(host)))
     yield from found
 
 
-def oversize(declared: spec.Declaration) -> Iterator[str]:
+def oversize(declared: model.Declaration) -> Iterator[str]:
     """Yield what of a sound declaration is too large to start a process with: that shows when it is put together."""
     renderer = render.Renderer(declared)
     for group in declared.groups:
         place = renderer.place(group)
         values, _ = render.environment(declared.app, group, place)
-        label = f"worker_{group.name}" if group.name in spec.SINGLES else f"worker_groups ({group.name})"
+        label = f"worker_{group.name}" if group.name in model.SINGLES else f"worker_groups ({group.name})"
         for text in limits.too_large(engines.named(group.engine).command(group, place), values):
             yield f"{label}: {text}"
     try:
@@ -280,7 +311,7 @@ def other_problems(host: Host) -> list[str]:
 
 def across(hosts: Sequence[Host]) -> Iterator[tuple[str, list[str]]]:
     """Yield the mistakes that only all hosts together show, each with the names of the hosts."""
-    apps: dict[str, list[tuple[Host, spec.Declaration]]] = {}
+    apps: dict[str, list[tuple[Host, model.Declaration]]] = {}
     beats: dict[str, list[str]] = {}
     for host in hosts:
         with contextlib.suppress(spec.SpecError, AnsibleError):  # said of the host itself
@@ -291,7 +322,7 @@ def across(hosts: Sequence[Host]) -> Iterator[tuple[str, list[str]]]:
     for app, where in beats.items():
         if len(where) > 1:
             yield (f"worker_scheduler: the app {app} would have {len(where)} schedulers, on {', '.join(where)}, and each sends every "
-                   f"periodic task; leave one host in the inventory group {spec.SCHEDULER}"), where
+                   f"periodic task; leave one host in the inventory group {model.SCHEDULER}"), where
     for members in apps.values():
         known = [name for _, declared in members for name in declared.names]
         only = {chosen(host) for host, _ in members}
@@ -308,7 +339,7 @@ def chosen(host: Host) -> str:
     return ""
 
 
-def quarrels(members: Sequence[tuple[Host, spec.Declaration]]) -> Iterator[tuple[str, list[str]]]:
+def quarrels(members: Sequence[tuple[Host, model.Declaration]]) -> Iterator[tuple[str, list[str]]]:
     """Yield the groups of an app of which hosts declare another policy: its bounds are of the whole fleet."""
     found: dict[str, dict[Policy | None, list[str]]] = {}
     for host, declared in members:
@@ -327,7 +358,7 @@ def placement(hosts: Sequence[Host]) -> dict[str, dict[str, dict[str, int]]]:
     for host in hosts:
         with contextlib.suppress(spec.SpecError, AnsibleError):
             for group in host.declared.groups if "workers" in host.parts else ():
-                if group.name not in (spec.SCHEDULER, spec.DASHBOARD) and group.state != "absent":
+                if group.name not in (model.SCHEDULER, model.DASHBOARD) and group.state != "absent":
                     found.setdefault(host.declared.app.name, {}).setdefault(group.name, {})[host.name] = group.nodes
     return found
 
@@ -356,7 +387,7 @@ def placeless(hosts: Sequence[Host]) -> Iterator[str]:
 
 def lonely(hosts: Sequence[Host]) -> Iterator[str]:
     """Yield a warning for what is declared and has no host."""
-    for part in (spec.SCHEDULER, spec.DASHBOARD):
+    for part in (model.SCHEDULER, model.DASHBOARD):
         with contextlib.suppress(AnsibleError):
             declared = any(host.value(f"worker_{part}") for host in hosts if host.parts)
             if declared and not any(part in host.parts for host in hosts):
@@ -386,6 +417,6 @@ def warnings(host: Host, names: set[str]) -> Iterator[str]:
     if host.parts:
         yield from nameless(host)
         try:
-            yield from spec.parse(host.declaration()).warnings
-        except (spec.SpecError, AnsibleError):
+            yield from host.readable_declaration().warnings
+        except spec.SpecError:
             return

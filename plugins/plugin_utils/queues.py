@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, shown, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, model, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.taskqueue import Source
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues import own as own_queues
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.queues.info import own as own_queues
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LEFT = ("queue", "engine")
 EXACT = {"exact": "", "at_least": "≥"}
 
 
-def declarations(arguments: Mapping[str, Any], task_vars: Mapping[str, Any], templar: Templar) -> list[spec.Declaration]:
+def declarations(arguments: Mapping[str, Any], task_vars: Mapping[str, Any], templar: Templar) -> list[model.Declaration]:
     """Return what the task's own host declares, and after it the other hosts that the task names."""
     own = str(task_vars["inventory_hostname"])
     found = [actions.declaration(arguments, own)]
@@ -36,14 +36,14 @@ def declarations(arguments: Mapping[str, Any], task_vars: Mapping[str, Any], tem
     return [declared for declared in found if declared.app.name == found[0].app.name]
 
 
-def sources(declared: Sequence[spec.Declaration], only: Sequence[str] | None) -> list[dict[str, Any]]:
+def sources(declared: Sequence[model.Declaration], only: Sequence[str] | None) -> list[dict[str, Any]]:
     """Return the queues of all worker groups by engine and broker, as the modules take them."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for declaration in declared:
         app = declaration.app
         for group in declaration.groups:
             engine = engines.named(group.engine)
-            if not engine.speaks or group.name in (spec.SCHEDULER, spec.DASHBOARD) or (only is not None and group.name not in only):
+            if not engine.speaks or group.name in (model.SCHEDULER, model.DASHBOARD) or (only is not None and group.name not in only):
                 continue
             if not app.broker_url:
                 raise AnsibleActionFail("app_broker_url: is needed to look at queues, and is not declared")
@@ -54,12 +54,12 @@ def sources(declared: Sequence[spec.Declaration], only: Sequence[str] | None) ->
     return list(found.values())
 
 
-def ours(declared: Sequence[spec.Declaration], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+def ours(declared: Sequence[model.Declaration], task_vars: Mapping[str, Any]) -> dict[str, Any]:
     """Return by what nodes of the inventory are known, whatever ``--limit`` says, as ``consumers.Ours``.
 
     In a play of one's own its hosts may be in other groups than in ours.
     """
-    grouped = [host for part in spec.PARTS for host in task_vars["groups"].get(part, ())]
+    grouped = [host for part in model.PARTS for host in task_vars["groups"].get(part, ())]
     hosts = dict.fromkeys(map(str, [*grouped, *task_vars["ansible_play_hosts_all"]]))
     commands = [group for each in declared for group in each.groups if group.command and engines.named(group.engine).speaks]
     unnamed = ["*"] if any(not group.queues for group in commands) else sorted({queue for group in commands for queue in group.queues})
@@ -75,7 +75,7 @@ def asking(arguments: Mapping[str, Any], task_vars: Mapping[str, Any], templar: 
     return {"ours": ours(declared, task_vars), "sources": sources(declared, actions.only(arguments))} if declared else None
 
 
-def own(declared: Sequence[spec.Declaration]) -> dict[str, list[str]]:
+def own(declared: Sequence[model.Declaration]) -> dict[str, list[str]]:
     """Return all queues of the app by engine."""
     return own_queues([Source(**source) for source in sources(declared, None)])
 

@@ -14,9 +14,10 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, envfile, sandbox, spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines, model
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.base import Place
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import envfile
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers import systemd
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.supervisor import (
     command_json,
@@ -25,11 +26,12 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers.
     service_paths,
     service_values,
 )
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import App, Declaration, Group
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import App, Declaration, Group
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "templates")
 #: The manager's own patience with a start; longer than a rollout's, which judges and tells a person.
@@ -55,7 +57,7 @@ class Renderer:
         self.tokens = {word: f"@{salt}.{word}@" for word in ("slot", "incarnation", "generation", "release", "python")}
 
     def payload(self) -> dict[str, Any]:
-        """Return the part of the request that follows from the declaration; see ``reconcile.Request``."""
+        """Return the part of the request that follows from the declaration; see ``request.Request``."""
         declared = self.declaration
         app = declared.app
         return {
@@ -86,7 +88,7 @@ class Renderer:
             "drain_seconds": group.drain_seconds, "node_name": place.node, "notifies": engine.notifies(group),
             "answers_while_busy": engine.answers_while_busy(group), "gives_back": engine.gives_back(group),
             "overlaps": engine.overlap(group),
-            "comes_last": group.name in spec.SINGLES, "unit_text": self.render(manager, node),
+            "comes_last": group.name in model.SINGLES, "unit_text": self.render(manager, node),
             "env_text": self.render("env/node.env.j2", node), "env": values, "secret_names": sorted(secret_names),
             "values": json.dumps(fingerprint, sort_keys=True), "directories": list(group.directories),
         }

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible import constants
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_choice, release_spec, source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import release_choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import source
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import fleet, shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet import shown
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ansible import constants
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import release_choice
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import release_choice
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, inventory
 
 if TYPE_CHECKING:

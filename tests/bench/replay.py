@@ -8,7 +8,7 @@
 Exits with 1 where a day takes more than 5 s of CPU.
 
 A recorded trace is a file with a line ``second,tasks`` for each second in which tasks came. What is replayed is the very policy that
-``autoscale.yml`` evaluates (``module_utils/workfleet/scaling.py``); nodes, tasks and their queue are simulated.
+``autoscale.yml`` evaluates (``module_utils/workfleet/scaling/policy.py``); nodes, tasks and their queue are simulated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402 - the backend comes first
 
-from plugins.module_utils.workfleet.scaling import Figures, Policy, State, decide  # noqa: E402 - the tree is in the path now
+from plugins.module_utils.workfleet.model import Policy  # noqa: E402 - the tree is in the path now
+from plugins.module_utils.workfleet.scaling.policy import Figures, State, decide  # noqa: E402
 
 DAY = 86400
 #: A node runs two tasks at once, each takes 20 s; it is ready 8 s after it was started.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from plugins.module_utils.workfleet import plan
-from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Name, Present
+from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Present
 from plugins.module_utils.workfleet.managers.records import Record
+from plugins.module_utils.workfleet.model import Name
+from plugins.module_utils.workfleet.nodes import plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from plugins.module_utils.workfleet.steps import Step
+    from plugins.module_utils.workfleet.host.steps import Step
 
 APP = "shop"
 OLD = 1000.0

@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plugins.module_utils.workfleet import engines, envfile, spec
+from plugins.module_utils.workfleet import engines, model
 from plugins.module_utils.workfleet.engines.base import Place
+from plugins.module_utils.workfleet.host import envfile
+from plugins.module_utils.workfleet.spec import workers as spec
 from tests.patience import until
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def environment() -> Path:
     return ENVIRONMENT
 
 
-def group(**keys: Any) -> spec.Group:
+def group(**keys: Any) -> model.Group:
     """Return a worker group of the example app, as the inventory would give it."""
     entry = {"name": "flows", "engine": "arq", "app": "app.worker.WorkerSettings", **keys}
     declared = spec.parse({"app": {"name": "flow"}, "groups": [entry]})
@@ -46,7 +48,7 @@ def group(**keys: Any) -> spec.Group:
 class Node:
     """One node: its process, its run record, what it wrote."""
 
-    def __init__(self, fleet: Fleet, name: str, declared: spec.Group, **variables: str) -> None:
+    def __init__(self, fleet: Fleet, name: str, declared: model.Group, **variables: str) -> None:
         self.fleet, self.name = fleet, name
         place = Place(node=name, directory=str(fleet.source), environment=str(ENVIRONMENT), runners=str(ROOT / "runners"))
         engine = engines.named("arq")

@@ -13,9 +13,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plugins.module_utils.workfleet import envfile, spec
-from plugins.module_utils.workfleet.engines.base import Place, Report
+from plugins.module_utils.workfleet import model
+from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.chicory.engine import ENGINE
+from plugins.module_utils.workfleet.engines.verbs.report import Report
+from plugins.module_utils.workfleet.host import envfile
+from plugins.module_utils.workfleet.spec import workers as spec
 from tests.patience import until
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ def environment() -> Path:
     return ENVIRONMENT
 
 
-def group(**keys: Any) -> spec.Group:
+def group(**keys: Any) -> model.Group:
     """Return a worker group of the example app, as the inventory would give it."""
     entry = {"name": "slow", "engine": "chicory", "app": "app.tasks:app", **keys}
     return spec.parse({"app": {"name": "events"}, "groups": [entry]}).groups[0]
@@ -50,7 +53,7 @@ def group(**keys: Any) -> spec.Group:
 class Node:
     """One node: its process, its run record, what it wrote."""
 
-    def __init__(self, fleet: Fleet, name: str, declared: spec.Group, variables: dict[str, str]) -> None:
+    def __init__(self, fleet: Fleet, name: str, declared: model.Group, variables: dict[str, str]) -> None:
         self.name = name
         self.unit = f"workfleet.{name.partition('@')[0]}"
         place = Place(node=name, directory=str(APP), environment=str(ENVIRONMENT), runners=str(ROOT / "runners"))

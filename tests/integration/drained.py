@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery
 
-from plugins.module_utils.workfleet import drain, info
+from plugins.module_utils.workfleet.nodes import drain, info
 from tests.integration import arq_fleet, chicory_fleet
 from tests.integration.celery_fleet import ROOT
 from tests.patience import until
@@ -199,8 +199,8 @@ class Drained:
         steps: list[str] = []
         self.progress: list[str] = []
         for _ in range(calls):
-            reconciler = self.site.reconciler(self.site.request(list(groups), **{"deadline_seconds": 5, **more}), check=True)
-            result = drain.Drain(reconciler, drain.Order(**order), check=check).call()
+            host_nodes = self.site.host_nodes(self.site.request(list(groups), **{"deadline_seconds": 5, **more}))
+            result = drain.Drain(host_nodes, drain.Order(**order), check=check).call()
             steps += [f"{step['action']} {step['group']}.{step['slot']}.{step['incarnation']}" for step in result["steps"]]
             self.progress += result["progress"]
             if not result["more"]:
@@ -210,5 +210,5 @@ class Drained:
 
     def states(self, *groups: Group) -> dict[str, tuple[str, str | None]]:
         """Return the state of each node and its reason."""
-        told = info.look(self.site.reconciler(self.site.request(list(groups)), check=True), 1.0)
+        told = info.look(self.site.host_nodes(self.site.request(list(groups))), 1.0)
         return {f"{node['group']}.{node['slot']}": (node["state"], node["reason"]) for node in told["nodes"]}

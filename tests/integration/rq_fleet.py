@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plugins.module_utils.workfleet import engines, envfile, spec
+from plugins.module_utils.workfleet import engines, model
 from plugins.module_utils.workfleet.engines.base import Place
+from plugins.module_utils.workfleet.host import envfile
+from plugins.module_utils.workfleet.spec import workers as spec
 from tests.patience import until
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def environment(version: str = "3.0.0") -> Path:
     return made
 
 
-def group(**keys: Any) -> spec.Group:
+def group(**keys: Any) -> model.Group:
     """Return a worker group of the example app, as the inventory would give it."""
     entry = {"name": "mails", "engine": "rq", "app": "app.tasks", **keys}
     return spec.parse({"app": {"name": "rq"}, "groups": [entry]}).groups[0]
@@ -49,7 +51,7 @@ def group(**keys: Any) -> spec.Group:
 class Node:
     """One node: its process, its run record, what it wrote."""
 
-    def __init__(self, fleet: Fleet, name: str, declared: spec.Group, **variables: str) -> None:
+    def __init__(self, fleet: Fleet, name: str, declared: model.Group, **variables: str) -> None:
         self.fleet, self.name = fleet, name
         place = Place(node=name, directory=str(APP), environment=str(fleet.environment), runners=str(ROOT / "runners"))
         engine = engines.named("rq")

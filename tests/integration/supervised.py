@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
-from plugins.module_utils.workfleet import host, managers, reconcile
+from plugins.module_utils.workfleet import managers
+from plugins.module_utils.workfleet.host import effects
 from plugins.module_utils.workfleet.managers.supervisor import Supervisor
+from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
+from plugins.module_utils.workfleet.nodes.reconcile import Reconciler
+from plugins.module_utils.workfleet.nodes.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from plugins.module_utils.workfleet.managers.base import Present
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ME, MY_GROUP = (host.run(["id", word]).out.strip() for word in ("-un", "-gn"))
+ME, MY_GROUP = (effects.run(["id", word]).out.strip() for word in ("-un", "-gn"))
 Group = dict[str, Any]
 
 
@@ -56,7 +60,7 @@ class Site:
         self.root = root
         self.run_directory = os.path.join(root, "run")
         for name in ("env", "workfleet", "state", "log", "run", "supervisor"):
-            host.directory(os.path.join(root, name))
+            effects.directory(os.path.join(root, name))
         shutil.copy(REPOSITORY / "runners" / "launch.py", os.path.join(root, "workfleet"))
         # Supervisor is among the packages that the tests themselves need: no second installation.
         os.symlink(sys.prefix, os.path.join(root, "supervisor", "venv"))
@@ -76,9 +80,13 @@ class Site:
         payload = {**Renderer(declared).payload(), "run": "run 1", "holder": "somebody", **more}
         return dict(json.loads(json.dumps(payload)))
 
-    def reconciler(self, request: dict[str, Any], *, check: bool = False) -> reconcile.Reconciler:
+    def reconciler(self, request: dict[str, Any], *, check: bool = False) -> Reconciler:
         """Return one call's reconciler; every call is a process of its own, so nothing is kept."""
-        return reconcile.Reconciler(reconcile.Request.parse(request), self.manager, check=check)
+        return Reconciler(Request.parse(request), self.manager, check=check)
+
+    def host_nodes(self, request: dict[str, Any]) -> HostNodes:
+        """Return the nodes as a call that only looks at them has them."""
+        return HostNodes(Request.parse(request), self.manager)
 
     def work(self, groups: list[Group], *, check: bool = False, **more: Any) -> Result:
         """Call until all is done, as the action plugin does."""
@@ -86,7 +94,7 @@ class Site:
         found = Result()
         for _ in range(50):
             reconciler = self.reconciler(request, check=check)
-            told = reconcile.outcome_result(reconciler.call())
+            told = reconciler.call().result()
             found.ledger.update((line["node"], line) for line in reconciler.ledger())
             found.doing.append(told["doing"])
             found.steps += [short(item) for item in told["steps"]]

@@ -26,8 +26,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from plugins.module_utils.workfleet import accounts, build, host, in_use, release, release_spec, source, system
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import accounts, effects
+from plugins.module_utils.workfleet.release import build, in_use, source
+from plugins.module_utils.workfleet.release import plan as release
+from plugins.module_utils.workfleet.release import spec as release_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +133,7 @@ def site() -> Iterator[Site]:
     made = Site(folder)
     yield made
     shutil.rmtree(folder, ignore_errors=True)
-    if ROOT and host.uid(made.user) is not None:
+    if ROOT and effects.uid(made.user) is not None:
         accounts.run("userdel", made.user)
 
 
@@ -432,7 +435,7 @@ def test_what_is_shared_outlives_releases_and_stays_writable_in_a_sealed_one(sit
     read = ("import pathlib, sqlite3; print([pathlib.Path(p).read_text() for p in ('media/sample', 'media/upload', 'notes.txt', "
             "'new/place/x')], sqlite3.connect('var/db.sqlite3').execute('select count(*) from t').fetchall())")
     assert site.run("python", "-c", read) == "['first', 'mine', 'mine', 'mine'] [(0,)]"
-    user = host.uid(site.user) if ROOT else os.geteuid()
+    user = effects.uid(site.user) if ROOT else os.geteuid()
     assert {path.lstat().st_uid for path in (kept, *kept.rglob("*"))} == {user}
     source_tree = site.root / "current" / "src"
     assert {path.lstat().st_uid for path in source_tree.rglob("*")} == {os.geteuid()}
@@ -626,14 +629,6 @@ def test_without_root_an_app_of_ones_own_works_and_another_account_is_refused(si
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert (place / "shop" / "current").resolve().owner() == "nobody"
-
-
-def test_other_systems_are_refused_with_their_name(tmp_path: Path) -> None:
-    (tmp_path / "os-release").write_text('ID=ubuntu\nVERSION_ID="24.04"\n')
-    with pytest.raises(WorkfleetError, match=r"this host is ubuntu 24\.04"):
-        system.require_supported(str(tmp_path / "os-release"))
-    (tmp_path / "os-release").write_text('ID=debian\nVERSION_ID="13"\n')
-    system.require_supported(str(tmp_path / "os-release"))
 
 
 def test_a_python_that_cannot_make_virtualenvs_and_one_that_is_missing_are_told(site: Site) -> None:

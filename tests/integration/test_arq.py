@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import consumers, engines, resp
+from plugins.module_utils.workfleet import engines, resp
 from plugins.module_utils.workfleet.engines import pickled, taskqueues
 from plugins.module_utils.workfleet.engines.arq import options as arq_options
 from plugins.module_utils.workfleet.engines.verbs import probe
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import consumers
 from tests.fakes.systemd import Systemd
 from tests.integration.arq_fleet import APP, ENVIRONMENT, ROOT, Fleet, Node, environment, fleet
 from tests.integration.conftest import running as running_redis
@@ -29,7 +30,7 @@ from tests.patience import is_within, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from plugins.module_utils.workfleet.engines.base import Report
+    from plugins.module_utils.workfleet.engines.verbs.report import Report
     from tests.integration.conftest import RedisServer
 
 ENGINE = engines.named("arq")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import info
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import info
 from tests.integration.arq_fleet import APP, ROOT, environment
 from tests.integration.supervised import Site, site
 from tests.integration.test_celery_task_probe import play
@@ -36,7 +36,7 @@ def fleet(site: Site, redis_server: RedisServer) -> Site:
 
 
 def look(fleet: Site, groups: list[dict[str, Any]]) -> dict[str, Any]:
-    return info.look(fleet.reconciler(fleet.request(groups)), 1.0)
+    return info.look(fleet.host_nodes(fleet.request(groups)), 1.0)
 
 
 def test_nodes_converge_tell_their_figures_and_drain(fleet: Site, redis_server: RedisServer) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import letters, queues
-from plugins.module_utils.workfleet import purge as steps
 from plugins.module_utils.workfleet.engines.celery.letters import CeleryLetters
 from plugins.module_utils.workfleet.engines.celery.wire import task_message
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.queues import letters
+from plugins.module_utils.workfleet.queues import purge as steps
 from tests.integration import celery_fleet
 from tests.integration.owned import ANY
 from tests.patience import until

@@ -72,7 +72,7 @@ def test_an_inspection_leaves_no_key_behind(workers: Fleet) -> None:
 
 def test_all_that_a_killed_inspection_leaves_behind_expires(workers: Fleet) -> None:
     code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
-            "from plugins.module_utils.workfleet.engines import celery_wire as w; "
+            "from plugins.module_utils.workfleet.engines.celery import wire as w; "
             f"w.reports({workers.url!r}, ['nobody@h'], {{}}, 60)")
     killed = subprocess.Popen([sys.executable, "-c", code])
     left = until(lambda: [key for key in workers.all_keys() if "workfleet.pidbox" in key and "binding" not in key])

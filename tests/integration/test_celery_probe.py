@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import consumers, queues, resp
+from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import taskqueues
 from plugins.module_utils.workfleet.engines.celery import probe as celery_probe
 from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
@@ -18,7 +18,9 @@ from plugins.module_utils.workfleet.engines.celery.engine import ENGINE
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.engines.verbs import probe as probes
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from tests import warm
+from plugins.module_utils.workfleet.nodes import consumers
+from plugins.module_utils.workfleet.queues import info as queues
+from tests import printed, warm
 from tests.integration.celery_fleet import Fleet, fleet
 from tests.integration.supervised import ME, MY_GROUP
 from tests.patience import is_within, until
@@ -161,9 +163,11 @@ def test_an_answer_proves_nothing_where_a_worker_of_somebody_else_may_have_given
             "app_broker_url": running.url, "app_result_url": running.url,
             "worker_groups": [{"name": "w", "app": "app.celery_app", "queues": ["reports"]}]}}}}))
         named = "old@first consumes reports and is no node"
-        for playbook, status, said in (("verify", 2, "the answer is of old@first"), ("queues", 0, named), ("status", 0, named)):
+        for playbook, status, said in (("verify", 2, "the answer is of old@first"), ("queues", 0, named), ("status", 0, named),
+                                       ("health", 2, named)):
             done = warm.play(["-i", str(inventory), f"playbooks/{playbook}.yml", "-e", "sample_seconds=0"])
             assert done.returncode == status and said in " ".join(done.stdout.split()), done.stdout + done.stderr
+        printed.same("docs/health.md", "strangers", done.stdout)
 
         running.start("shop.w.1.1@first", queues="reports")
         running.ready("old@first", "shop.w.1.1@first")

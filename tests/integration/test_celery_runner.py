@@ -10,14 +10,18 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from plugins.module_utils.workfleet.engines import named
+from plugins.module_utils.workfleet.engines.celery import load as celery_load
 from plugins.module_utils.workfleet.engines.celery import probe as celery_probe
 from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
 from plugins.module_utils.workfleet.engines.verbs import probe as probes
+from plugins.module_utils.workfleet.engines.verbs import traffic
+from plugins.module_utils.workfleet.errors import WorkfleetError
 from tests.fakes.systemd import Systemd
 from tests.integration.celery_fleet import ROOT, Fleet, fleet
 from tests.patience import until
@@ -227,3 +231,7 @@ def test_a_worker_whose_app_speaks_pickle_answers_us_in_json_and_its_own_clients
         request = probes.parse({"broker_url": workers.url, "result_url": workers.url, "queues": ["default"], "timeout": 5.0})
         proof, = celery_probe.probe(request)
         assert (proof.ok, proof.state, proof.reason) == (None, "not proved", said)
+        load = celery_load.CeleryTraffic(traffic.Order("shop", "celery", workers.url, ["default"], workers.url))
+        with pytest.raises(WorkfleetError, match="refuse tasks in JSON") if accepted == "pickle" else nullcontext():
+            load.open()
+            load.close()

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import consumers
 from plugins.module_utils.workfleet.engines import taskqueues
 from plugins.module_utils.workfleet.engines.chicory import options as chicory_options
 from plugins.module_utils.workfleet.engines.chicory.engine import ENGINE
 from plugins.module_utils.workfleet.engines.verbs.figures import Figures, Question
 from plugins.module_utils.workfleet.engines.verbs.probe import Proof, Request
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import consumers
 from tests.integration.chicory_fleet import ENVIRONMENT, Fleet
 from tests.integration.conftest import RedisServer
 from tests.patience import is_within, until

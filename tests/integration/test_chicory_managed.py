@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import info
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import info
 from tests.integration.chicory_fleet import APP, ROOT, Fleet, environment
 from tests.integration.supervised import Site, site
 from tests.integration.test_celery_task_probe import play
@@ -36,7 +36,7 @@ def managed(site: Site, redis_server: RedisServer, tmp_path: Path) -> Site:
 
 
 def look(site: Site, groups: list[dict[str, Any]]) -> dict[str, Any]:
-    return info.look(site.reconciler(site.request(groups)), 1.0)
+    return info.look(site.host_nodes(site.request(groups)), 1.0)
 
 
 def test_nodes_of_two_queues_converge_tell_their_figures_and_drain(managed: Site, redis_server: RedisServer, tmp_path: Path) -> None:

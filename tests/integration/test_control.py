@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import host, live
 from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import effects
+from plugins.module_utils.workfleet.nodes import control as live
 from tests.integration.drained import Drained
 from tests.integration.supervised import Site, site
 from tests.integration.test_reset import Played
@@ -31,15 +32,15 @@ def fleet(site: Site, redis_server: RedisServer, tmp_path: Path) -> Drained:
 
 
 def tell(fleet: Drained, group: dict[str, Any], control: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
-    reconciler = fleet.site.reconciler(fleet.site.request([group]), check=True)
-    return live.control(reconciler, live.Order("w", control, arguments), check=check)
+    host_nodes = fleet.site.host_nodes(fleet.site.request([group]))
+    return live.control(host_nodes, live.Order("w", control, arguments), check=check)
 
 
 def stats(fleet: Drained) -> dict[str, Any]:
     # While it makes children a node does not answer.
     found = until(lambda: celery_wire.reports(fleet.redis.url(3), ["shop.w.1.1@h1"], {}, 2.0).get("shop.w.1.1@h1"))
     # Celery's own figure stays what it was started with; the pool's children are what there is.
-    children = host.run(["pgrep", "-c", "-P", str(found.pid)], check=False).out
+    children = effects.run(["pgrep", "-c", "-P", str(found.pid)], check=False).out
     return {"queues": sorted(found.queues or ()), "places": int(children)}
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import letters, resp
+from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines import taskqueues
 from plugins.module_utils.workfleet.engines.celery.wire import task_message
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.purge import Run
+from plugins.module_utils.workfleet.queues import letters
+from plugins.module_utils.workfleet.queues.purge import Run
 from tests import warm
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.owned import ANY

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import printed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -54,6 +56,7 @@ def test_tasks_go_through_a_fleet_that_is_quickly_there_again_and_leaves_no_proc
     assert first.returncode == 0, first.stdout + first.stderr
     assert "34 of 34 came back" in first.stdout
     assert f"\nstatus JSON: {place}/status.json\n" in first.stdout
+    printed.same("README.md", "status", first.stdout)
     status = json.loads((place / "status.json").read_text())
     assert {node["state"] for node in status["hosts"]["localhost"]["nodes"]} == {"ready"}
     assert sum(node["processed"] for node in status["hosts"]["localhost"]["nodes"]) >= 34

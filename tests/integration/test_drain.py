@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import preflight
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.release import preflight
 from tests.integration.drained import Drained, Group, Made, made
 from tests.integration.supervised import site
 from tests.patience import is_within, until
@@ -185,10 +185,10 @@ def test_a_node_that_dies_while_it_drains_is_accounted_for_honestly(
 
 
 def _go_on(fleet: Drained, group: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
-    from plugins.module_utils.workfleet import drain
+    from plugins.module_utils.workfleet.nodes import drain
 
-    reconciler = fleet.site.reconciler(fleet.site.request([group]), check=True)
-    return drain.Drain(reconciler, drain.Order(patience={"w": 60}, **order), check=False).call()
+    host_nodes = fleet.site.host_nodes(fleet.site.request([group]))
+    return drain.Drain(host_nodes, drain.Order(patience={"w": 60}, **order), check=False).call()
 
 
 def test_a_drain_that_takes_too_long_says_who_runs_what_and_waits_on(made: Made) -> None:
@@ -264,4 +264,4 @@ def test_a_node_that_was_drained_and_then_stopped_takes_tasks_when_it_was_resume
 
 def quiesced(fleet: Drained, group: Group, release: str | None = None, **more: Any) -> list[str]:
     """Return the nodes for which a deploy is refused."""
-    return preflight.quiesced(fleet.site.reconciler(fleet.site.request([group], release=release, **more), check=True), release)
+    return preflight.quiesced(fleet.site.host_nodes(fleet.site.request([group], release=release, **more)), release)

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, events, letters, load, purge, queues, reap, reset, resp, spec
+from plugins.module_utils.workfleet import engines, resp
 from plugins.module_utils.workfleet.engines import taskqueues
-from plugins.module_utils.workfleet.engines.base import Engine, Report
+from plugins.module_utils.workfleet.engines.base import Engine
 from plugins.module_utils.workfleet.engines.taskqueue import Source, TaskQueue
 from plugins.module_utils.workfleet.engines.verbs import probe
 from plugins.module_utils.workfleet.engines.verbs.reaping import Reaping
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice, Stash
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.queues import events, letters, load, purge, reap, reset
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.spec import workers as spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

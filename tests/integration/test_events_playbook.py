@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import background, events, resp
+from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines.celery import control as celery_control
+from plugins.module_utils.workfleet.host import background
+from plugins.module_utils.workfleet.queues import events
 from tests.integration.celery_fleet import ROOT, Fleet, fleet
 from tests.patience import until
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("ansible")
 
-from tests import warm
+from tests import printed, warm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,11 @@ def test_a_playbook_ends_with_the_code_that_its_row_says(playbook: str, tmp_path
         codes.append(done.returncode)
         said[case] = done.stdout + done.stderr
     assert row(playbook, codes) in PAGE.read_text(encoding="utf-8").splitlines(), "\n".join([row(playbook, codes), *said.values()])
+    if playbook == "site":
+        printed.same("docs/playbooks.md", "wrong-tag", said["wrong tag"])
+        printed.same("docs/playbooks.md", "wrong-option", said["wrong option"])
+    if playbook == "status":
+        printed.same("docs/playbooks.md", "looked", said["unreachable host"])
     assert all("changed=0" in text for case, text in said.items() if case != "no host")
     for case, sentence in (("no host", "no host was found in the inventory"), ("unreadable file", "other.yml: could not be read as a part"),
                            ("wrong tag", "--tags nosuch: "), ("wrong option", "worker_only: nosuch: no such worker group")):

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import fleet_scale, queues
 from plugins.module_utils.workfleet.engines.celery import queues as celery_queues
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.fleet_scale import Group, Moment, Request, Told
-from plugins.module_utils.workfleet.scaling import Policy, State
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.scaling import totals as fleet_scale
+from plugins.module_utils.workfleet.scaling.policy import State
+from plugins.module_utils.workfleet.scaling.totals import Group, Moment, Request, Told
 from tests.integration import celery_fleet
 from tests.patience import until
 

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import dump, fleet_scale, queues, resp
+from plugins.module_utils.workfleet import dump, resp
 from plugins.module_utils.workfleet.engines.celery import reap as celery_reap
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.engines.verbs.reaping import Found, Reaping
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.fleet_scale import Group, Request
-from plugins.module_utils.workfleet.purge import Run, restore
-from plugins.module_utils.workfleet.scaling import Policy
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.queues.purge import Run, restore
+from plugins.module_utils.workfleet.scaling import totals as fleet_scale
+from plugins.module_utils.workfleet.scaling.totals import Group, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import leave
-from plugins.module_utils.workfleet.managers.base import Name
+from plugins.module_utils.workfleet.model import Name
+from plugins.module_utils.workfleet.nodes import leave
 from tests.integration.drained import Drained, Made, made
 from tests.integration.supervised import site
 from tests.patience import is_within, until

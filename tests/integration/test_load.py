@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import background, load
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import background
+from plugins.module_utils.workfleet.queues import load
 from tests import warm
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.patience import is_within, until

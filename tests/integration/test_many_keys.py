@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import reset, resp
+from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines.arq import stash as arq_stash
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.engines.verbs import figures as queues
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.purge import Run
-from plugins.module_utils.workfleet.reset import Order
+from plugins.module_utils.workfleet.queues import reset
+from plugins.module_utils.workfleet.queues.purge import Run
+from plugins.module_utils.workfleet.queues.reset import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import pytest
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
-from plugins.module_utils.workfleet.purge import Run
+from plugins.module_utils.workfleet.queues.purge import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import info
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import info
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.supervised import Site, site
 from tests.patience import until
@@ -53,7 +53,7 @@ def script(site: Site, text: str, **keys: Any) -> dict[str, Any]:
 
 
 def look(site: Site, *groups: dict[str, Any]) -> dict[str, Any]:
-    return info.look(site.reconciler(site.request(list(groups))), 5.0)
+    return info.look(site.host_nodes(site.request(list(groups))), 5.0)
 
 
 def test_a_script_that_execs_a_worker_is_known_by_its_nodes_name(celery: Site) -> None:

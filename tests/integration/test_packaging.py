@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from plugins.module_utils.workfleet.arguments import queue_purge
 from tests.run import environments
 
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ def test_modules_are_documented_under_the_collections_name(project: Project) -> 
     done = project.run(BIN / "ansible-doc", "-t", "module", "--json", "-l", "workfleet.core")
     assert done.returncode == 0, done.stderr
     assert {"workfleet.core.worker_nodes", "workfleet.core.app_release", "workfleet.core.redis_server"} <= set(json.loads(done.stdout))
+    done = project.run(BIN / "ansible-doc", "-t", "module", "--json", "workfleet.core.queue_purge")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)["workfleet.core.queue_purge"]["doc"]["options"]
+    assert set(shown) == set(queue_purge.ARGUMENTS)  # those of fragments too
 
 
 def test_a_playbook_of_the_collection_refuses_a_wrong_inventory_by_name(project: Project) -> None:

@@ -14,14 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import dump, queues, resp
-from plugins.module_utils.workfleet import purge as steps
+from plugins.module_utils.workfleet import dump, resp
 from plugins.module_utils.workfleet.engines.celery import stash as celery_stash
 from plugins.module_utils.workfleet.engines.celery.wire import task_message
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.purge import Run
+from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.queues import purge as steps
+from plugins.module_utils.workfleet.queues.purge import Run
 from tests.integration.owned import ANY
 
 if TYPE_CHECKING:
@@ -481,7 +482,7 @@ def test_a_purge_killed_anywhere_loses_nothing(client: resp.Client, tmp_path: Pa
 def test_a_restore_killed_anywhere_is_finished_by_the_next_without_doubling(
     client: resp.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, after: bool
 ) -> None:
-    monkeypatch.setattr("plugins.module_utils.workfleet.engines.stash.MOST_RECORDS", 2)  # several blocks
+    monkeypatch.setattr("plugins.module_utils.workfleet.engines.verbs.stash.MOST_RECORDS", 2)  # several blocks
     for calls in range(100):
         client.call("FLUSHDB")
         fill(client, engine)

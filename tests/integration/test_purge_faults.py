@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import dump, resp
-from plugins.module_utils.workfleet import purge as steps
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
+from plugins.module_utils.workfleet.queues import purge as steps
 from tests.integration.conftest import program
 from tests.integration.test_purge import fill, run, values
 from tests.patience import until

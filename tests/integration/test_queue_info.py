@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, queues, resp
+from plugins.module_utils.workfleet import engines, resp
 from plugins.module_utils.workfleet.engines import taskqueues
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.engines.verbs import figures as engine_queues
 from plugins.module_utils.workfleet.engines.verbs.figures import Question
+from plugins.module_utils.workfleet.queues import info as queues
 from tests.integration import arq_fleet, celery_fleet
 from tests.patience import until
 

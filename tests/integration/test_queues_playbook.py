@@ -12,7 +12,7 @@ import pytest
 from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines.celery.wire import task_message
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
-from plugins.module_utils.workfleet.purge import Run
+from plugins.module_utils.workfleet.queues.purge import Run
 from tests import warm
 from tests.integration.owned import ANY
 from tests.integration.supervised import ME, MY_GROUP

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery
 
-from plugins.module_utils.workfleet import info, payload, reap, resp
+from plugins.module_utils.workfleet import payload, resp
 from plugins.module_utils.workfleet.engines.celery import reap as celery_reap
 from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
 from plugins.module_utils.workfleet.engines.chicory.letters import ChicoryLetters
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import info
+from plugins.module_utils.workfleet.queues import reap
 from tests import warm
 from tests.integration import celery_fleet
 from tests.integration.drained import Drained
@@ -222,7 +224,7 @@ def stopped(fleet: Drained, *where: str) -> None:
 
 def nodes(fleet: Drained, *groups: dict[str, Any]) -> dict[str, Any]:
     """What the control node makes of what the host told."""
-    told = info.look(fleet.site.reconciler(fleet.site.request(list(groups)), check=True), 1.0)
+    told = info.look(fleet.site.host_nodes(fleet.site.request(list(groups))), 1.0)
     found = {f"{entry['unit'].partition('.')[2]}@h1": entry for entry in told["processes"]}
     return {"processes": {node: entry["pids"] for node, entry in found.items()}, "hosts": ["h1"],
             "running": [node for node, entry in found.items() if entry["engine"] == fleet.engine],

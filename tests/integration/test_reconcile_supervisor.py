@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import host, reconcile
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import effects as host
 from tests.integration.supervised import Site, site, sleeper
 from tests.patience import until
 
@@ -171,16 +171,16 @@ def test_secrets_stand_in_the_environment_file_only_and_a_diff_says_only_that_th
 
 def test_a_second_run_is_refused_while_one_is_at_work_and_names_it(site: Site) -> None:
     slow = site.request([sleeper()], rollout={"monitor_seconds": 3}, deadline_seconds=0, holder="anna on laptop")
-    told = reconcile.outcome_result(site.reconciler(slow).call())
+    told = site.reconciler(slow).call().result()
     assert told["more"]
     other = site.request([sleeper(env={"B": "2"})], run="run 2", holder="bert")
     with pytest.raises(WorkfleetError, match=r"anna on laptop is changing the nodes of shop on this host") as caught:
         site.reconciler(other).call()
     assert caught.value.details == {"locked": True, "holder": "anna on laptop", "run": "run 1"}
-    assert reconcile.outcome_result(site.reconciler(other, check=True).call())["steps"]  # a look is free
+    assert site.reconciler(other, check=True).call().result()["steps"]  # a look is free
     while told["more"]:
         slow.update(waiting=told["waiting"])
-        told = reconcile.outcome_result(site.reconciler(slow).call())
+        told = site.reconciler(slow).call().result()
     site.work([sleeper(env={"B": "2"})], run="run 2")
 
 

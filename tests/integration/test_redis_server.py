@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import redis_config, redis_converge, redis_plan, redis_url, resp
+from plugins.module_utils.workfleet import redis_url, resp
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.redis_service import Embedded
+from plugins.module_utils.workfleet.redis import config as redis_config
+from plugins.module_utils.workfleet.redis import converge as redis_converge
+from plugins.module_utils.workfleet.redis import plan as redis_plan
+from plugins.module_utils.workfleet.redis.service import Embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

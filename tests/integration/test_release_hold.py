@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import host, release, release_choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.release_choice import Hold, Words
+from plugins.module_utils.workfleet.host import effects, release_choice
+from plugins.module_utils.workfleet.host.release_choice import Hold, Words
+from plugins.module_utils.workfleet.release import plan as release
 from tests.integration.test_app_release import Site, site, units, wait_until_moved
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def test_a_release_whose_removal_was_cut_short_counted_as_complete(site: Site, m
     oldest, *_ = released(site, 0, 1, 2)
     declared, archive = site.declared(releases_kept=1)
 
-    remove = host.remove
+    remove = effects.remove
 
     def cut_short(path: str) -> bool:
         if os.path.isdir(path):
@@ -287,7 +288,7 @@ def test_a_release_whose_removal_was_cut_short_counted_as_complete(site: Site, m
         return remove(path)
 
     with monkeypatch.context() as patched, pytest.raises(WorkfleetError, match="cut short"):
-        patched.setattr(host, "remove", cut_short)
+        patched.setattr(effects, "remove", cut_short)
         release.apply(declared, archive)
     assert (site.root / "releases" / oldest / "src").is_dir()
     with pytest.raises(WorkfleetError, match=f"release {oldest} is not on this host"):

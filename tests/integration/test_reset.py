@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import dump, managers, reset, resp
+from plugins.module_utils.workfleet import dump, managers, resp
 from plugins.module_utils.workfleet.engines.celery.wire import task_message
 from plugins.module_utils.workfleet.engines.chicory.taskqueue import Stream
 from plugins.module_utils.workfleet.engines.taskqueue import Source
 from plugins.module_utils.workfleet.engines.verbs.stash import Choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.purge import Run
+from plugins.module_utils.workfleet.queues import reset
+from plugins.module_utils.workfleet.queues.purge import Run
 from tests import warm
 from tests.integration import celery_fleet
 from tests.integration.drained import NAMES, Drained
@@ -235,7 +236,7 @@ def test_a_reset_killed_anywhere_loses_nothing_and_the_next_finishes(
         ended = True
         mortal = Dying(client, calls, after=after)
         with monkeypatch.context() as patch:
-            patch.setattr(resp, "connect", functools.partial(lambda connection, _url: contextlib.nullcontext(connection), mortal))
+            patch.setattr(resp, "connect", functools.partial(lambda connection, _url, **_: contextlib.nullcontext(connection), mortal))
             try:
                 work(told, folder, mortal)
             except KilledError:

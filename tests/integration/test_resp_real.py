@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import redis_info, resp
+from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.redis import info as redis_info
 from tests.patience import is_within
 
 if TYPE_CHECKING:

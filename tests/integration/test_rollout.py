@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines import process
 
-from plugins.module_utils.workfleet import lock, snapshot
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import lease, snapshot
 from tests.integration.supervised import Group, Site, site, sleeper
 from tests.patience import until
 
@@ -245,7 +245,7 @@ def test_what_a_killed_run_has_begun_is_undone_by_the_run_that_goes_on_with_it(s
 
 
 def test_the_lease_of_a_run_that_does_not_come_back_runs_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "RUN_LEASE_SECONDS", 2)
+    monkeypatch.setattr(lease, "RUN_LEASE_SECONDS", 2)
     site.work([sleeper(env={"A": "1"})])
     site.work([], undoable=True, phase="begin")
     refused(site, [sleeper(env={"A": "2"})])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import sandbox
+from plugins.module_utils.workfleet.spec import sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

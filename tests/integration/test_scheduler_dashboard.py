@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import info, reconcile, resp
+from plugins.module_utils.workfleet import resp
 from plugins.module_utils.workfleet.engines.celery import flower
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.nodes import info
+from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
+from plugins.module_utils.workfleet.nodes.request import Request
 from tests.integration import flower_environment
 from tests.integration.supervised import Site, site
 from tests.patience import until
@@ -131,8 +134,8 @@ def converge(site: Site, **more: Any) -> Any:
 
 def status(site: Site, **declared: Any) -> dict[str, Any]:
     """Return what ``worker_info`` tells."""
-    request = reconcile.Request.parse(site.request([], **declared))
-    return info.look(reconcile.Reconciler(request, site.manager, check=True), 1.0)
+    request = Request.parse(site.request([], **declared))
+    return info.look(HostNodes(request, site.manager), 1.0)
 
 
 def test_the_scheduler_is_ready_when_it_sends_and_its_schedule_survives_a_new_generation(shop: Site, redis_server: RedisServer) -> None:
@@ -159,7 +162,7 @@ def test_of_two_schedulers_one_sends_and_the_other_takes_over_within_seconds_of_
 ) -> None:
     until(lambda: "Sending due task" in rival.log)
     request = shop.request([], scheduler=BEAT, rollout={"ready_timeout_seconds": 60})
-    told = reconcile.outcome_result(shop.reconciler(request).call())
+    told = shop.reconciler(request).call().result()
     assert told["more"] and "starting" in told["doing"]
     assert f"held by rival (pid {rival.process.pid})" in until(lambda: log(shop, "scheduler.1.1"))
     assert status(shop, scheduler=BEAT)["nodes"][0]["state"] == "starting"

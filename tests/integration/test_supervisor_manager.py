@@ -22,18 +22,19 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pytest
 
-from plugins.module_utils.workfleet import host
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import effects
 from plugins.module_utils.workfleet.managers import supervisor, supervisor_rpc
-from plugins.module_utils.workfleet.managers.base import Name, Present, Wanted
+from plugins.module_utils.workfleet.managers.base import Present, Wanted
+from plugins.module_utils.workfleet.model import Name
 from tests.patience import is_within, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ME = host.run(["id", "-un"]).out.strip()
-MY_GROUP = host.run(["id", "-gn"]).out.strip()
+ME = effects.run(["id", "-un"]).out.strip()
+MY_GROUP = effects.run(["id", "-gn"]).out.strip()
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(REPOSITORY / "templates"), undefined=jinja2.StrictUndefined, trim_blocks=True,
@@ -75,7 +76,7 @@ class Fleet:
         self.run = os.path.join(root, "run")
         self.manager = supervisor.Supervisor(app, root, self.run)
         self.log = os.path.join(root, "logs")
-        host.directory(self.log)
+        effects.directory(self.log)
 
     def wanted(self, drain: int = 10) -> Wanted:
         service = {**supervisor.service_values(self.app, self.root, self.run, ME, MY_GROUP, drain), "sandbox": []}
@@ -88,7 +89,7 @@ class Fleet:
 
     def text(self, name: Name, command: list[str], stop_seconds: int = 20, generation: str = "gen1") -> str:
         env = os.path.join(self.root, f"{name}.env")
-        host.write(env, 'MARK="x y"\n', mode=0o600)
+        effects.write(env, 'MARK="x y"\n', mode=0o600)
         launch = [sys.executable, str(REPOSITORY / "runners" / "launch.py"), "--env-file", env, "--unit", str(name),
                   "--generation", generation, "--run-directory", self.run, "--json", supervisor.command_json(command)]
         node: dict[str, Any] = {
@@ -151,7 +152,7 @@ def make(venv: str) -> Iterator[Callable[[str], Fleet]]:
 
     def one(app: str) -> Fleet:
         fleet = Fleet(tempfile.mkdtemp(prefix="wf-", dir="/tmp"), app)
-        host.directory(fleet.manager.home)
+        effects.directory(fleet.manager.home)
         os.symlink(venv, fleet.manager.venv)
         made.append(fleet)
         fleet.manager.install(fleet.wanted())
@@ -203,7 +204,7 @@ def test_a_supervisord_that_comes_back_by_itself_starts_what_is_enabled_only(fle
     new = fleet.worker(2)
     fleet.manager.reload()
     fleet.end()
-    host.run([os.path.join(fleet.manager.venv, "bin", "supervisord"), "-c", fleet.manager.conf])
+    effects.run([os.path.join(fleet.manager.venv, "bin", "supervisord"), "-c", fleet.manager.conf])
     fleet.until(lambda: fleet.of(old).activity == "running")
     assert fleet.of(new).activity == "stopped"
 
@@ -382,7 +383,7 @@ def test_a_process_gets_exactly_the_declared_words(fleet: Fleet) -> None:
 def test_paths_with_awkward_characters_work(make: Callable[[str], Fleet], folder: str) -> None:
     fleet = make("foo")
     fleet.log = os.path.join(fleet.log, folder)
-    host.directory(fleet.log)
+    effects.directory(fleet.log)
     name, = fleet.started(1)
     assert os.path.exists(os.path.join(fleet.log, f"{name}.log"))
 
@@ -390,7 +391,7 @@ def test_paths_with_awkward_characters_work(make: Callable[[str], Fleet], folder
 def test_an_app_root_with_awkward_characters_works(venv: str) -> None:
     root = tempfile.mkdtemp(prefix="w 5% ", dir="/tmp")
     fleet = Fleet(root)
-    host.directory(fleet.manager.home)
+    effects.directory(fleet.manager.home)
     os.symlink(venv, fleet.manager.venv)
     try:
         fleet.manager.install(fleet.wanted())
@@ -528,7 +529,7 @@ def test_prepare_tells_what_is_missing_and_changes_nothing(venv: str) -> None:
 def test_a_changed_configuration_is_written_and_supervisord_goes_on(fleet: Fleet) -> None:
     name, = fleet.started(1)
     pids = fleet.supervisord(), fleet.of(name).pid
-    host.write(fleet.manager.conf, "; hand-made\n" + (host.read(fleet.manager.conf) or ""))
+    effects.write(fleet.manager.conf, "; hand-made\n" + (effects.read(fleet.manager.conf) or ""))
     assert fleet.manager.prepare(fleet.wanted()) == [f"{fleet.manager.conf} differs"]
     fleet.manager.install(fleet.wanted())
     assert fleet.manager.prepare(fleet.wanted()) == []

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, OWNER_LINE, Name, Present
+from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, OWNER_LINE, Present
 from plugins.module_utils.workfleet.managers.systemd import Systemd
+from plugins.module_utils.workfleet.model import Name
 from tests.patience import until
 
 if TYPE_CHECKING:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import limits, preflight, spec
+from plugins.module_utils.workfleet import model
 from plugins.module_utils.workfleet.engines import named, taskqueues
 from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.verbs import backlog
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import limits
+from plugins.module_utils.workfleet.release import preflight
+from plugins.module_utils.workfleet.spec import workers as spec
 from tests.integration import arq_fleet, celery_fleet, chicory_fleet
 from tests.integration.drained import Drained
 from tests.integration.supervised import site
@@ -35,7 +38,7 @@ def names(engine: str, url: str, *queues: str, **options: Any) -> dict[str, dict
     return {queue: dict(found.names) for queue, found in told.items()}
 
 
-def asked(group: spec.Group, python: Path | str, folder: Path, url: str) -> dict[str, Any]:
+def asked(group: model.Group, python: Path | str, folder: Path, url: str) -> dict[str, Any]:
     """Have the Python of a release tell what it registers, as the module does."""
     runners = celery_fleet.ROOT / "runners"
     place = Place(node="n@h", directory=str(folder), environment="/none", runners=str(runners))
@@ -49,7 +52,7 @@ def asked(group: spec.Group, python: Path | str, folder: Path, url: str) -> dict
     return dict(json.loads(line.partition(":")[2]))
 
 
-def celery_group(**keys: Any) -> spec.Group:
+def celery_group(**keys: Any) -> model.Group:
     entry = {"name": "reports", "app": "app.celery_app", "queues": ["reports"], **keys}
     return spec.parse({"app": {"name": "shop"}, "groups": [entry]}).groups[0]
 
@@ -86,9 +89,9 @@ def test_a_host_tells_what_its_groups_have_run(site: Site, redis_server: RedisSe
     fleet.converge(group)
     fleet.send(("one", 0.1), ("two", 0.1))
     until(lambda: len(fleet.noted("end")) == 2)
-    told = preflight.look(site.reconciler(site.request([group]), check=True), release="0123456789ab")
+    told = preflight.look(site.host_nodes(site.request([group])), release="0123456789ab")
     assert told["groups"]["w"]["ran"] == {"work": 2}
-    assert preflight.look(site.reconciler(site.request([{**group, "nodes": 3}]), check=True), release=None)["counts"] == {"w": 3}
+    assert preflight.look(site.host_nodes(site.request([{**group, "nodes": 3}])), release=None)["counts"] == {"w": 3}
 
 
 def test_an_import_may_take_what_a_node_may_take_and_who_runs_into_that_is_told_what_to_raise(
@@ -106,7 +109,7 @@ def test_an_import_may_take_what_a_node_may_take_and_who_runs_into_that_is_told_
         values = json.loads(request["groups"][0]["values"])
         values["command"][0] = fleet.interpreter  # as that of a release is told
         request["groups"][0]["values"] = json.dumps(values)
-        return dict(preflight.look(site.reconciler(request, check=True), release="0123456789ab")["groups"]["w"])
+        return dict(preflight.look(site.host_nodes(request), release="0123456789ab")["groups"]["w"])
 
     assert re.search(said, looked(1)["error"])
     assert "work" in looked(120)["tasks"]

@@ -172,6 +172,7 @@ def main() -> int:
     # A world-writable checkout's own configuration is ignored unless it is named.
     os.environ.update(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), NO_COLOR="1", ANSIBLE_NOCOLOR="1", PIP_DISABLE_PIP_VERSION_CHECK="1",
                       PYTHONDONTWRITEBYTECODE="1", PATH=f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}")
+    os.environ.pop("PYTHONUNBUFFERED", None)  # with it modules, which come by standard input, are read byte by byte: a third of their time
     for place in (LOGS, JUNIT, ROOT / ".cache"):
         place.mkdir(parents=True, exist_ok=True)
     try:

@@ -29,12 +29,12 @@ ELSEWHERE = "not systemd" if os.environ.get("WORKFLEET_FULL") else "not systemd 
 LONG = ("autoscale", "deploy", "logs", "stop-contract")
 #: What a scenario proves beyond what all share; `default` and `values` prove what all share.
 OWN = {
-    "apart": ("*drain*", "*leave*", "*/reap*", "*purge*", "*/reconcile.py", "runners/launch.py"),
+    "apart": ("*drain*", "*leave*", "*/reap*", "*purge*", "*/nodes/*", "runners/launch.py"),
     "arq": ("*/arq*", "inventories/flow/*", "runners/workfleet_arq.py"),
     "autoscale": ("*autoscal*", "*scal*"),
     "chicory": ("*/chicory*", "inventories/chicory/*", "runners/workfleet_chicory.py", "*beat*"),
     "deploy": ("playbooks/deploy.yml", "playbooks/rollback.yml", "*release*", "*/build.py", "*/source.py", "*preflight*"),
-    "fleet": ("playbooks/*", "roles/worker/*", "*/plan.py", "*/reconcile.py", "plugins/action/*"),
+    "fleet": ("playbooks/*", "roles/worker/*", "*/plan.py", "*/nodes/*", "plugins/action/*"),
     "gnosari": ("inventories/gnosari/*",),
     "hosts": ("molecule/resources/*",),
     "logs": ("*log*",),
@@ -98,6 +98,12 @@ def lint() -> Iterator[Job]:
     yield job("lint ruff", "ruff", "check", "--output-format", "concise", ".")
     yield job("lint yamllint", "yamllint", "--strict", ".")
     yield job("lint shellcheck", "shellcheck", *scripts)
+    yield job("lint validate-modules", str(BIN / "python"), "-m", "tests.run.sanity", "modules")
+
+
+def sanity() -> Iterator[Job]:
+    """What Ansible checks of every collection."""
+    yield job("sanity", str(BIN / "python"), "-m", "tests.run.sanity", "all")
 
 
 def unit() -> Iterator[Job]:
@@ -195,7 +201,8 @@ def molecule() -> Iterator[Job]:
 
 
 PARTS = {
-    "lint": Part(lint, "ruff, mypy, yamllint, ansible-lint, shellcheck", packages="lint"),
+    "lint": Part(lint, "ruff, mypy, yamllint, ansible-lint, shellcheck, validate-modules", packages="lint"),
+    "sanity": Part(sanity, "ansible-test sanity, in environments that it makes itself (PyPI)", is_usual=False),
     "unit": Part(unit, "what needs nothing but Python", packages="integration"),
     "floor": Part(floor, "shared code on Python 3.9, the oldest of managed hosts"),
     "newest": Part(newest, "what touches Ansible, on ansible-core 2.21, where there is a Python 3.12 or newer"),

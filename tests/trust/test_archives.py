@@ -24,8 +24,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import archives, source
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.release import archives, source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,7 +180,7 @@ def test_wheels_and_sdists_are_judged_before_pip_sees_them(tmp_path: Path) -> No
 def bounded(code: str, *words: object) -> subprocess.CompletedProcess[str]:
     """Run code with 256 MB of memory and 60 s of processor."""
     limits = "from resource import *; setrlimit(RLIMIT_AS, (256 << 20,) * 2); setrlimit(RLIMIT_CPU, (60, 60))\n"
-    names = "import sys; from plugins.module_utils.workfleet import archives, source\n"
+    names = "import sys; from plugins.module_utils.workfleet.release import archives, source\n"
     said = "from plugins.module_utils.workfleet.errors import WorkfleetError\ntry:\n    {}\nexcept WorkfleetError as e: print(e)"
     return subprocess.run([sys.executable, "-c", names + limits + said.format(code), *map(str, words)], cwd=REPOSITORY, check=False,
                           capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})

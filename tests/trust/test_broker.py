@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import decode, dump, fleet_scale, redis_url, resp
+from plugins.module_utils.workfleet import decode, dump, redis_url, resp
 from plugins.module_utils.workfleet.decode import BadEntry, Fields, Unread
 from plugins.module_utils.workfleet.engines import pickled
 from plugins.module_utils.workfleet.engines.arq import queues as arq_queues
@@ -33,7 +33,9 @@ from plugins.module_utils.workfleet.engines.chicory import load as chicory_load
 from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
 from plugins.module_utils.workfleet.engines.verbs import letters, stash
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.scaling import Policy, Run, State, shares
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.scaling import totals as fleet_scale
+from plugins.module_utils.workfleet.scaling.policy import Run, State, shares
 from runners import workfleet_health
 
 if TYPE_CHECKING:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import host, in_use
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers.base import Name, Wanted
+from plugins.module_utils.workfleet.host import effects
+from plugins.module_utils.workfleet.managers.base import Wanted
 from plugins.module_utils.workfleet.managers.supervisor import Supervisor
+from plugins.module_utils.workfleet.model import Name
+from plugins.module_utils.workfleet.release import in_use
 from tests.patience import until
 
 if TYPE_CHECKING:
@@ -109,13 +111,13 @@ def test_a_node_that_took_another_account_is_the_apps_and_keeps_its_release(mana
 
 def test_systemd_is_asked_for_the_service_once_a_call(manager: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
-    run = host.run
+    run = effects.run
 
     def counted(words: list[str], **more: Any) -> Any:
         asked.append(words[:2])
         return run(words, **more)
 
-    monkeypatch.setattr(host, "run", counted)
+    monkeypatch.setattr(effects, "run", counted)
     manager.present()
     manager.prepare(Wanted({}, USER, "nogroup", 5))
     manager.sweep()

@@ -19,10 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import autoscaler, files, logs, managers, reconcile
+from plugins.module_utils.workfleet import managers
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers import logfiles
-from plugins.module_utils.workfleet.managers.base import Name
+from plugins.module_utils.workfleet.host import files
+from plugins.module_utils.workfleet.managers import logfiles, logs
+from plugins.module_utils.workfleet.model import Name
+from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
+from plugins.module_utils.workfleet.nodes.request import Request
+from plugins.module_utils.workfleet.scaling import timer as autoscaler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -371,11 +375,11 @@ def test_environment_files_that_the_app_made_huge_are_replaced_and_take_no_memor
         path = tmp_path / "env" / f"{name}.env"
         path.write_text("")
         os.truncate(path, 15 << 20)
-    request = reconcile.Request.parse({
+    request = Request.parse({
         "app": "shop", "user": "u", "group": "g", "root": str(tmp_path), "manager": "supervisor", "run_directory": str(tmp_path),
         "groups": [],
         "rollout": {}, "has_release": False, "tokens": {}, "manager_texts": {}, "longest_drain": 0})
-    reconciler = reconcile.Reconciler(request, managers.named("supervisor", "shop", str(tmp_path), str(tmp_path)), check=True)
+    reconciler = HostNodes(request, managers.named("supervisor", "shop", str(tmp_path), str(tmp_path)))
 
     def look() -> None:
         assert {reconciler.environment(name) for name in names} == {""}

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import build, foreign, preflight, seal
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import foreign, seal
+from plugins.module_utils.workfleet.release import build, preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,7 +98,7 @@ print(foreign.run("whoever", ["env"], env={{"A": "b"}}).out)
 
 def test_without_roots_rights_it_has_our_environment_but_for_pythons_paths() -> None:
     """A build in the demo, or in a CI job, finds the caller's compilers and keys."""
-    run = "import sys; sys.path.insert(0, '.'); from plugins.module_utils.workfleet import foreign"
+    run = "import sys; sys.path.insert(0, '.'); from plugins.module_utils.workfleet.host import foreign"
     script = run + AS_OURSELVES.format(uid=UID, gid=pwd.getpwnam(APP).pw_gid)
     said = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     found = dict(line.split("=", 1) for line in said.splitlines() if line)
@@ -190,7 +191,7 @@ def test_one_that_forks_faster_than_it_is_found_ends_or_is_told_of(monkeypatch: 
 
 def test_all_of_it_ends_when_root_is_killed_and_the_lock_is_held_until_then(place: Path) -> None:
     wait = f"trap : TERM HUP; echo $$ > {place}/pid; sleep 300; sleep 300"
-    script = (f"from plugins.module_utils.workfleet import build, foreign\n"
+    script = (f"from plugins.module_utils.workfleet.host import foreign\nfrom plugins.module_utils.workfleet.release import build\n"
               f"with build.alone('{place.parent}/lock'):\n"
               f"    foreign.run('{APP}', ['sh', '-c', '{wait}'], locks=build.held)")
     with subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY) as ours:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from plugins.module_utils.workfleet import host, lock, ownership, release
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.reconcile import Request
+from plugins.module_utils.workfleet.host import effects, ownership
+from plugins.module_utils.workfleet.nodes import lease
+from plugins.module_utils.workfleet.nodes.request import Request
+from plugins.module_utils.workfleet.release import plan as release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +39,7 @@ def test_the_first_run_names_the_app_and_one_of_another_app_changes_nothing(tmp_
     assert before[ownership.path(str(root))] == "shop\n"
     assert list(release.foundation(declared("shop", root))) == []
     request = cast("Request", type("Request", (), {"root": str(root), "app": "books"}))
-    attempts: list[Callable[[], object]] = [lambda: list(release.foundation(declared("books", root))), lock.Lock(request).__enter__]
+    attempts: list[Callable[[], object]] = [lambda: list(release.foundation(declared("books", root))), lease.Lock(request).__enter__]
     for attempt in attempts:
         with pytest.raises(WorkfleetError, match=r"belongs to the app shop on this host, and nothing of it was changed for books"):
             attempt()
@@ -95,7 +97,7 @@ def test_a_root_that_was_anothers_becomes_roots(tmp_path: Path) -> None:
     for change in release.foundation(declared("shop", root)):
         change.carry_out()
     assert root.stat().st_uid == 0
-    host.lock_file(str(root / "state" / "nodes.lock")).close()
+    effects.lock_file(str(root / "state" / "nodes.lock")).close()
 
 
 def test_a_root_that_names_nobody_is_anybodys(tmp_path: Path) -> None:

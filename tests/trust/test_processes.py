@@ -24,13 +24,18 @@ from xmlrpc.client import Fault, dumps
 
 import pytest
 
-from plugins.module_utils.workfleet import drain, in_use, info, leave, ledger, plan, processes, reconcile
 from plugins.module_utils.workfleet.engines import local
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import processes
+from plugins.module_utils.workfleet.host.processes import Foreign, Owner
 from plugins.module_utils.workfleet.managers import supervisor, supervisor_rpc
-from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Name, Present
+from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Present
 from plugins.module_utils.workfleet.managers.records import Broken, Record, decode
-from plugins.module_utils.workfleet.processes import Foreign, Owner
+from plugins.module_utils.workfleet.model import Name
+from plugins.module_utils.workfleet.nodes import drain, info, leave, ledger, plan, watch
+from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
+from plugins.module_utils.workfleet.nodes.outcome import Outcome
+from plugins.module_utils.workfleet.release import in_use
 from tests.unit.test_info import FakeManager, reconciler_of
 
 if TYPE_CHECKING:
@@ -441,8 +446,8 @@ class OneNode(FakeManager):
 
 
 @pytest.fixture
-def lying(tmp_path: Path, spawn: Callable[..., subprocess.Popen[bytes]]) -> reconcile.Reconciler:
-    """A reconciler with one node of a process that lives; what stands in its record is the test's."""
+def lying(tmp_path: Path, spawn: Callable[..., subprocess.Popen[bytes]]) -> HostNodes:
+    """The nodes of a host: one of a process that lives; what stands in its record is the test's."""
     (tmp_path / "env").mkdir()
     reconciler = reconciler_of(tmp_path)
     reconciler.manager = OneNode("shop", str(tmp_path), str(tmp_path))
@@ -450,13 +455,13 @@ def lying(tmp_path: Path, spawn: Callable[..., subprocess.Popen[bytes]]) -> reco
     return reconciler
 
 
-def says(reconciler: reconcile.Reconciler, record: dict[str, Any] | str) -> None:
+def says(reconciler: HostNodes, record: dict[str, Any] | str) -> None:
     """Put a record where the node's stands."""
     text = record if isinstance(record, str) else json.dumps(record)
     Path(reconciler.manager.record_path(NAME)).write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
-def pid_of(reconciler: reconcile.Reconciler) -> int:
+def pid_of(reconciler: HostNodes) -> int:
     assert isinstance(reconciler.manager, OneNode)
     return reconciler.manager.pid
 
@@ -484,7 +489,7 @@ def test_a_record_of_another_node_is_not_this_ones() -> None:
 
 
 def test_2000_hostile_records_are_read_or_refused_and_go_through_plan_status_drain_and_leave_without_a_traceback(
-    lying: reconcile.Reconciler
+    lying: HostNodes
 ) -> None:
     tried, refused = 0, 0
     watched = ledger.Watched(time.time())
@@ -515,19 +520,19 @@ def test_2000_hostile_records_are_read_or_refused_and_go_through_plan_status_dra
     assert tried > 2300 and refused > 1000
 
 
-def test_a_hostile_record_is_one_named_problem_of_its_node(lying: reconcile.Reconciler) -> None:
+def test_a_hostile_record_is_one_named_problem_of_its_node(lying: HostNodes) -> None:
     says(lying, honest(pid_of(lying), holds={"tasks": [1]}))
     entry = info.entry(lying, lying.manager.present()[0], None, reached=False)
     assert info.problem(entry) == ("a 1: failed: its run record is not what a worker of ours writes (holds: it is no list of tasks); "
                                    "restart.yml replaces it")
 
 
-def planned(reconciler: reconcile.Reconciler) -> list[str]:
+def planned(reconciler: HostNodes) -> list[str]:
     seen = reconciler.observe()
     return [item.action for item in reconciler.make_plan(seen).steps(rollout=True)]
 
 
-def test_a_node_does_not_escape_a_release_by_a_record_that_says_it_is_current(lying: reconcile.Reconciler) -> None:
+def test_a_node_does_not_escape_a_release_by_a_record_that_says_it_is_current(lying: HostNodes) -> None:
     declared = lying.intents[0].generation
     for record in (honest(pid_of(lying), generation=declared, quiesced=None), honest(pid_of(lying), generation=declared), "{"):
         says(lying, record)
@@ -541,7 +546,7 @@ def test_a_node_does_not_escape_a_release_by_a_record_that_says_it_is_current(ly
     assert {"start", "stop"} <= set(planned(lying)), "a record makes its own node look stale"
 
 
-def test_a_node_does_not_hold_a_rollout_up_by_saying_that_it_was_told_to_take_no_tasks(lying: reconcile.Reconciler) -> None:
+def test_a_node_does_not_hold_a_rollout_up_by_saying_that_it_was_told_to_take_no_tasks(lying: HostNodes) -> None:
     says(lying, honest(pid_of(lying)))
     assert {"start", "stop"} <= set(planned(lying)) and not lying.make_plan(lying.observe()).notes
     node, = lying.manager.present()
@@ -550,7 +555,7 @@ def test_a_node_does_not_hold_a_rollout_up_by_saying_that_it_was_told_to_take_no
     assert planned(lying) == [] and lying.quiet_since(node) == 5.0 and "resume.yml" in lying.make_plan(lying.observe()).notes[0]
 
 
-def test_a_command_that_heeds_no_mark_is_told_as_the_process_that_it_is(tmp_path: Path, lying: reconcile.Reconciler) -> None:
+def test_a_command_that_heeds_no_mark_is_told_as_the_process_that_it_is(tmp_path: Path, lying: HostNodes) -> None:
     lying.groups["a"] = replace(lying.groups["a"], notifies=False)
     says(lying, honest(pid_of(lying)))
     node, = lying.manager.present()
@@ -560,14 +565,14 @@ def test_a_command_that_heeds_no_mark_is_told_as_the_process_that_it_is(tmp_path
     assert lying.quiet_since(node) == 5.0 and lying.quiet_since(replace(node, pid=os.getpid())) is None
 
 
-def test_a_command_that_was_told_before_marks_named_a_process_stays_drained(lying: reconcile.Reconciler) -> None:
+def test_a_command_that_was_told_before_marks_named_a_process_stays_drained(lying: HostNodes) -> None:
     lying.groups["a"] = replace(lying.groups["a"], notifies=False)
     node, = lying.manager.present()
     Path(lying.manager.mark_path(NAME)).write_text('{"since": 5.0, "queues": ["celery"]}')
     assert lying.quiet_since(node) == 5.0 and lying.quiet_since(replace(node, pid=None)) is None
 
 
-def test_a_node_that_takes_its_record_away_has_neither_drained_nor_gone(lying: reconcile.Reconciler) -> None:
+def test_a_node_that_takes_its_record_away_has_neither_drained_nor_gone(lying: HostNodes) -> None:
     assert lying.manager.lives([NAME]) == {NAME: (pid_of(lying), None)}
     order = drain.Drain(lying, drain.Order(patience={"a": 0.0}), check=True)
     watched = ledger.Watched(time.time())
@@ -581,34 +586,35 @@ def test_a_node_that_takes_its_record_away_has_neither_drained_nor_gone(lying: r
 
 
 def test_a_node_that_does_not_go_when_its_manager_was_to_end_it_is_killed_and_then_is_a_sentence(
-    lying: reconcile.Reconciler, monkeypatch: pytest.MonkeyPatch
+    lying: HostNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(lying.manager, OneNode)
     lying.manager.text = "TimeoutStopSec=75\n"
     killed: list[Present] = []
+    waiting = watch.Watch(lying, Outcome())
     monkeypatch.setattr(lying.manager, "kill", killed.extend)
     now = [1000.0]
-    monkeypatch.setattr(reconcile, "uptime", lambda: now[0])
+    monkeypatch.setattr(watch, "uptime", lambda: now[0])
     node, = lying.manager.present()
     for passed in (0, 75, 89):
         now[0] = 1000.0 + passed
-        lying.enforce([node])
+        waiting.enforce([node])
     assert killed == []
     now[0] = 1091.0
-    lying.enforce([node])
+    waiting.enforce([node])
     assert killed == [node]
     now[0] = 1101.0
     with pytest.raises(WorkfleetError, match=rf"{NAME} was to be gone 26 s ago, and systemd says that process {node.pid} of it is there"):
-        lying.enforce([node])
+        waiting.enforce([node])
 
 
-def test_one_node_that_says_it_heeds_no_mark_does_not_keep_the_others_from_a_drain(lying: reconcile.Reconciler) -> None:
+def test_one_node_that_says_it_heeds_no_mark_does_not_keep_the_others_from_a_drain(lying: HostNodes) -> None:
     says(lying, honest(pid_of(lying), mark=None))
     assert drain.Drain(lying, drain.Order(wait=False, patience={"a": 0.0}), check=True).call()["steps"][0]["action"] == "drain"
 
 
 @pytest.mark.parametrize("kind", ["a directory", "a link to itself", "a link to nothing"])
-def test_what_is_no_file_in_a_records_place_is_no_record(lying: reconcile.Reconciler, kind: str) -> None:
+def test_what_is_no_file_in_a_records_place_is_no_record(lying: HostNodes, kind: str) -> None:
     path = Path(lying.manager.record_path(NAME))
     if kind == "a directory":
         path.mkdir()

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from ansible_collections.workfleet.core.plugins.plugin_utils import eventtext, logtext, queues, results, status
 
-from plugins.module_utils.workfleet import host, shown
+from plugins.module_utils.workfleet import shown
 from plugins.module_utils.workfleet.engines.verbs.figures import Figures
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import effects
 from runners import workfleet_health
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,10 +83,10 @@ def test_a_hostile_text_does_not_reach_any_display(text: str, tmp_path: Path, mo
     assert written[-1] == {"action": shown.text(text), "reason": "", shown.text(text): [None, [shown.text(text)]], "host": "web1"}
 
     place = str(tmp_path / "journal")
-    monkeypatch.setattr(host, "JOURNAL", place)
+    monkeypatch.setattr(effects, "JOURNAL", place)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.bind(place)
-        host.journal(None, f"{text}\nPRIORITY=0")
+        effects.journal(None, f"{text}\nPRIORITY=0")
         told = journal.recv(65536).decode()
     assert told.splitlines() == [f"MESSAGE={shown.line(text)} PRIORITY=0", "PRIORITY=4", "SYSLOG_IDENTIFIER=workfleet"]
 

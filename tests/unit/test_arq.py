@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, spec
+from plugins.module_utils.workfleet import engines, model
 from plugins.module_utils.workfleet.decode import BadEntry
 from plugins.module_utils.workfleet.engines import pickled
 from plugins.module_utils.workfleet.engines.arq import options as arq_options
 from plugins.module_utils.workfleet.engines.arq import queues as arq_queues
-from plugins.module_utils.workfleet.engines.base import Place, Report
+from plugins.module_utils.workfleet.engines.base import Place
+from plugins.module_utils.workfleet.engines.verbs.report import Report
+from plugins.module_utils.workfleet.spec import workers as spec
 
 PLACE = Place(node="flow.flows.1.1@h", directory="/opt/flow/src", environment="/opt/flow/venv", runners="/opt/flow/workfleet")
 VALUES: dict[str, Any] = {"flag": True, "text": "x", "int": 3, "float": 2.5}
 
 
-def declared(**keys: Any) -> spec.Declaration:
+def declared(**keys: Any) -> model.Declaration:
     entry = {"name": "flows", "engine": "arq", "app": "app.worker.WorkerSettings", **keys}
     return spec.parse({"app": {"name": "flow"}, "groups": [entry]})
 

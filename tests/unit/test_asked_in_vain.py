@@ -46,7 +46,7 @@ def test_what_molecule_skips_everywhere_need_not_be_there(tmp_path: Path) -> Non
     play(tmp_path, {"workers": ["h1"]}, "--skip-tags", "molecule-notest,notest,molecule-idempotence-notest", status=0)
 
 
-@pytest.mark.parametrize("words", [["--skip-tags", "always"], ["--start-at-task", "Look at the nodes"]])
+@pytest.mark.parametrize("words", [["--skip-tags", "always"], ["--start-at-task", "Read the state of the nodes"]])
 def test_the_check_of_the_inventory_cannot_be_left_out(tmp_path: Path, words: list[str]) -> None:
     said = play(tmp_path, {"workers": ["h1"]}, *words, playbook="playbooks/status.yml", status=4)
     assert "would leave out the check of the inventory; nothing was touched" in said

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import background
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import background
 from tests.patience import is_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from plugins.module_utils.workfleet.background import Background
+    from plugins.module_utils.workfleet.host.background import Background
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,7 +118,7 @@ def test_only_what_this_made_is_taken_from_and_removed(tmp_path: Path) -> None:
 
 def test_a_caller_s_output_ends_with_the_caller(tmp_path: Path) -> None:
     # Ansible waits for the end of a module's output, which a child that keeps it open would put off.
-    code = ("import time\nfrom plugins.module_utils.workfleet import background\n"
+    code = ("import time\nfrom plugins.module_utils.workfleet.host import background\n"
             "print(background.start(lambda mine: time.sleep(3)))\n")
     begun = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, check=True,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import spec
 from plugins.module_utils.workfleet.engines.celery import beat, options
+from plugins.module_utils.workfleet.spec import workers as spec
 
 VALUES: dict[str, Any] = {"flag": True, "text": "/x/%n", "int": 3, "float": 2.5, "list": ["a", "b"], "pair": [10, 2]}
 

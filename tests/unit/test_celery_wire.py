@@ -8,9 +8,9 @@ import json
 import pytest
 
 from plugins.module_utils.workfleet.decode import BadEntry, Fields
-from plugins.module_utils.workfleet.engines.base import Report
 from plugins.module_utils.workfleet.engines.celery import control as celery_control
 from plugins.module_utils.workfleet.engines.celery import wire
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
 
 

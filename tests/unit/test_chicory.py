@@ -11,19 +11,22 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, processes, spec
-from plugins.module_utils.workfleet.engines.base import Place, Report
+from plugins.module_utils.workfleet import engines, model
+from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.chicory import load as chicory_load
 from plugins.module_utils.workfleet.engines.chicory import options as chicory_options
 from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
 from plugins.module_utils.workfleet.engines.options import Option
+from plugins.module_utils.workfleet.engines.verbs.report import Report
+from plugins.module_utils.workfleet.host import processes
+from plugins.module_utils.workfleet.spec import workers as spec
 
 PLACE = Place(node="events.slow.1.1@h", directory="/opt/events/src", environment="/opt/events/venv", runners="/opt/events/workfleet")
 VALUES: dict[str, Any] = {"flag": True, "text": "x", "int": 10000, "float": 40.5}
 CHICORY = engines.named("chicory")
 
 
-def declared(**keys: Any) -> spec.Declaration:
+def declared(**keys: Any) -> model.Declaration:
     entry = {"name": "slow", "engine": "chicory", "app": "app.tasks:app", "drain_seconds": 60, **keys}
     given = {name: value for name, value in entry.items() if value is not None}
     return spec.parse({"app": {"name": "events"}, "groups": [given]})

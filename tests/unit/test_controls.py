@@ -25,18 +25,18 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("celery", "revoke", {"task_id": "x", "terminate": "perhaps"}, "terminate = 'perhaps': must be true or false"),
 ]
 
+CONTROLS = {engine.name: engine.controls for engine in engines.ENGINES.values()}
+
 
 @pytest.mark.parametrize(("engine", "control", "arguments", "said"), REFUSED)
 def test_what_is_wrong_is_said(engine: str, control: str, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(WorkfleetError) as raised:
-        controls.check(engines.named(engine), list(engines.ENGINES.values()), control, arguments)
+        controls.check(engine, CONTROLS, control, arguments)
     assert said in str(raised.value)
 
 
 def test_texts_of_a_command_line_become_what_the_engine_takes() -> None:
-    every = list(engines.ENGINES.values())
-    celery = engines.named("celery")
-    assert controls.check(celery, every, "pool_grow", {"processes": "2"}) == {"processes": 2}
-    assert controls.check(celery, every, "revoke", {"task_id": "x", "terminate": "true"}) == {"task_id": "x", "terminate": True}
-    assert controls.check(celery, every, "time_limit", {"task_name": "t", "time_limit": "5", "soft_time_limit": 2.5}) == {
+    assert controls.check("celery", CONTROLS, "pool_grow", {"processes": "2"}) == {"processes": 2}
+    assert controls.check("celery", CONTROLS, "revoke", {"task_id": "x", "terminate": "true"}) == {"task_id": "x", "terminate": True}
+    assert controls.check("celery", CONTROLS, "time_limit", {"task_name": "t", "time_limit": "5", "soft_time_limit": 2.5}) == {
         "task_name": "t", "time_limit": 5.0, "soft_time_limit": 2.5}

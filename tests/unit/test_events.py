@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from ansible_collections.workfleet.core.plugins.plugin_utils import eventtext
 
-from plugins.module_utils.workfleet import load
 from plugins.module_utils.workfleet.decode import BadEntry, Fields
 from plugins.module_utils.workfleet.engines.celery import events as celery_events
 from plugins.module_utils.workfleet.engines.celery import load as celery_load
@@ -19,6 +18,7 @@ from plugins.module_utils.workfleet.engines.celery.wire import Wire
 from plugins.module_utils.workfleet.engines.chicory import load as chicory_load
 from plugins.module_utils.workfleet.engines.verbs.events import Event, Wish
 from plugins.module_utils.workfleet.engines.verbs.traffic import Order, Outcome
+from plugins.module_utils.workfleet.queues import load
 from tests.patience import is_within
 
 AT = time.mktime((2026, 11, 23, 12, 0, 0, 0, 0, -1)) + 0.25

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer, unit_words
 from hypothesis import given
 from hypothesis import strategies as st

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import in_use, snapshot
-from plugins.module_utils.workfleet.layout import Layout
+from plugins.module_utils.workfleet.host.layout import Layout
 from plugins.module_utils.workfleet.managers import supervisor, systemd
+from plugins.module_utils.workfleet.nodes import snapshot
+from plugins.module_utils.workfleet.release import in_use
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import engines, info, leave, logs, plan, reconcile
-from plugins.module_utils.workfleet.engines.base import Report
+from plugins.module_utils.workfleet import engines
+from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Manager, Name, Present
+from plugins.module_utils.workfleet.managers import logs
+from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Manager, Present
 from plugins.module_utils.workfleet.managers.records import Record
-from plugins.module_utils.workfleet.spec import Rollout
+from plugins.module_utils.workfleet.model import Name, Rollout
+from plugins.module_utils.workfleet.nodes import info, leave, plan
+from plugins.module_utils.workfleet.nodes.host_nodes import HostNodes
+from plugins.module_utils.workfleet.nodes.request import GroupRequest, Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,20 +57,20 @@ class FakeManager(Manager):
         raise AssertionError
 
 
-def reconciler_of(path: Path, *nodes: Present, **group: Any) -> reconcile.Reconciler:
+def reconciler_of(path: Path, *nodes: Present, **group: Any) -> HostNodes:
     values = {"name": "a", "engine": "celery", "state": "started", "nodes": 1, "queues": ["q"], "notifies": True,
               "node_name": "shop.a.@slot@.@incarnation@@h1", "answers_while_busy": True, "env_text": "", "env": {},
               "drain_seconds": 60, "gives_back": True,
               "unit_text": f"{GENERATION_LINE}@generation@\n", "secret_names": [], "values": "v", **group}
-    request = reconcile.Request(
+    request = Request(
         app="shop", user="u", group="g", root=str(path), run_directory=str(path), manager="systemd", has_release=False,
-        groups=[reconcile.GroupRequest(**values)], tokens=TOKENS, rollout=Rollout(), manager_texts={}, longest_drain=1,
+        groups=[GroupRequest(**values)], tokens=TOKENS, rollout=Rollout(), manager_texts={}, longest_drain=1,
         broker_url="redis://h")
     manager = FakeManager("shop", str(path), str(path))
     manager.nodes = list(nodes)
     (path / "state").mkdir()
     (path / "state" / "generation.key").write_text("00" * 32)
-    return reconcile.Reconciler(request, manager, check=True)
+    return HostNodes(request, manager)
 
 
 UP = Present(Name("shop", "a", 1, 1), f"{GENERATION_LINE}G\n", True, "running", pid=7, generation="G", record=Record("G", ready=1.0))

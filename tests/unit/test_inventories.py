@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plugins.module_utils.workfleet import forms, postgresql_config, redis_config
+from plugins.module_utils.workfleet import forms
+from plugins.module_utils.workfleet.postgresql import config as postgresql_config
+from plugins.module_utils.workfleet.redis import config as redis_config
+from tests import printed
 
 pytest.importorskip("ansible")
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +47,12 @@ def test_a_shipped_inventory_validates_without_a_warning(inventory: str, tmp_pat
     done = validate(inventory, tmp_path, "-e", real(inventory))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stdout + done.stderr
+
+
+def test_a_mistake_is_told_as_the_guide_has_it(tmp_path: Path) -> None:
+    inventory = "inventories/revrx/staging"
+    done = validate(inventory, tmp_path, "-e", real(inventory), "-e", '{"worker_rollout": {"paralellism": 2}}')
+    printed.same("docs/guide.md", "mistake", done.stdout + done.stderr)
 
 
 def test_every_secret_of_a_shipped_example_is_known_as_a_placeholder() -> None:

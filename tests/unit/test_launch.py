@@ -16,9 +16,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import envfile
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.processes import start_time
+from plugins.module_utils.workfleet.host import envfile
+from plugins.module_utils.workfleet.host.processes import start_time
 from runners import launch
 
 LAUNCHER = Path(launch.__file__)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import leave
-from plugins.module_utils.workfleet.managers.base import Name, Present
-from plugins.module_utils.workfleet.processes import start_time
+from plugins.module_utils.workfleet.host.processes import start_time
+from plugins.module_utils.workfleet.managers.base import Present
+from plugins.module_utils.workfleet.model import Name
+from plugins.module_utils.workfleet.nodes import leave
 from tests.unit.test_info import FakeManager
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import ledger
-from plugins.module_utils.workfleet.drain import doing
-from plugins.module_utils.workfleet.ledger import Watched
+from plugins.module_utils.workfleet.nodes import ledger
+from plugins.module_utils.workfleet.nodes.drain import doing
+from plugins.module_utils.workfleet.nodes.ledger import Watched
 
 NOW = time.time()
 RUNS: dict[str, Any] = {"id": "1", "task": "app.fetch", "since": NOW - 30, "acked": True}

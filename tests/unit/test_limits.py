@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugins.module_utils.workfleet import limits
+from plugins.module_utils.workfleet.host import limits
 
 
 @pytest.mark.parametrize(("command", "environment", "said"), [

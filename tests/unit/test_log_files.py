@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugins.module_utils.workfleet.managers import logfiles
-from plugins.module_utils.workfleet.managers.base import Name
+from plugins.module_utils.workfleet.model import Name
 from runners import workfleet_logs
 from tests.patience import until
 

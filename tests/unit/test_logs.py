@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.workfleet.core.plugins.plugin_utils import logtext
 
-from plugins.module_utils.workfleet import logs, managers
+from plugins.module_utils.workfleet import managers
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.logs import Entry, Line, Stream, Wish
-from plugins.module_utils.workfleet.managers import logfiles, systemd
-from plugins.module_utils.workfleet.managers.base import Name
+from plugins.module_utils.workfleet.managers import logfiles, logs, systemd
+from plugins.module_utils.workfleet.managers.logs import Entry, Line, Stream, Wish
+from plugins.module_utils.workfleet.model import Name
 
 if TYPE_CHECKING:
     from pathlib import Path

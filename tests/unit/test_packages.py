@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import packages
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.host import packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

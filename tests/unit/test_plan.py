@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import answers, plan
-from plugins.module_utils.workfleet.engines.base import Report
-from plugins.module_utils.workfleet.spec import Rollout
+from plugins.module_utils.workfleet.engines.verbs import report
+from plugins.module_utils.workfleet.engines.verbs.report import Report
+from plugins.module_utils.workfleet.model import Rollout
+from plugins.module_utils.workfleet.nodes import plan
 from tests.fakes.nodes import APP, FakeHost, converge, intent, seen, short, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plugins.module_utils.workfleet.managers.base import Name
-    from plugins.module_utils.workfleet.steps import Step
+    from plugins.module_utils.workfleet.host.steps import Step
+    from plugins.module_utils.workfleet.model import Name
 
 NEW = ["write a.1.1", "reload", "enable a.1.1", "start a.1.1"]
 
@@ -195,8 +196,8 @@ def test_a_node_that_does_not_answer_is_taken_to_be_the_busiest() -> None:
     host = FakeHost.of([seen("a.1.1"), seen("a.2.1"), seen("a.3.1"), seen("a.4.1")])
     names = {f"a{name.slot}": name for name in host.nodes}
     told = {"a1": Report(running=3), "a2": Report(running=0), "a4": Report(running=None)}
-    running = answers.tasks(names, told)
-    assert [running[names[node]] for node in ("a1", "a2", "a3", "a4")] == [3, 0, answers.UNTOLD, answers.UNTOLD]
+    running = report.tasks(names, told)
+    assert [running[names[node]] for node in ("a1", "a2", "a3", "a4")] == [3, 0, report.UNTOLD, report.UNTOLD]
     made = make(host, [intent("a", 2)], running=running)
     assert sorted(step for step in short(made.steps(rollout=True)) if step.startswith("stop")) == ["stop a.1.1", "stop a.2.1"]
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import host, postgresql_config, postgresql_server
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.postgresql_server import Cluster
+from plugins.module_utils.workfleet.host import effects
+from plugins.module_utils.workfleet.postgresql import config as postgresql_config
+from plugins.module_utils.workfleet.postgresql import server as postgresql_server
+from plugins.module_utils.workfleet.postgresql.server import Cluster
 
 SECRET = "pa ss$w'0rd\\"
 SHOP: dict[str, Any] = {
@@ -100,7 +102,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     declared = postgresql_config.parse(SHOP)
     cluster = Cluster("15")
     there = {cluster.conf: postgresql_config.conf("shop", declared), cluster.hba: postgresql_config.hba("", declared)}
-    monkeypatch.setattr(host, "read", there.get)
+    monkeypatch.setattr(effects, "read", there.get)
     monkeypatch.setattr(postgresql_server, "refuse_settings", lambda *_: None)
     return there
 
@@ -145,7 +147,7 @@ def test_what_is_sent_holds_no_password(files: dict[str, str]) -> None:
 
 
 def test_a_bare_host_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "read", lambda path: None)
+    monkeypatch.setattr(effects, "read", lambda path: None)
     cluster = Cluster("15")
     assert planned(None, installed=False) == [
         ("write", "package postgresql"), ("write", cluster.conf), ("write", cluster.hba), ("start", cluster.unit),

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from plugins.module_utils.workfleet import postgresql_login
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.postgresql import login as postgresql_login
 
 
 def closed_port() -> int:

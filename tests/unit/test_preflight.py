@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.workfleet import preflight, release
 from plugins.module_utils.workfleet.engines.pickled import text_of
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.layout import Layout
-from plugins.module_utils.workfleet.preflight import Nodes
+from plugins.module_utils.workfleet.host.layout import Layout
+from plugins.module_utils.workfleet.release import plan as release
+from plugins.module_utils.workfleet.release import preflight
+from plugins.module_utils.workfleet.release.preflight import Nodes
 
 
 def fleet(seen: dict[str, Any], **keys: Any) -> preflight.Fleet:

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import redis_config
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.redis import config as redis_config
 
 ROLE = Path(__file__).parents[2] / "roles" / "redis"
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import redis_url, resp, spec
+from plugins.module_utils.workfleet import redis_url, resp
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.redis_url import Address, Tls
+from plugins.module_utils.workfleet.spec import workers as spec
 from runners import workfleet_health
 
 ADDRESSES = [

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from plugins.module_utils.workfleet import fleet, release_choice
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.fleet import Known
+from plugins.module_utils.workfleet.host import release_choice
+from plugins.module_utils.workfleet.release import fleet
+from plugins.module_utils.workfleet.release.fleet import Known
 
 SOURCE = {"kind": "tree", "fingerprint": "f00", "label": "v1 (0123)", "size": 1}
 OLD, NEW, OTHER = "a" * 12, "b" * 12, "c" * 12
@@ -52,6 +53,16 @@ def test_the_first_host_that_knows_of_a_release_to_go_back_to_chooses() -> None:
     assert f"hosts do not agree on the release to go back to: {OLD} on web1; {OTHER} on web2" in notes[0]
     with pytest.raises(WorkfleetError, match="no host knows of another"):
         fleet.going_back({"new": Known(current=NEW)})
+
+
+def test_a_host_that_lacks_the_release_to_go_back_to_is_named_with_the_way_out_before_any_is_changed() -> None:
+    has = Known(NEW, OLD, releases={NEW: {}, OLD: {"source": "v1 (0123)", "version": "0" * 40}})
+    fleet.require_there({"web1": has, "web2": has}, OLD)
+    with pytest.raises(WorkfleetError) as caught:
+        fleet.require_there({"web1": has, "web2": Known(NEW, releases={NEW: {}}), "web3": Known()}, OLD)
+    assert str(caught.value) == (
+        f"release {OLD} (v1 (0123)) is not on web2, web3, and nothing is built on the way back. No host was changed. deploy.yml -e "
+        f"version={'0' * 40} builds it on every host and goes there; --limit 'all:!web2:!web3' leaves out who lacks it")
 
 
 def test_a_run_that_parts_the_fleet_says_so() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.workfleet import archives, source
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.release import archives, source
 
 
 @pytest.fixture
@@ -254,6 +254,11 @@ def test_an_unknown_version_is_named_and_the_password_is_not(repository: Path, t
     with pytest.raises(WorkfleetError) as caught:
         source.look("git", "http://me:geheim@127.0.0.1:9/x.git", "main", None, str(tmp_path))
     assert "geheim" not in str(caught.value)
+
+
+def test_a_commit_that_does_not_exist_is_named_when_it_is_packed(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkfleetError, match=rf"version: {'f' * 40} is no commit that a branch or tag of {repository} leads to"):
+        packed(source.look("git", str(repository), "f" * 40, None, str(tmp_path)), tmp_path)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.module_utils.workfleet import release_spec
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.spec import SpecError
+from plugins.module_utils.workfleet.release import spec as release_spec
+from plugins.module_utils.workfleet.spec.workers import SpecError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,9 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet import envfile, spec
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import envfile
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer, unit_words
 from hypothesis import given, settings
 from hypothesis import strategies as st

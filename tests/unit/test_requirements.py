@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import requirements
 from plugins.module_utils.workfleet.errors import WorkfleetError
+from plugins.module_utils.workfleet.release import requirements
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from plugins.module_utils.workfleet import engines, scaling, spec
+from plugins.module_utils.workfleet import engines, model
+from plugins.module_utils.workfleet.spec import workers as spec
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ROOT / "roles"
@@ -102,7 +103,7 @@ def test_the_keys_of_a_group_are_those_that_are_parsed() -> None:
 
 
 def test_defaults_inside_entries_are_those_of_the_parser() -> None:
-    parsed = {"worker_groups": spec.Group(name="x"), "worker_rollout": spec.Rollout(), "worker_log": spec.Log()}
+    parsed = {"worker_groups": model.Group(name="x"), "worker_rollout": model.Rollout(), "worker_log": model.Log()}
     for variable, value in parsed.items():
         for name, option in options("worker")[variable]["options"].items():
             if "default" in option:
@@ -110,4 +111,4 @@ def test_defaults_inside_entries_are_those_of_the_parser() -> None:
                 assert option["default"] == (list(own) if isinstance(own, tuple) else own), f"{variable}: {name}"
     for name, option in group_options()["autoscale"]["options"].items():
         if "default" in option:
-            assert option["default"] == getattr(scaling.Policy(max=1, backlog_per_node=1), name), f"autoscale: {name}"
+            assert option["default"] == getattr(model.Policy(max=1, backlog_per_node=1), name), f"autoscale: {name}"

@@ -89,14 +89,14 @@ def test_a_fault_of_the_runner_itself_is_a_failure() -> None:
 
 
 def test_a_part_that_is_none_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(program.Refused, match=r"there is no part 'unti'. Parts: lint unit .* Scenarios: apart arq "):
+    with pytest.raises(program.Refused, match=r"there is no part 'unti'. Parts: lint sanity unit .* Scenarios: apart arq "):
         program.Choice(["unti"])
     assert set(program.Choice(["unit", "molecule", "fleet"]).makers) == {"unit", "molecule"}
 
 
 def test_a_change_reaches_tests_by_imports_and_of_an_engine_those_that_speak_of_it() -> None:
-    plan = reach.tests_of(["module_utils/workfleet/plan.py"])
-    assert plan["tests/unit/test_plan.py"] == "test_plan ← module_utils/workfleet/plan.py"
+    plan = reach.tests_of(["module_utils/workfleet/nodes/plan.py"])
+    assert plan["tests/unit/test_plan.py"] == "test_plan ← module_utils/workfleet/nodes/plan.py"
     assert "tests/integration/test_rollout.py" in plan and "tests/unit/test_pickled.py" not in plan
     arq = reach.tests_of(["module_utils/workfleet/engines/arq_queues.py"])
     assert "tests/unit/test_arq.py" in arq and "tests/integration/test_chicory.py" not in arq
@@ -105,7 +105,7 @@ def test_a_change_reaches_tests_by_imports_and_of_an_engine_those_that_speak_of_
 
 def test_a_change_reaches_the_scenarios_that_prove_something_of_their_own_about_it() -> None:
     assert set(parts.concerned(["module_utils/workfleet/engines/arq_queues.py"])) == {"arq"}
-    assert {"fleet", "default"} <= set(parts.concerned(["module_utils/workfleet/plan.py"]))
+    assert {"fleet", "default"} <= set(parts.concerned(["module_utils/workfleet/nodes/plan.py"]))
     assert set(parts.concerned(["docs/guide.md", "tests/unit/test_plan.py"])) == set()
     assert set(parts.OWN) == set(parts.scenarios(long=True)), "each scenario says what it proves"
 

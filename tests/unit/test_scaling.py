@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import scaling
-from plugins.module_utils.workfleet.scaling import Decision, Figures, Policy, State
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.scaling import policy as scaling
+from plugins.module_utils.workfleet.scaling.policy import Decision, Figures, State
 
 TEN = Policy(min=1, max=10, backlog_per_node=10, scale_up_after_seconds=30, scale_down_after_seconds=300)
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.module_utils.workfleet import engines, spec
+from plugins.module_utils.workfleet import engines, model
 from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.celery import beat, flower
+from plugins.module_utils.workfleet.spec import workers as spec
 from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ PLACE = Place(node="n", directory="/d", environment="/v", runners="/r")
 CELERY = {"name": "a", "app": "shop.celery", "drain_seconds": 60}
 
 
-def parsed(**top: Any) -> spec.Declaration:
+def parsed(**top: Any) -> model.Declaration:
     return spec.parse({"host": "h1", "app": {"name": "shop"}, **top})
 
 
@@ -29,12 +30,12 @@ def problems(**top: Any) -> str:
     return "\n".join(caught.value.problems)
 
 
-def only(**top: Any) -> spec.Group:
+def only(**top: Any) -> model.Group:
     (group,) = parsed(**top).groups
     return group
 
 
-def argv(group: spec.Group) -> list[str]:
+def argv(group: model.Group) -> list[str]:
     return engines.named(group.engine).command(group, PLACE)
 
 
@@ -170,7 +171,7 @@ def test_the_status_tells_of_them_beside_the_nodes() -> None:
 
 def test_under_systemd_both_may_write_where_they_keep_their_state_and_tell_when_they_are_ready() -> None:
     pytest.importorskip("ansible")
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet import spec as collection_spec
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as collection_spec
     from ansible_collections.workfleet.core.plugins.plugin_utils.render import Renderer
 
     declared = collection_spec.parse({

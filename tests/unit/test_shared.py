@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import release_spec, shared
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.spec import SpecError
+from plugins.module_utils.workfleet.release import shared
+from plugins.module_utils.workfleet.release import spec as release_spec
+from plugins.module_utils.workfleet.spec.workers import SpecError
 
 if TYPE_CHECKING:
     from pathlib import Path

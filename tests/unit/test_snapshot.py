@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import plan, snapshot
+from plugins.module_utils.workfleet.nodes import plan, snapshot
 from tests.fakes.nodes import APP, FakeHost, converge, intent, seen, short
 
 if TYPE_CHECKING:

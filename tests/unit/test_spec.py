@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.workfleet import spec
-from plugins.module_utils.workfleet.scaling import Policy
+from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.spec import workers as spec
 
 PROCESS = {"name": "a", "engine": "process", "command": ["sleep", "1"]}
 CELERY = {"name": "a", "app": "app.celery_app"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.workfleet import files
+from plugins.module_utils.workfleet.host import files
 from plugins.module_utils.workfleet.managers import records
 from runners import launch
 from tests.fakes.systemd import Systemd

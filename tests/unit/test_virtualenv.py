@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.module_utils.workfleet import host, virtualenv
+from plugins.module_utils.workfleet.host import effects, virtualenv
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def test_pip_is_there_and_can_be_removed_with_and_without_wheels_to_unpack(
 ) -> None:
     monkeypatch.setattr(virtualenv, "_MAKE", wheels + virtualenv._MAKE)
     folder = tmp_path / "venv"
-    virtualenv.make(host.run, sys.executable, str(folder))
+    virtualenv.make(effects.run, sys.executable, str(folder))
     packages = {path.name.partition("-")[0] for path in folder.glob("lib/python*/site-packages/*.dist-info")}
     assert packages == ({"pip"} if sys.version_info >= (3, 12) else {"pip", "setuptools"})
     subprocess.run([folder / "bin" / "pip", "uninstall", "-q", "-y", "pip"], check=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from . import process
 from .arq import engine as arq
-from .base import Engine, Held
+from .base import Engine
 from .celery import beat, flower
 from .celery import engine as celery
 from .chicory import engine as chicory
 from .rq import engine as rq
+from .verbs.report import Held
 
 __all__ = ["ALL", "DASHBOARD", "DEFAULT", "ENGINES", "SCHEDULER", "SINGLES", "Engine", "Held", "named"]
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, arq.ENGINE, chicory.ENGINE, rq.ENGINE, process.ENGINE)}

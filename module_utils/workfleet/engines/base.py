@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..spec import App, Group
+    from ..model import App, Group
     from .options import Option
     from .verbs.controls import Argument
+    from .verbs.report import Held, Report
 
 
 @dataclass(frozen=True)
@@ -38,35 +39,6 @@ class Place:
     def python(self) -> str:
         """The interpreter of the release."""
         return f"{self.environment}/bin/python" if self.environment else "python3"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one node tells about itself over the broker. A figure that it cannot tell is ``None``, never 0.
-
-    ``doubt`` says why an answer may be another's.
-    """
-
-    pid: int | None = None
-    concurrency: int | None = None
-    running: int | None = None
-    reserved: int | None = None
-    processed: int | None = None
-    failed: int | None = None
-    queues: Sequence[str] | None = None
-    doubt: str | None = None
-    #: The running tasks by queue, for an engine whose nodes consume several.
-    busy: Mapping[str, int] | None = None
-    #: The name under which it answered, where that is not its node's.
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class Held:
-    """What the engine says that a node holds: tasks as ``runners/workfleet_tell.py`` has them, and the queues it consumes."""
-
-    tasks: Sequence[Mapping[str, Any]]
-    queues: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import processes
+from ..host import processes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -11,7 +11,7 @@ from .base import Engine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..spec import Group
+    from ..model import Group
 
 
 class OneQueue(Engine):

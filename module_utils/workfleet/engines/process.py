@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .base import Engine
 
 if TYPE_CHECKING:
-    from ..spec import Group
+    from ..model import Group
 
 
 class Process(Engine):

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..resp import Client
-    from .base import Engine, Report
+    from .base import Engine
     from .verbs.backlog import Backlog
     from .verbs.events import Listener, Switch
     from .verbs.figures import Question
     from .verbs.probe import Proof, Request
     from .verbs.reaping import Found, Reaping
+    from .verbs.report import Report
     from .verbs.stash import Choice
     from .verbs.traces import Trace
     from .verbs.traffic import Order, Traffic

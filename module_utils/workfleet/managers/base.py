@@ -8,53 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from .. import envfile, host, logs, processes
 from ..errors import WorkfleetError
-from ..processes import Owner
+from ..host import effects, envfile, processes
+from ..host.processes import Owner
+from ..model import Name
+from . import logs
 from .records import TEXT_CHARACTERS, Broken, Claim, Record, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-UNIT = re.compile(
-    r"^workfleet\.(?P<app>[a-z][a-z0-9_-]*)\.(?P<group>[a-z][a-z0-9_-]*)\.(?P<slot>[1-9][0-9]{0,8})\.(?P<incarnation>[1-9][0-9]{0,8})\Z"
-)
 OWNER_LINE = "X-Workfleet-App="
 GENERATION_LINE = "X-Workfleet-Generation="
 LOG_LINE = "X-Workfleet-Log="
-
-
-@dataclass(frozen=True, order=True)
-class Name:
-    """Identity of a node on a host. ``str(name)`` is its unit or program name, without ``.service``."""
-
-    app: str
-    group: str
-    slot: int
-    incarnation: int
-
-    def __str__(self) -> str:
-        return f"workfleet.{self.app}.{self.group}.{self.slot}.{self.incarnation}"
-
-    @classmethod
-    def parse(cls, unit: str) -> Name | None:
-        """Return the identity in a unit's name, or ``None`` where it is not of our form."""
-        match = UNIT.match(unit)
-        if match is None:
-            return None
-        return cls(match["app"], match["group"], int(match["slot"]), int(match["incarnation"]))
-
-    @classmethod
-    def of_node(cls, node: str) -> Name | None:
-        """Return the identity in a node's name on the broker (``<app>.<group>.<slot>.<incarnation>@<host>``), where it is of our form."""
-        return cls.parse(f"workfleet.{node.rpartition('@')[0]}")
 
 
 @dataclass(frozen=True)
@@ -186,7 +158,7 @@ class Manager(ABC):
 
     def write(self, name: Name, text: str) -> None:
         """Write a node's unit or program file."""
-        host.write(self.path(name), text)
+        effects.write(self.path(name), text)
 
     def record_path(self, name: Name) -> str:
         """Return where the launcher of a node writes its run record."""
@@ -198,7 +170,7 @@ class Manager(ABC):
         if isinstance(told, str):
             return told
         with suppress(OSError, WorkfleetError):
-            text = host.read(os.path.join(self.root, "env", f"{name}.env"), limit=host.LARGEST_ENVIRONMENT)
+            text = effects.read(os.path.join(self.root, "env", f"{name}.env"), limit=effects.LARGEST_ENVIRONMENT)
             return envfile.parse(text or "").get("TZ")
         return None
 
@@ -206,8 +178,8 @@ class Manager(ABC):
         """Return when the run records that are there were written last, in nanoseconds."""
         found = {}
         for name in names:
-            with suppress(host.Unreadable):
-                status = host.status(self.record_path(name))
+            with suppress(effects.Unreadable):
+                status = effects.status(self.record_path(name))
                 if status is not None:
                     found[name] = status.st_mtime_ns
         return found
@@ -224,11 +196,11 @@ class Manager(ABC):
         Of a node that heeds no mark ``pid`` is the process that was told, once one was.
         """
         process = None if pid is None else [pid, processes.start_time(pid)]
-        host.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues), "process": process}) + "\n")
+        effects.write(self.mark_path(name), json.dumps({"since": since, "queues": list(queues), "process": process}) + "\n")
 
     def has_mark(self, name: Name) -> bool:
         """Whether a node has its mark."""
-        return host.exists(self.mark_path(name))
+        return effects.exists(self.mark_path(name))
 
     def marked(self, name: Name) -> dict[str, Any]:
         """Return what stands in the mark of a node; a person may have made an empty one."""
@@ -260,7 +232,7 @@ class Manager(ABC):
     def claim(self, name: Name) -> Claim | None:
         """Return what stands in a node's run record. Raises :class:`Broken`."""
         try:
-            text = host.read(self.record_path(name), limit=host.LARGEST_RECORD, theirs=True)
+            text = effects.read(self.record_path(name), limit=effects.LARGEST_RECORD, theirs=True)
         except OSError as error:
             raise Broken(str(error)) from error
         return None if text is None else decode(text, str(name))
@@ -316,7 +288,7 @@ class Wanted:
 def read_json(path: str) -> dict[str, Any]:
     """Return the mapping in a small file; what is not there, or broken, is an empty one."""
     try:
-        data = json.loads(host.read(path) or "{}")
+        data = json.loads(effects.read(path) or "{}")
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

@@ -6,8 +6,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from .. import host, logs
-from .base import Name
+from ..host import effects
+from ..model import Name
+from . import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,11 +26,11 @@ def tail(path: str, lines: int, most_bytes: int = MOST_BYTES) -> list[str]:
     if lines <= 0:
         return []
     try:
-        found, is_whole, _ = host.end(path, most_bytes)
+        found, is_whole, _ = effects.end(path, most_bytes)
         if is_whole and found.count(b"\n") <= lines:
-            before, is_whole, _ = host.end(f"{path}.1", most_bytes)
+            before, is_whole, _ = effects.end(f"{path}.1", most_bytes)
             found = before + found
-    except host.Unreadable as error:
+    except effects.Unreadable as error:
         return [str(error)]
     return split(found, is_whole)[-lines:]
 
@@ -40,8 +41,8 @@ def stream(path: str, wish: logs.Wish, zone: str | None = None) -> logs.Stream:
     until, said = time.time(), []
     for number in range(_MOST_BACKUPS):
         try:
-            part, is_whole, written = host.end(f"{path}.{number}" if number else path, left)
-        except host.Unreadable as error:
+            part, is_whole, written = effects.end(f"{path}.{number}" if number else path, left)
+        except effects.Unreadable as error:
             said.append(logs.Line(str(error), level="warning"))
             break
         until = until if number or not written else written
@@ -69,9 +70,9 @@ def remove(name: Name, path: str, left: Iterable[Name]) -> None:
     if not os.path.basename(path).startswith(str(name)):
         return
     newest = max((other.incarnation for other in left if (other.group, other.slot) == (name.group, name.slot)), default=0)
-    for file in host.names(os.path.dirname(path)):
+    for file in effects.names(os.path.dirname(path)):
         other = Name.parse(file.partition(".log")[0])
         if other is None or ".log" not in file or (other.app, other.group, other.slot) != (name.app, name.group, name.slot):
             continue
         if other.incarnation < name.incarnation or (other == name and newest < name.incarnation):
-            host.remove(os.path.join(os.path.dirname(path), file))
+            effects.remove(os.path.join(os.path.dirname(path), file))

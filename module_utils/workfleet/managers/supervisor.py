@@ -53,11 +53,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import foreign, host, logs, processes, seal, virtualenv
 from ..errors import WorkfleetError
-from ..processes import Foreign, Owner, Process, Processes
-from . import logfiles
-from .base import OWNER_LINE, Manager, Name, Present, line_value, read_json
+from ..host import effects, foreign, processes, seal, virtualenv
+from ..host.processes import Foreign, Owner, Process, Processes
+from ..model import Name
+from . import logfiles, logs
+from .base import OWNER_LINE, Manager, Present, line_value, read_json
 from .records import Broken
 from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, SAID_CHARACTERS, STILL_RUNNING, Down, Refusal, Server
 
@@ -197,7 +198,7 @@ class Supervisor(Manager):
 
     # Observing
 
-    @host.one_look()
+    @effects.one_look()
     def present(self) -> list[Present]:
         """Return every node that has a program file of ours or is loaded in our supervisord."""
         try:
@@ -257,7 +258,7 @@ class Supervisor(Manager):
         if self._service is None:
             if self._is_service():
                 state = self._service_state()
-                uid, main = host.uid(state.get("User", "")), int(state.get("MainPID", "0") or 0)
+                uid, main = effects.uid(state.get("User", "")), int(state.get("MainPID", "0") or 0)
             else:
                 uid, main = processes.owner_of(self.run_directory), 0
             user = os.geteuid() if uid is None else uid
@@ -281,9 +282,9 @@ class Supervisor(Manager):
 
     def _texts(self) -> dict[Name, str]:
         found = {}
-        for file in host.names(self.programs):
+        for file in effects.names(self.programs):
             name = Name.parse(file[:-len(".conf")]) if file.endswith(".conf") else None
-            text = host.read(os.path.join(self.programs, file)) if name is not None else None
+            text = effects.read(os.path.join(self.programs, file)) if name is not None else None
             if name is not None and text is not None and line_value(text, OWNER_LINE) == self.app:
                 found[name] = text
         return found
@@ -332,7 +333,7 @@ class Supervisor(Manager):
         return processes.alive(note.get("pid"), self._owner(), note.get("started", -1))
 
     def _log_path(self, name: Name) -> str | None:
-        value = line_value(host.read(self.path(name)), "stdout_logfile=")
+        value = line_value(effects.read(self.path(name)), "stdout_logfile=")
         if value is not None:
             # supervisor expands this one value twice, see the template
             return value.replace("%%", "%").replace("%%", "%")
@@ -358,8 +359,8 @@ class Supervisor(Manager):
         if SWITCH.search(text):
             raise WorkfleetError(f"the program text of {name} sets autostart, which enabling and disabling a node do: "
                                  "take the line out of the template")
-        before = host.read(self.path(name))
-        host.write(self.path(name), switched(text, before is not None and unswitched(before)[1]))
+        before = effects.read(self.path(name))
+        effects.write(self.path(name), switched(text, before is not None and unswitched(before)[1]))
 
     def reload(self) -> None:
         """Let supervisord read the files, and forget programs whose file and process are both gone.
@@ -388,7 +389,7 @@ class Supervisor(Manager):
         if stopping:
             raise WorkfleetError(f"{', '.join(stopping)}: still stopping, and cannot be started before it has gone")
         down = [name for name in names if _state(loaded, name) not in ("running", "starting")]
-        missing = [self.path(name) for name in down if not host.exists(self.path(name))]
+        missing = [self.path(name) for name in down if not effects.exists(self.path(name))]
         if missing:
             raise WorkfleetError(f"cannot start a node without its program file {', '.join(missing)}")
         if not down:
@@ -448,7 +449,7 @@ class Supervisor(Manager):
         """
         logs = {name: self._log_path(name) for name in names}
         for name in names:
-            host.remove(self.path(name))
+            effects.remove(self.path(name))
             self._forget_past(name)
         with contextlib.suppress(Down):
             loaded = self._loaded()
@@ -463,11 +464,11 @@ class Supervisor(Manager):
 
     def _switch(self, names: Sequence[Name], on: bool) -> None:
         for name in names:
-            text = host.read(self.path(name))
+            text = effects.read(self.path(name))
             if text is None and on:
                 raise WorkfleetError(f"cannot enable {name}: it has no program file {self.path(name)}")
             if text is not None and unswitched(text)[1] is not on:
-                host.write(self.path(name), switched(unswitched(text)[0], on))
+                effects.write(self.path(name), switched(unswitched(text)[0], on))
 
     def _reread(self) -> tuple[list[str], list[str], list[str]]:
         try:
@@ -496,13 +497,13 @@ class Supervisor(Manager):
             raise WorkfleetError(f"supervisord of {self.app} could not {verb} {'; '.join(refused)}")
 
     def _forget_past(self, name: Name) -> None:
-        host.remove(self.record_path(name))
-        host.remove(self._stopping_path(name))
+        effects.remove(self.record_path(name))
+        effects.remove(self._stopping_path(name))
 
     def _note_stopping(self, name: Name, process: Process | None) -> None:
         if process is not None and self._told_to_stop(name) is None:  # the first word counts
             note = {"pid": process.pid, "started": process.started, "since": time.time()}
-            host.write(self._stopping_path(name), json.dumps(note))
+            effects.write(self._stopping_path(name), json.dumps(note))
 
     def _stop_orphan(self, name: Name) -> Process | None:
         process = self._told_to_stop(name) or self._orphan(name)
@@ -519,9 +520,9 @@ class Supervisor(Manager):
         if not self._is_installed():
             reasons.append(f"supervisor {VERSION} is not installed in {self.venv}")
         reasons += [f"{path} is not there" for path in (self.run_directory, self.programs, self._log_directory())
-                    if not host.is_directory(path)]
-        reasons += [f"{path} {'differs' if host.exists(path) else 'is not there'}"
-                    for path, text in self._own_texts(wanted).items() if host.read(path) != text]
+                    if not effects.is_directory(path)]
+        reasons += [f"{path} {'differs' if effects.exists(path) else 'is not there'}"
+                    for path, text in self._own_texts(wanted).items() if effects.read(path) != text]
         if self._is_service():
             reasons += self._service_reasons()
         if not self._is_up():
@@ -537,8 +538,8 @@ class Supervisor(Manager):
         if not self._is_installed():
             self._make_venv(wanted)
         for path, text in self._own_texts(wanted).items():
-            if host.read(path) != text:
-                host.write(path, text)
+            if effects.read(path) != text:
+                effects.write(path, text)
         if self._is_service():
             self._start_service()
         elif not self._is_up():
@@ -550,15 +551,15 @@ class Supervisor(Manager):
         if left:
             raise WorkfleetError(f"supervisord of {self.app} is not removed: {', '.join(left)} still up")
         if self._is_service():
-            host.run(["systemctl", "disable", "--now", os.path.basename(self.unit)], check=False)
+            effects.run(["systemctl", "disable", "--now", os.path.basename(self.unit)], check=False)
         else:
             with contextlib.suppress(Down):
                 self.server.call("supervisor.shutdown")
         self._wait_until_down()
-        if self._is_service() and host.exists(self.unit):
-            host.remove(self.unit)
-            host.run(["systemctl", "daemon-reload"])
-        host.remove(self.home)
+        if self._is_service() and effects.exists(self.unit):
+            effects.remove(self.unit)
+            effects.run(["systemctl", "daemon-reload"])
+        effects.remove(self.home)
 
     def _own_texts(self, wanted: Wanted) -> dict[str, str]:
         """Return the texts that concern this host: the unit only where systemd runs and we may tell it."""
@@ -586,36 +587,36 @@ class Supervisor(Manager):
 
     def _make_directories(self, wanted: Wanted) -> None:
         for path in (self.root, self.home, self.programs):
-            if not host.is_directory(path):
-                host.directory(path)
+            if not effects.is_directory(path):
+                effects.directory(path)
         for path in (self._log_directory(), self.run_directory):
-            if not host.is_directory(path):
-                host.directory(path, owner=wanted.user, group=wanted.group)
+            if not effects.is_directory(path):
+                effects.directory(path, owner=wanted.user, group=wanted.group)
 
     def _make_venv(self, wanted: Wanted) -> None:
         """Make the virtualenv anew as the app's user, who shall never run what another account could change.
 
         Then it is taken from that user: whoever calls its supervisorctl, root too, runs what was installed.
         """
-        host.remove(self.venv)
-        host.directory(self.venv, owner=wanted.user, group=wanted.group)
+        effects.remove(self.venv)
+        effects.directory(self.venv, owner=wanted.user, group=wanted.group)
         python = os.path.join(self.venv, "bin", "python")
         virtualenv.make(partial(foreign.run, wanted.user, timeout=300), usable_python(wanted.user), self.venv, clear=True)
         foreign.run(wanted.user, [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", f"supervisor=={VERSION}"],
                     timeout=600, env=foreign.for_pip(wanted.pip_environment))
-        uid = host.uid(wanted.user)
+        uid = effects.uid(wanted.user)
         if os.geteuid() == 0 and uid:
             try:
                 seal.seal(self.venv, uid)
             except (OSError, WorkfleetError):
-                host.remove(self.venv)  # it would count as installed
+                effects.remove(self.venv)  # it would count as installed
                 raise
 
     def _service_state(self) -> dict[str, str]:
         """Return what systemd tells of the service; it is asked once, and again where that may have changed."""
         if self._state is None:
             unit = os.path.basename(self.unit)
-            shown = host.run(["systemctl", "show", "--property=UnitFileState,NeedDaemonReload,User,MainPID", unit]).out
+            shown = effects.run(["systemctl", "show", "--property=UnitFileState,NeedDaemonReload,User,MainPID", unit]).out
             self._state = dict(line.partition("=")[::2] for line in shown.splitlines())
         return self._state
 
@@ -630,14 +631,14 @@ class Supervisor(Manager):
 
     def _start_service(self) -> None:
         unit = os.path.basename(self.unit)
-        host.run(["systemctl", "daemon-reload"])
+        effects.run(["systemctl", "daemon-reload"])
         self._service = self._state = None
         if self._service_state().get("UnitFileState") != "enabled":
-            host.run(["systemctl", "enable", unit])
+            effects.run(["systemctl", "enable", unit])
         if not self._is_up():
             self._finish_orphans()
             with self._none_enabled():
-                host.run(["systemctl", "start", unit])
+                effects.run(["systemctl", "start", unit])
                 self._wait_until_up()
 
     def _start_daemon(self, wanted: Wanted) -> None:

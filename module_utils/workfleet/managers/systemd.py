@@ -8,11 +8,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import foreign, host, logs, shown
+from .. import shown
 from ..errors import WorkfleetError
-from ..processes import Owner
-from . import logfiles
-from .base import LOG_LINE, OWNER_LINE, Manager, Name, Present, line_value, process_usage
+from ..host import effects, foreign
+from ..host.processes import Owner
+from ..model import Name
+from . import logfiles, logs
+from .base import LOG_LINE, OWNER_LINE, Manager, Present, line_value, process_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +51,7 @@ class Systemd(Manager):
             return []
         return self.looks(self.files([self.path(name) for name in names]), self.loaded(units(names)))
 
-    @host.one_look()
+    @effects.one_look()
     def looks(self, texts: dict[Name, str], loaded: dict[Name, dict[str, str]]) -> list[Present]:
         """Put files and loaded units together."""
         found = []
@@ -63,20 +65,20 @@ class Systemd(Manager):
         """Return the nodes that have a unit file."""
         return sorted(self.files(glob.glob(f"{UNITS}/workfleet.{self.app}.*.service")))
 
-    @host.one_look()
+    @effects.one_look()
     def files(self, paths: Iterable[str]) -> dict[Name, str]:
         """Return the unit texts that are this app's own."""
         found = {}
         for path in paths:
             name = Name.parse(os.path.basename(path)[: -len(".service")])
-            text = host.read(path)
+            text = effects.read(path)
             if name is not None and line_value(text, OWNER_LINE) == self.app:
                 found[name] = text or ""
         return found
 
     def loaded(self, patterns: Sequence[str]) -> dict[Name, dict[str, str]]:
         """Return what systemd knows of these units of this app, by one call."""
-        shown = host.run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", *patterns])
+        shown = effects.run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", *patterns])
         found = {}
         for block in shown.out.split("\n\n"):
             properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -90,7 +92,7 @@ class Systemd(Manager):
         activity = activity_of(properties)
         if text is None and activity in ("stopped", "failed"):
             return None
-        enabled = host.points_to(f"{WANTS}/{name}.service") is not None
+        enabled = effects.points_to(f"{WANTS}/{name}.service") is not None
         if properties.get("SubState") == "failed" and not enabled:
             # It was told to stop and ended badly; systemd tries everything else again, and says so by another state.
             activity = "stopped"
@@ -115,10 +117,10 @@ class Systemd(Manager):
 
     def write(self, name: Name, text: str) -> None:
         """Write a unit file, but never over one that is not this app's."""
-        present = host.read(self.path(name))
+        present = effects.read(self.path(name))
         if present is not None and line_value(present, OWNER_LINE) != self.app:
             raise WorkfleetError(f"{self.path(name)} is not Workfleet's for the app {self.app}; move it away first")
-        host.write(self.path(name), text)
+        effects.write(self.path(name), text)
 
     def reload(self) -> None:
         """Have systemd read its files again."""
@@ -130,18 +132,18 @@ class Systemd(Manager):
         By hand: ``systemctl enable --no-reload`` leaves systemd 257 thinking that every unit needs a reload, and
         with a reload it costs as much as that.
         """
-        host.directory(WANTS)
+        effects.directory(WANTS)
         for name in names:
-            host.link(self.path(name), f"{WANTS}/{name}.service")
+            effects.link(self.path(name), f"{WANTS}/{name}.service")
 
     def disable(self, names: Sequence[Name]) -> None:
         """Unlink the units. By hand: ``systemctl disable`` refuses a unit whose file is gone."""
         for name in names:
-            host.remove(f"{WANTS}/{name}.service")
+            effects.remove(f"{WANTS}/{name}.service")
 
     def start(self, names: Sequence[Name]) -> None:
         """Queue the starts; a record from before must not count towards the new start's restarts."""
-        again = [name for name in names if host.remove(self.record_path(name))]
+        again = [name for name in names if effects.remove(self.record_path(name))]
         if again:
             # One in the pause before a restart of its own would not take the start, and would count that restart.
             systemctl("stop", "--", *units(again), check=False)
@@ -158,10 +160,10 @@ class Systemd(Manager):
 
     def remove(self, names: Sequence[Name]) -> None:
         """Remove unit files, links, records and logs, and forget failures."""
-        logs = {name: line_value(host.read(self.path(name)), LOG_LINE) for name in names}
+        logs = {name: line_value(effects.read(self.path(name)), LOG_LINE) for name in names}
         for name in names:
             for path in (f"{WANTS}/{name}.service", self.path(name), self.record_path(name)):
-                host.remove(path)
+                effects.remove(path)
         systemctl("reset-failed", "--", *units(names), check=False)
         for name, log in logs.items():
             if log is not None:
@@ -169,21 +171,21 @@ class Systemd(Manager):
 
     def log(self, name: Name, lines: int) -> list[str]:
         """Return the last lines of the unit's log file, or of the journal where it has none or came to write nothing there."""
-        path = line_value(host.read(self.path(name)), LOG_LINE)
+        path = line_value(effects.read(self.path(name)), LOG_LINE)
         found = logfiles.tail(path, lines) if path else []
         if found:
             return found
-        said = host.run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={name}.service"], check=False)
+        said = effects.run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={name}.service"], check=False)
         return said.out.splitlines()
 
     def streams(self, name: Name, wish: logs.Wish) -> list[logs.Stream]:
         """Return what the journal has of a unit and its processes, and what stands in its log files where it has some."""
         lines = FILTERED_LINES if wish.is_filter else max(1000, 20 * (wish.lines or 0))
         since = [] if wish.since is None else [f"--since=@{wish.since:.0f}"]
-        said = host.run(["journalctl", "--no-pager", "--output=json", "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER",
+        said = effects.run(["journalctl", "--no-pager", "--output=json", "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER",
                          f"--lines={lines}", *since, f"--unit={name}.service"], check=False)
         found = [logs.Stream([journal_line(json.loads(text)) for text in said.out.splitlines() if text.startswith("{")], time.time())]
-        path = line_value(host.read(self.path(name)), LOG_LINE)
+        path = line_value(effects.read(self.path(name)), LOG_LINE)
         return [*found, logfiles.stream(path, wish, self.zone(name))] if path else found
 
     # The service that keeps log files at a size, where nodes write files
@@ -191,12 +193,12 @@ class Systemd(Manager):
     def prepare(self, wanted: Wanted) -> list[str]:
         """Return what differs of the service for log files. Changes nothing."""
         path = log_service_path(self.app)
-        text, present = wanted.texts.get(path), host.read(path)
+        text, present = wanted.texts.get(path), effects.read(path)
         if text is None:
             return [] if present is None else [f"{path} is not wanted: nodes write to the journal"]
         reasons = [] if present == text else [f"{path} {'is not there' if present is None else 'differs'}"]
         properties = "--property=ActiveState,SubState,UnitFileState,NeedDaemonReload"
-        shown = host.run(["systemctl", "show", properties, os.path.basename(path)]).out
+        shown = effects.run(["systemctl", "show", properties, os.path.basename(path)]).out
         state = dict(line.partition("=")[::2] for line in shown.splitlines())
         if activity_of(state) not in ("running", "starting"):  # or it ends again and again
             reasons.append("the service that keeps log files at a size is not running")
@@ -212,11 +214,11 @@ class Systemd(Manager):
         unit, text = os.path.basename(path), wanted.texts.get(path)
         if text is None:
             systemctl("disable", "--now", "--", unit, check=False)
-            host.remove(path)
+            effects.remove(path)
             systemctl("daemon-reload")
             return
         self.check_log_directory(wanted.user)
-        host.write(path, text)
+        effects.write(path, text)
         systemctl("daemon-reload")
         systemctl("enable", "--", unit)
         systemctl("restart", "--", unit)
@@ -260,7 +262,7 @@ def log_program(root: str, *words: str) -> list[str]:
 
 def systemctl(*words: str, check: bool = True) -> None:
     """Run one ``systemctl`` call for many units."""
-    host.run(["systemctl", *words], check=check, timeout=120)
+    effects.run(["systemctl", *words], check=check, timeout=120)
 
 
 def units(names: Iterable[Name]) -> list[str]:

@@ -18,8 +18,9 @@ from .queues import HEALTH_CHECK_KEY, IN_PROGRESS, refuse, report
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ...spec import App, Group
-    from ..base import Place, Report
+    from ...model import App, Group
+    from ..base import Place
+    from ..verbs.report import Report
 
 DEFAULT_JOB_TIMEOUT = 300
 LONGEST_HEALTH_CHECK = 60

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ... import resp
 from ...decode import Fields, Unread
 from ...errors import WorkfleetError
 from .. import pickled
-from ..base import Report
 from ..verbs import figures as queues
-from ..verbs.figures import Figures, Question
+from ..verbs.figures import MOST_HELD, Figures, Question, beats, finished, look
+from ..verbs.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,9 +29,10 @@ LARGEST_BEAT = 64 << 10
 _FIGURE = re.compile(r"(\w+)=(\d{1,18})\b")
 
 # [jobs, due, running, due at that is the oldest not running or '', retrying or -1]. Looks at the first pages until one
-# has no running job in it; and at no more than ARGV[2] of them.
+# has no running job in it; and at no more than ARGV[1] of them.
 _LOOK = """
-local now, most, page = ARGV[1], tonumber(ARGV[2]), 1000
+local clock, most, page = redis.call('TIME'), tonumber(ARGV[1]), 1000
+local now = clock[1] .. string.format('%03d', math.floor(clock[2] / 1000))
 local jobs = redis.call('ZCARD', KEYS[1])
 local due = redis.call('ZCOUNT', KEYS[1], '-inf', now)
 local running, first, retrying, place = 0, '', 0, 0
@@ -54,54 +56,27 @@ return {jobs, due, running, first, retrying}
 
 def figures(question: Question) -> list[Figures]:
     """Return the figures of the declared queues, and with ``all_of_it`` of all others that there are."""
-    found = [Figures(queue) for queue in dict.fromkeys(question.queues)]
-    reports: dict[str, Report] | None = dict(question.reports)
-    with resp.connect(question.url) as client:
-        if question.all_of_it:
-            known = set(question.queues)
-            names, complete = others(client)
-            question.problems.extend([] if complete else [queues.CUT])
-            found += [Figures(queue, declared=False) for queue in names if queue not in known]
-            reports = nodes(client)
-            question.heard.update(reports or {})
-        at = queues.seconds(client.call("TIME"))
-        now = str(int(at * 1000))
-        commands = [("EVAL", _LOOK, 1, item.queue, now, queues.MOST_HELD) for item in found]
-        for item, reply in zip(found, queues.transaction(client, commands)):
-            item.at = at
-            fill(item, reply)
-            if item.problem is None and reports is not None:
-                ask(item, reports, of_all=question.all_of_it)
-            earlier = question.earlier(item.queue)
-            if earlier is not None and item.problem is None:
-                flow(earlier, item)
-    return found
+    return look(question, others, nodes, lambda queue: ("EVAL", _LOOK, 1, queue, MOST_HELD), partial(fill, of_all=question.all_of_it), flow)
 
 
-def fill(item: Figures, reply: resp.Reply) -> None:
-    """Put what the server told into the figures."""
+def fill(item: Figures, reply: resp.Reply, reports: dict[str, Report] | None, *, of_all: bool) -> None:
+    """Put what the server and the nodes told into the figures; what runs is what Redis says where all nodes were asked."""
     if isinstance(reply, resp.RespError):
         if "WRONGTYPE" not in str(reply):
             raise reply
         item.exists, item.problem = True, foreign(item.queue)
         return
     jobs, due, runs, first, retrying = reply
-    item.exists = jobs > 0
+    item.exists, item.retrying, item.mark = jobs > 0, None if retrying < 0 else retrying, (jobs, None)
     item.waiting, item.scheduled, item.unacknowledged, item.running = max(0, due - runs), jobs - due, runs, runs
-    item.retrying = None if retrying < 0 else retrying
-    item.mark = (jobs, None)
     if first and item.waiting and math.isfinite(float(first)):
         item.oldest_age_seconds, item.oldest_age_is = item.at - float(first) / 1000, "exact"
-
-
-def ask(item: Figures, reports: dict[str, Report], *, of_all: bool) -> None:
-    """Put what nodes told into the figures; what runs is what Redis says where they are not all nodes that there are."""
-    runs = item.running
-    item.of_nodes(reports)
-    item.running = runs if of_all else item.running
-    item.exists = item.exists or bool(item.consumers)
-    # A job leaves its queue when it ends, so what went is what the nodes ended.
-    item.mark = (item.mark[0], queues.finished(reports, item.queue))
+    if reports is not None:
+        item.of_nodes(reports)
+        item.running = runs if of_all else item.running
+        item.exists = item.exists or bool(item.consumers)
+        # A job leaves its queue when it ends, so what went is what the nodes ended.
+        item.mark = (jobs, finished(reports, item.queue))
 
 
 def flow(earlier: Figures, item: Figures) -> None:
@@ -126,12 +101,8 @@ def of_jobs(client: resp.Client, names: Sequence[str]) -> list[str]:
 
 
 def nodes(client: resp.Client) -> dict[str, Report] | None:
-    """What all nodes of the database tell; ``None`` where it has too many keys to find them."""
-    names, complete = queues.keys(client, f"{HEALTH_CHECK_KEY}*", "string")
-    if not complete:
-        return None
-    return {resp.text(name)[len(HEALTH_CHECK_KEY):]: report(resp.text(value))
-            for name, value in queues.strings(client, names, Unread(), LARGEST_BEAT) if value is not None}
+    """What all nodes of the database tell."""
+    return beats(client, HEALTH_CHECK_KEY, lambda said: report(resp.text(said)), LARGEST_BEAT, "string")
 
 
 def results(client: resp.Client, unread: Unread) -> Iterator[tuple[str, Fields, bytes]]:

@@ -18,7 +18,7 @@ from .engine import ENGINE as CELERY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...spec import App, Group
+    from ...model import App, Group
 
 RUNNER = "workfleet_beat.py"
 _DETACHED = "the process manager supervises only what stays its own child"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ... import decode, resp
 from ...decode import BadEntry, Fields
-from ..base import Held
 from ..verbs.controls import Argument
+from ..verbs.report import Held
 from . import wire as celery_wire
 
 if TYPE_CHECKING:

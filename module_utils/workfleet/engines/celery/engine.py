@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ... import forms, redis_url
 from ...errors import WorkfleetError
-from ..base import Engine, Held, Place, Reference, Report
+from ..base import Engine, Place, Reference
+from ..verbs.report import Held, Report
 from . import control as celery_control
 from . import options as celery_options
 from . import settings as celery_settings
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ...spec import App, Group
+    from ...model import App, Group
 
 DEFAULT_QUEUE = "celery"
 #: Pools that are handed all that is prefetched at once and cannot give it back; Celery prefetches this many times their places.

@@ -17,7 +17,7 @@ from .engine import ENGINE as CELERY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...spec import App, Group
+    from ...model import App, Group
 
 RUNNER = "workfleet_flower.py"
 #: Flower itself saves its state at a stop only; a kill would lose it.

@@ -11,7 +11,7 @@ from ...decode import BadEntry
 from ...errors import WorkfleetError
 from ..verbs.traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete
 from . import events as celery_events
-from .probe import BUILT_IN_TASK, FINAL, GRACE, exception, outcome
+from .probe import BUILT_IN_TASK, FINAL, GRACE, exception, outcome, refuses_json
 from .wire import TaskMessage, Wire, task_message
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class CeleryTraffic(Traffic):
     def open(self) -> None:
         """Connect, subscribe, and have the nodes send events for the time of the load."""
         self.broker = resp.connect(self.order.broker_url)
+        if refuses_json(self.broker, self.wire):
+            raise WorkfleetError("workers of this app refuse tasks in JSON (accept_content), and no load is sent in another form: let it "
+                                 "name json too, or send tasks by the app's own code and watch them by events.yml. Nothing was sent")
         self.results = resp.connect(self.order.result_url) if redis_url.is_redis(self.order.result_url) else None
         self.listener.open()
         _, nodes = self.switch.look()

@@ -135,10 +135,10 @@ class _Flight:
             self._look_for_results(self.results, pending)  # one may have come back between the last look and now
         depths = queue_depths(self.broker, [canary.queue for canary in pending], self.wire)
         consumers = self._consumers()
-        takes_json = self._takes_json()
+        is_refused = refuses_json(self.broker, self.wire)
         late = []
         for canary, was_waiting, is_held in zip(pending, removed, held):
-            if canary.queue not in self.proved and not (was_waiting or is_held or takes_json):
+            if canary.queue not in self.proved and is_refused and not (was_waiting or is_held):
                 late.append(Proof(canary.queue, None, "not proved", self._seconds(), NO_JSON))
             elif canary.queue not in self.proved:
                 why = self._why(was_waiting, is_held, consumers.get(canary.queue, []), depths[canary.queue])
@@ -157,15 +157,6 @@ class _Flight:
         return (f"taken and acknowledged, but no result in {where} within {seconds}: "
                 "is this the app's result store, does the app set task_ignore_result, did the worker survive?")
 
-    def _takes_json(self) -> bool:
-        """Whether the workers run tasks that come in JSON, as far as they tell of their settings."""
-        for answers in inspect(self.broker, None, ["conf"], timeout=0.5, wire=self.wire).values():
-            with contextlib.suppress(BadEntry):
-                accepted = Fields(answers).fields("conf").told.get("accept_content")
-                if isinstance(accepted, list) and not {"json", "application/json"} & set(map(str, accepted)):
-                    return False
-        return True
-
     def _consumers(self) -> dict[str, list[str]]:
         """The nodes that say that they consume a queue."""
         found: dict[str, list[str]] = {}
@@ -174,6 +165,16 @@ class _Flight:
                 for queue in queues_in(Fields(answers)):
                     found.setdefault(queue, []).append(node)
         return found
+
+
+def refuses_json(broker: resp.Client, wire: Wire) -> bool:
+    """Whether workers refuse tasks that come in JSON, as far as they tell of their settings."""
+    for answers in inspect(broker, None, ["conf"], timeout=0.5, wire=wire).values():
+        with contextlib.suppress(BadEntry):
+            accepted = Fields(answers).fields("conf").told.get("accept_content")
+            if isinstance(accepted, list) and not {"json", "application/json"} & set(map(str, accepted)):
+                return True
+    return False
 
 
 def _names(nodes: Sequence[str]) -> str:

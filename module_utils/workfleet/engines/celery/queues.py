@@ -22,7 +22,7 @@ from .wire import Wire, foreign, inspect_all, report
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..base import Report
+    from ..verbs.report import Report
 
 _WAIT_FOR_NODES = 1.0
 _FARTHEST_MARK = 200_000

@@ -18,12 +18,12 @@ from .wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..base import Report
     from ..taskqueue import Source
     from ..verbs.backlog import Backlog
     from ..verbs.figures import Figures, Question
     from ..verbs.probe import Proof, Request
     from ..verbs.reaping import Found, Reaping
+    from ..verbs.report import Report
     from ..verbs.traffic import Order, Traffic
 
 _PERMANENT = "_kombu.binding_permanent."

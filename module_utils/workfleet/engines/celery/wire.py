@@ -21,7 +21,7 @@ from ... import decode, resp
 from ...decode import BadEntry, Fields, Unread
 from ...errors import WorkfleetError
 from .. import local
-from ..base import Report
+from ..verbs.report import Report
 from .message import Message
 
 if TYPE_CHECKING:
@@ -171,8 +171,9 @@ def strangers(url: str, nodes: Sequence[str], options: Mapping[str, Any], timeou
         node = before[pid].node
         found[node] = replace(report(told.get(name) or {"stats": answer}), name=name)
         if names[name] > 1:
-            found[node] = Report(pid=pid, doubt=f"the broker knows another worker by the name {name}, and neither can be asked "
-                                                          "alone: have the command give each worker a name of its own")
+            doubt = (f"the broker knows another worker by the name {name}, and neither can be asked "
+                     "alone: have the command give each worker a name of its own")
+            found[node] = Report(pid=pid, doubt=doubt)
     return found
 
 

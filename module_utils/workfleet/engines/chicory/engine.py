@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ... import redis_url, resp
 from .. import local
-from ..base import Held, Reference
+from ..base import Reference
 from ..one_queue import OneQueue, log_format
+from ..verbs.report import Held
 from . import options as chicory_options
 from . import queues as chicory_queues
 from . import wire as chicory_wire
@@ -19,8 +20,9 @@ from . import wire as chicory_wire
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ...spec import App, Group
-    from ..base import Place, Report
+    from ...model import App, Group
+    from ..base import Place
+    from ..verbs.report import Report
 
 _OWN_COMMAND = ("Chicory's own command cancels running tasks when it is told to stop, acknowledges only on the queue default, takes all "
                 "of a queue into memory, runs a task again that takes longer than broker_redis_claim_min_idle_ms, and with redis 8 dies "

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import resp
-from ...decode import Unread
 from ..verbs import figures as queues
-from ..verbs.figures import Figures, Question
+from ..verbs.figures import Figures, Question, beats, look
 from .wire import DEAD, DELAYED, HEARTBEAT, LARGEST_BEAT, MOST_COUNTED, STREAM, consumer_group, parsed
 
 if TYPE_CHECKING:
-    from ..base import Report
+    from ..verbs.report import Report
 
 # {'', is there, waiting or -1, held, taken so far or -1, added so far or -1, oldest id or '', delayed, dead}, or a key of
 # the wrong type alone. Without the server's own count (Redis 7) no more than ARGV[2] are counted.
@@ -56,27 +55,16 @@ return {'', there, waiting, held, taken, added, first, redis.call('ZCARD', KEYS[
 
 def figures(question: Question) -> list[Figures]:
     """Return the figures of the declared queues, and with ``all_of_it`` of all others that there are."""
-    found = [Figures(queue) for queue in dict.fromkeys(question.queues)]
-    reports: dict[str, Report] | None = dict(question.reports)
-    with resp.connect(question.url) as client:
-        if question.all_of_it:
-            known = set(question.queues)
-            names, complete = others(client)
-            question.problems.extend([] if complete else [queues.CUT])
-            found += [Figures(queue, declared=False) for queue in names if queue not in known]
-            reports = nodes(client)
-            question.heard.update(reports or {})
-        group = consumer_group(question.options)
-        looks = [("EVAL", _LOOK, 3, STREAM + item.queue, DELAYED + item.queue, DEAD + item.queue, group, MOST_COUNTED) for item in found]
-        clock, *replies = queues.transaction(client, [("TIME",), *looks])
-    for item, reply in zip(found, replies):
-        item.at = queues.seconds(clock)
-        fill(item, reply, reports)
-        earlier = question.earlier(item.queue)
-        if earlier is not None and earlier.mark and item.mark:
-            item.came, item.went = (max(0, after - before) if min(before, after) >= 0 else None
-                                    for before, after in zip(earlier.mark, item.mark))
-    return found
+    group = consumer_group(question.options)
+    return look(question, others, nodes, lambda queue: (
+        "EVAL", _LOOK, 3, STREAM + queue, DELAYED + queue, DEAD + queue, group, MOST_COUNTED), fill, flow)
+
+
+def flow(earlier: Figures, item: Figures) -> None:
+    """What came and went between two looks."""
+    if earlier.mark and item.mark:
+        item.came, item.went = (max(0, after - before) if min(before, after) >= 0 else None
+                                for before, after in zip(earlier.mark, item.mark))
 
 
 def fill(item: Figures, reply: resp.Reply, reports: dict[str, Report] | None) -> None:
@@ -105,9 +93,5 @@ def others(client: resp.Client) -> tuple[list[str], bool]:
 
 
 def nodes(client: resp.Client) -> dict[str, Report] | None:
-    """What all workers of the database tell; ``None`` where it has too many keys to find them."""
-    names, complete = queues.keys(client, f"{HEARTBEAT}*")
-    if not complete:
-        return None
-    beats = queues.strings(client, names, Unread(), LARGEST_BEAT)
-    return {resp.text(name)[len(HEARTBEAT):]: report for name, beat in beats for report in parsed(beat)}
+    """What all workers of the database tell."""
+    return beats(client, HEARTBEAT, lambda beat: next(iter(parsed(beat)), None), LARGEST_BEAT)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ... import decode, resp
 from ...decode import BadEntry, Unread
 from ...errors import WorkfleetError
-from ..base import Report
 from ..verbs import figures as queues
+from ..verbs.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -17,8 +17,9 @@ from . import options as rq_options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ...spec import App, Group
-    from ..base import Place, Report
+    from ...model import App, Group
+    from ..base import Place
+    from ..verbs.report import Report
 
 
 class Rq(OneQueue):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ... import resp
 from ...errors import WorkfleetError
-from ..base import Report
 from ..verbs.letters import number
+from ..verbs.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

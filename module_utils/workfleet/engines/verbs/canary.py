@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ... import redis_url
@@ -50,12 +51,14 @@ class _Flight:
     def proofs(self) -> list[Proof]:
         """Send, wait, and take back those that were not taken."""
         try:
-            for queue in dict.fromkeys(self.request.queues):
-                self._send(queue)
-            deadline = self.sent + self.request.timeout
-            while self.traffic.under_way and time.monotonic() < deadline:
-                self._judge(self.traffic.look(_PAUSE))
-            self._account()
+            try:
+                for queue in dict.fromkeys(self.request.queues):
+                    self._send(queue)
+                deadline = self.sent + self.request.timeout
+                while self.traffic.under_way and time.monotonic() < deadline:
+                    self._judge(self.traffic.look(_PAUSE))
+            finally:
+                self._account()
         finally:
             self.traffic.close()
         return [self.proved[queue] for queue in self.request.queues]
@@ -71,8 +74,15 @@ class _Flight:
 
     def _judge(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            if outcome.id in self.queues and self.queues[outcome.id] not in self.proved:
-                self._prove(self.queues[outcome.id], outcome)
+            queue = self.queues.get(outcome.id)
+            if queue is None or queue in self.proved:
+                continue
+            if outcome.unknown:  # of the app's own canary: that somebody works on the queue is all that is known
+                self._prove(queue, replace(outcome, ok=None))
+            elif outcome.ok is False:
+                self._prove(queue, replace(outcome, reason=f"the task {self.traffic.task} failed: {outcome.reason}"))
+            else:
+                self._prove(queue, outcome)
 
     def _prove(self, queue: str, outcome: Outcome, *, begun: bool = True) -> None:
         state = {True: "ok", False: "failed", None: "not proved"}[outcome.ok]

@@ -11,7 +11,8 @@ from ...errors import WorkfleetError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..base import Engine
+    #: What each control takes, by its name.
+    Controls = Mapping[str, Sequence["Argument"]]
 
 _RATE = re.compile(r"\d+(\.\d+)?(/[smh])?\Z")
 
@@ -65,14 +66,17 @@ def flag(value: Any) -> Any:
 KINDS = {"text": text, "number": number, "count": lambda value: number(value, 1), "seconds": seconds, "rate": rate, "flag": flag}
 
 
-def check(engine: Engine, engines: Sequence[Engine], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a control's arguments as the engine takes them. Raises on one that it does not have, and on wrong arguments."""
-    if name not in engine.controls:
-        have = [other.name for other in engines if name in other.controls]
-        known = sorted({control for other in engines for control in other.controls})
-        raise WorkfleetError(f"control = {name}: engine {engine.name} does not have it; {', '.join(have)} has" if have
-                             else f"control = {name}: there is no such control; known are {', '.join(known)}")
-    wanted = {argument.name: argument for argument in engine.controls[name]}
+def check(engine: str, controls: Mapping[str, Controls], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a control's arguments as an engine takes them; ``controls`` are those of all engines, by name.
+
+    Raises on a control that the engine does not have, and on wrong arguments.
+    """
+    if name not in controls[engine]:
+        have = [other for other, known in controls.items() if name in known]
+        every = sorted({control for known in controls.values() for control in known})
+        raise WorkfleetError(f"control = {name}: engine {engine} does not have it; {', '.join(have)} has" if have
+                             else f"control = {name}: there is no such control; known are {', '.join(every)}")
+    wanted = {argument.name: argument for argument in controls[engine][name]}
     lacking = [argument.name for argument in wanted.values() if argument.required and argument.name not in given]
     problems = [f"{word}: is required for {name}" for word in lacking]
     problems += [f"{word}: means nothing to {name}, which takes {', '.join(wanted)}" for word in given if word not in wanted]

@@ -14,9 +14,9 @@ from ...decode import LARGEST, BadEntry, Unread
 from ...errors import WorkfleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from ..base import Report
+    from .report import Report
 
 #: Keys of a database that are looked through for queues and workers that nobody declared; beyond these it is said that there are more.
 MOST_KEYS = 200_000
@@ -143,6 +143,50 @@ class Figures:
         told = [report for report in reports.values() if report.queues is not None and self.queue in report.queues]
         self.consumers = len(told)
         self.running = total(running(report, self.queue) for report in told)
+
+
+def look(
+    question: Question,
+    others: Callable[[resp.Client], tuple[list[str], bool]],
+    nodes: Callable[[resp.Client], dict[str, Report] | None],
+    command: Callable[[str], Sequence[resp.Argument]],
+    fill: Callable[[Figures, Any, dict[str, Report] | None], None],
+    flow: Callable[[Figures, Figures], None],
+) -> list[Figures]:
+    """Return the figures of the declared queues, and with ``all_of_it`` of all others, of an engine whose nodes have heartbeats in Redis.
+
+    ``others`` and ``nodes`` tell what queues and nodes there are (whether these are all; ``None`` where there are too many keys),
+    ``command`` is the one look at a queue, ``fill`` puts its answer and what nodes tell into the figures, and ``flow`` what came and
+    went since earlier ones.
+    """
+    found = [Figures(queue) for queue in dict.fromkeys(question.queues)]
+    reports: dict[str, Report] | None = dict(question.reports)
+    with resp.connect(question.url) as client:
+        if question.all_of_it:
+            names, complete = others(client)
+            question.problems.extend([] if complete else [CUT])
+            found += [Figures(queue, declared=False) for queue in names if queue not in question.queues]
+            reports = nodes(client)
+            question.heard.update(reports or {})
+        clock, *replies = transaction(client, [("TIME",), *(command(item.queue) for item in found)])
+    for item, reply in zip(found, replies):
+        item.at = seconds(clock)
+        fill(item, reply, reports)
+        earlier = question.earlier(item.queue)
+        if earlier is not None and item.problem is None:
+            flow(earlier, item)
+    return found
+
+
+def beats(
+    client: resp.Client, start: str, read: Callable[[bytes], Report | None], largest: int, kind: str = ""
+) -> dict[str, Report] | None:
+    """Return what the heartbeats of all nodes tell, by the names behind ``start``; ``None`` where there are too many keys to find them."""
+    names, complete = keys(client, f"{start}*", kind)
+    if not complete:
+        return None
+    told = {resp.text(name)[len(start):]: read(beat) for name, beat in strings(client, names, Unread(), largest) if beat is not None}
+    return {name: report for name, report in told.items() if report is not None}
 
 
 def running(report: Report, queue: str) -> int | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from ... import resp
 from ...decode import Unread
 from ...errors import WorkfleetError
-from ...managers.base import Name
+from ...model import Name
 from . import figures
 
 if TYPE_CHECKING:
