@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
@@ -18,6 +19,8 @@ from plugins.module_utils.workfleet.engines.verbs.stash import Choice, Stash
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.queues import events, letters, load, purge, reap, reset
 from plugins.module_utils.workfleet.queues import info as queues
+from plugins.module_utils.workfleet.release import preflight
+from plugins.module_utils.workfleet.scaling import totals
 from plugins.module_utils.workfleet.spec import workers as spec
 
 if TYPE_CHECKING:
@@ -145,6 +148,14 @@ def test_a_reap_leaves_it_alone_and_says_so(source: Source) -> None:
     found = reap.reap("sleeper", order, check=False)
     assert (found["changed"], found["left"]) == (False, [
         "engine sleeper does not tell what dead workers held; nothing of its queues was touched"])
+
+
+def test_a_deploy_compares_no_tasks_and_an_autoscaler_knows_why_it_waits(source: Source) -> None:
+    group = SimpleNamespace(engine="sleeper", queues=["naps"])
+    request: Any = SimpleNamespace(groups=[group], app="shop", broker_url=source.url, broker_options={})
+    groups: Any = [group]
+    assert preflight.waiting(request, groups) == {"queues": {}}
+    assert totals.Looks(request).figures(groups[0]).missing == "what waits in queue naps cannot be told"
 
 
 def test_an_interrupted_purge_of_it_is_none(source: Source) -> None:

@@ -50,9 +50,11 @@ def tests_of(files: Sequence[str]) -> dict[str, str]:
 
 
 def engine(file: str) -> str:
-    """Return the engine that a file is a part of, if it is one of an engine's own."""
-    name = Path(file).stem.removeprefix("workfleet_").split("_")[0]
-    return name if file.startswith(("module_utils/workfleet/engines/", "runners/")) and name in ("celery", "arq", "chicory") else ""
+    """Return the engine that a file is a part of, if it is one of an engine's own: in its folder, or its runner."""
+    path = Path(file)
+    folders = {folder.name for folder in (ROOT / "module_utils/workfleet/engines").iterdir() if (folder / "engine.py").exists()}
+    name = path.stem.removeprefix("workfleet_").split("_")[0] if path.parent.name == "runners" else path.parent.name
+    return name if name in folders else ""
 
 
 def _speaks_of(test: str, word: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet import engines
+from plugins.module_utils.workfleet.engines.celery.taskqueue import CeleryQueue
 from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers import logs
@@ -138,7 +139,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
         raise WorkfleetError("no connection to h:6379")
 
     monkeypatch.setattr(engines.celery.Celery, "inspect", refuse)
-    monkeypatch.setattr(engines.celery.Celery, "figures", refuse)
+    monkeypatch.setattr(CeleryQueue, "figures", refuse)
 
 
 @pytest.mark.usefixtures("silent")

@@ -98,13 +98,13 @@ def test_a_change_reaches_tests_by_imports_and_of_an_engine_those_that_speak_of_
     plan = reach.tests_of(["module_utils/workfleet/nodes/plan.py"])
     assert plan["tests/unit/test_plan.py"] == "test_plan ← module_utils/workfleet/nodes/plan.py"
     assert "tests/integration/test_rollout.py" in plan and "tests/unit/test_pickled.py" not in plan
-    arq = reach.tests_of(["module_utils/workfleet/engines/arq_queues.py"])
+    arq = reach.tests_of(["module_utils/workfleet/engines/arq/queues.py"])
     assert "tests/unit/test_arq.py" in arq and "tests/integration/test_chicory.py" not in arq
     assert "tests/unit/test_role_specs.py" in reach.tests_of(["roles/redis/tasks/main.yml"])
 
 
 def test_a_change_reaches_the_scenarios_that_prove_something_of_their_own_about_it() -> None:
-    assert set(parts.concerned(["module_utils/workfleet/engines/arq_queues.py"])) == {"arq"}
+    assert set(parts.concerned(["module_utils/workfleet/engines/arq/queues.py"])) == {"arq"}
     assert {"fleet", "default"} <= set(parts.concerned(["module_utils/workfleet/nodes/plan.py"]))
     assert set(parts.concerned(["docs/guide.md", "tests/unit/test_plan.py"])) == set()
     assert set(parts.OWN) == set(parts.scenarios(long=True)), "each scenario says what it proves"

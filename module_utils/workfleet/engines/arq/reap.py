@@ -14,13 +14,14 @@ from ...decode import Unread
 from ..pickled import text_of
 from ..verbs import reaping
 from ..verbs.figures import strings
-from ..verbs.reaping import LARGEST_BEAT, is_gone, values
+from ..verbs.reaping import is_gone, values
 from .queues import HEALTH_CHECK_KEY, IN_PROGRESS, JOB, report
 
 if TYPE_CHECKING:
     from ..verbs.reaping import Found, Reaping
 
 _OWNER = re.compile(r"(?P<node>\S+@\S+) (?P<pid>\d{1,10}) (?P<queue>.*)", re.DOTALL)
+BEATS = reaping.Beats(HEALTH_CHECK_KEY, lambda said: report(said).pid)
 
 
 def note(order: Reaping) -> dict[str, Any]:
@@ -36,14 +37,10 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
         owners = {job: owner for job, value in sorted(marks.items()) if (owner := _OWNER.match(value))
                   and reaping.app_of(owner["node"]) == order.app}
         holders = [owner["node"] for owner in owners.values()]
-        beats = reaping.watched(order, holders, lambda node: beat_of(client, node), lambda said: report(said).pid)
+        beats = BEATS.watched(client, order, holders)
         for job, owner in owners.items():
             free(client, order, found, job, owner, beats.get(owner["node"]), check=check)
-        for node, value in beats.items():
-            pid = report(value).pid
-            dead = reaping.app_of(node) == order.app and pid is not None and order.doubt(node, pid, beats=True) is None
-            if dead and is_gone(client, HEALTH_CHECK_KEY + node, value, check=check):
-                found.forgotten.append(node)
+        BEATS.forget(client, order, beats, found, check=check)
         strange = [job for job, value in marks.items() if _OWNER.match(value) is None]
         places = client.pipeline([("ZSCORE", queue, job) for job in strange for queue in order.queues], raise_errors=False)
         untold = sum(isinstance(place, bytes) for place in places)
@@ -57,16 +54,8 @@ def free(client: resp.Client, order: Reaping, found: Found, job: str, owner: re.
     node, queue = owner["node"], owner["queue"]
     place, = client.pipeline([("ZSCORE", queue, job)], raise_errors=False)
     (_, data), = strings(client, [JOB + job], Unread())
-    pid, now = int(owner["pid"]), beat_of(client, node)
-    is_there = order.doubt(node, pid, beats=now is not None)
-    doubt = is_there or reaping.renewed(before, now, same=report(now or "").pid == pid)
+    doubt, is_news = BEATS.doubt(client, order, node, before, int(owner["pid"]))
     if doubt is not None:
-        found.left += [] if is_there and order.is_known(node) else [f"{queue}: {job}: {node} has it: {doubt}"]
+        found.left += [f"{queue}: {job}: {node} has it: {doubt}"] if is_news else []
     elif is_gone(client, IN_PROGRESS + job, owner.string, check=check) and isinstance(place, bytes):
         found.returned.append(reaping.task(queue, job, text_of(data, "f")))
-
-
-def beat_of(client: resp.Client, node: str) -> str | None:
-    """Return a node's heartbeat."""
-    (_, beat), = strings(client, [HEALTH_CHECK_KEY + node], Unread(), LARGEST_BEAT)
-    return resp.text(beat) or None

@@ -14,8 +14,8 @@ from ...decode import Unread
 from ...errors import WorkfleetError
 from ..pickled import text_of
 from ..verbs import reaping
-from ..verbs.figures import MOST_HELD, hash_entries, keys, strings
-from ..verbs.reaping import is_gone, values
+from ..verbs.figures import MOST_HELD, hash_entries, keys
+from ..verbs.reaping import values
 from .wire import DEAD, HEARTBEAT, LARGEST_BEAT, STREAM, consumer_group, parsed
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ for _, told in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 return 0
 """
+
+
+def pid_of(beat: str) -> int | None:
+    """Return the process that wrote a heartbeat; none for one that said in it that it ends."""
+    return next((report.pid for report in parsed(beat.encode(errors="surrogateescape"))), None)
+
+
+BEATS = reaping.Beats(HEARTBEAT, pid_of)
 
 
 def at_most_once(app: str) -> str:
@@ -90,7 +98,7 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
         found.left += unread.said()
         holders = [node for told in order.seen["held"].values() for node, held in told.items()
                    if held and reaping.app_of(node) == order.app]
-        beats = reaping.watched(order, holders, lambda node: beat_of(client, node), pid_of)
+        beats = BEATS.watched(client, order, holders)
         for stream, told in order.seen["held"].items():
             queue = _Queue(client, order, stream[len(STREAM):], found, beats)
             for node, held in told.items():
@@ -100,9 +108,7 @@ def reap(order: Reaping, found: Found, *, check: bool) -> None:
                 elif held and reaping.app_of(node) is None and queue.name in order.queues:
                     found.left.append(f"{queue.name}: {node} has {len(held)} messages and is no node of the toolkit's, so whether it lives "
                                       "cannot be told; nodes that run claim them, unless they are at-most-once")
-        for node, value in beats.items():
-            if reaping.app_of(node) == order.app and order.doubt(node, pid_of(value), beats=True) is None:
-                found.forgotten += [node] if is_gone(client, HEARTBEAT + node, value, check=check) else []
+        BEATS.forget(client, order, beats, found, check=check)
         found.forgotten += gone
         told_once = sorted(node for node in once if order.doubt(node, beats=bool(client.call("EXISTS", HEARTBEAT + node))) is None)
         if told_once and not check:
@@ -121,11 +127,9 @@ class _Queue:
 
     def give_back(self, node: str, held: Sequence[Sequence[Any]], once: Sequence[str] | None, *, check: bool) -> bool:
         """Move what a node holds where it is proved dead; whether its name is gone from the consumers then."""
-        before, now = self.beats.get(node), beat_of(self.client, node)
-        is_there = self.order.doubt(node, beats=now is not None)
-        doubt = is_there or reaping.renewed(before, now, same=before is None or pid_of(before) == pid_of(now or ""))
+        doubt, is_news = BEATS.doubt(self.client, self.order, node, self.beats.get(node))
         if doubt is not None:
-            if held and not (is_there and self.order.is_known(node)):
+            if held and is_news:
                 self.found.left.append(f"{self.name}: {node} has {len(held)} messages: {doubt}")
             return False
         if held and once is None:
@@ -167,17 +171,6 @@ def at_most_once_of(client: resp.Client, key: str, unread: Unread) -> dict[str, 
             with unread.entry(key, name):
                 found[resp.text(name)] = [decode.text(task) for task in decode.items(decode.document(value, LARGEST_BEAT))]
     return found
-
-
-def beat_of(client: resp.Client, node: str) -> str | None:
-    """Return a node's heartbeat."""
-    (_, beat), = strings(client, [HEARTBEAT + node], Unread(), LARGEST_BEAT)
-    return resp.text(beat) or None
-
-
-def pid_of(beat: str) -> int | None:
-    """Return the process that wrote a heartbeat; none for one that said in it that it ends."""
-    return next((report.pid for report in parsed(beat.encode(errors="surrogateescape"))), None)
 
 
 def forget_workers(client: resp.Client, order: Reaping, found: Found, *, check: bool) -> None:

@@ -141,6 +141,42 @@ def is_gone(client: resp.Client, key: str, value: str, *, check: bool) -> bool:
     return bool(client.call("EVAL", _FORGET, 1, key, value))
 
 
+@dataclass(frozen=True)
+class Beats:
+    """The heartbeats that nodes keep in the broker, each under ``start`` and its node's name; ``pid_of`` tells who wrote one."""
+
+    start: str
+    pid_of: Callable[[str], int | None]
+
+    def of(self, client: resp.Client, node: str) -> str | None:
+        """Return a node's heartbeat."""
+        (_, beat), = figures.strings(client, [self.start + node], Unread(), LARGEST_BEAT)
+        return resp.text(beat) or None
+
+    def watched(self, client: resp.Client, order: Reaping, holders: Iterable[str]) -> dict[str, str]:
+        """Return by node the heartbeat after which any other is a sign of life."""
+        return watched(order, holders, lambda node: self.of(client, node), self.pid_of)
+
+    def doubt(self, client: resp.Client, order: Reaping, node: str, before: str | None, pid: int | None = None) -> tuple[str | None, bool]:
+        """Say why a node may be alive (``None`` where it is proved dead), and whether that is worth telling.
+
+        ``before`` is its heartbeat, as it was watched; ``pid`` its process, where what it holds names one. A node that is at work is
+        no news.
+        """
+        now = self.of(client, node)
+        is_there = order.doubt(node, pid, beats=now is not None)
+        writer = pid if pid is not None or before is None else self.pid_of(before)
+        same = (pid is None and before is None) or self.pid_of(now or "") == writer
+        return is_there or renewed(before, now, same=same), not (is_there and order.is_known(node))
+
+    def forget(self, client: resp.Client, order: Reaping, beats: Mapping[str, str], found: Found, *, check: bool) -> None:
+        """Delete the heartbeats of the app's dead nodes."""
+        for node, beat in beats.items():
+            dead = app_of(node) == order.app and order.doubt(node, self.pid_of(beat), beats=True) is None
+            if dead and is_gone(client, self.start + node, beat, check=check):
+                found.forgotten.append(node)
+
+
 def app_of(node: str) -> str | None:
     """Return the app that a node's name on the broker tells; ``None`` where it is no name of the toolkit's."""
     name = Name.of_node(node)
