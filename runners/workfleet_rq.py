@@ -133,7 +133,7 @@ def name_of(data: bytes) -> str | None:
     """Return a job's function, the first text of its pickle, which is not loaded here: it may do anything."""
     try:
         return next(said for _, said, _ in pickletools.genops(data) if isinstance(said, str))
-    except Exception:  # noqa: BLE001 - a message may be anything
+    except Exception:  # a message may be anything
         return None
 
 

@@ -80,7 +80,7 @@ class Node:
     def ready(self) -> Node:
         """Wait until its record says that it is ready."""
         try:
-            until(lambda: "ready" in self.record)
+            until(lambda: "ready" in self.record and self.record.get("pid") == self.process.pid)
         except AssertionError:
             raise AssertionError(self.log) from None
         return self

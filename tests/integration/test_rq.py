@@ -165,8 +165,9 @@ def test_an_emptied_database_leaves_a_node_known(workers: Fleet) -> None:
 
 def test_what_cannot_be_run_is_said_in_one_sentence_before_a_start(workers: Fleet) -> None:
     place = Place(NODE, str(APP), str(workers.environment), str(ROOT / "runners"))
+    wrong = {"options": {"job_class": "app.tasks.Nosuch"}}
     for keys, said in (({}, ""), ({"app": "app.nosuch"}, "workfleet_rq: app.nosuch: there is no module or name nosuch in app"),
-                       ({"options": {"job_class": "app.tasks.Nosuch"}}, "workfleet_rq: app.tasks.Nosuch: there is no module or name Nosuch")):
+                       (wrong, "workfleet_rq: app.tasks.Nosuch: there is no module or name Nosuch")):
         words = ENGINE.trial(ENGINE.command(group(**keys), place), place.runners, 300)
         done = subprocess.run(words, cwd=APP, env={**os.environ, "PYTHONPATH": str(APP)}, check=False, capture_output=True, text=True)
         assert done.stderr.startswith(said)

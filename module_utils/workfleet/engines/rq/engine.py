@@ -73,8 +73,7 @@ class Rq(OneQueue):
     def everybody(self, url: str, options: Mapping[str, Any], timeout: float) -> tuple[dict[str, Report], bool]:
         """Read the hashes of all workers that are registered; one that was killed stands there for one more minute or two."""
         with resp.connect(url, timeout=max(timeout, 1.0)) as client:
-            names = [resp.text(key)[len(keys.WORKER):] for key in client.call("SMEMBERS", keys.WORKERS)]
-            return keys.nodes(client, sorted(names)), True
+            return keys.everybody(client), True
 
     def waiting(self, url: str, queues: Sequence[str], options: Mapping[str, Any]) -> dict[str, int]:
         """The lengths of the queues."""
