@@ -116,15 +116,13 @@ def main() -> None:
     """Observe, plan, apply, report."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        given = payload.unpack(module.params["payload"], "app_removal")
-        is_look = given.pop("is_look")
-        request = removal.Request.parse(given)
+        request = removal.Request.parse(payload.unpack(module.params["payload"], "app_removal"))
         found = removal.nodes(request)
-        changes = removal.plan(request) if is_look or module.check_mode else removal.apply(request)
+        changes = removal.plan(request) if request.is_look or module.check_mode else removal.apply(request)
     except WorkfleetError as error:
         module.fail_json(msg=str(error), **error.details)
     told = steps.report([change.step for change in changes], request.host)
-    module.exit_json(changed=bool(changes) and not is_look, nodes=found, servers=removal.servers(request), steps=told)
+    module.exit_json(changed=bool(changes) and not request.is_look, nodes=found, servers=removal.servers(request), steps=told)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class Group:
     """An entry of ``worker_groups``; see the contract for the meaning of each key."""
 
     name: str
-    engine: str = "celery"
+    engine: str
     app: str = ""
     nodes: int = 1
     queues: tuple[str, ...] = ()

@@ -9,17 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 from .errors import WorkfleetError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
-
-def pack(values: Mapping[str, Any]) -> str:
-    """Return JSON-ready values as one text."""
-    return base64.b64encode(json.dumps(values).encode()).decode()
+def pack(values: Any) -> str:
+    """Return JSON-ready values as one text: a mapping or a dataclass, with dataclasses in it where a module reads one."""
+    return base64.b64encode(json.dumps(values, default=asdict).encode()).decode()
 
 
 def unpack(text: str | None, module: str) -> dict[str, Any]:

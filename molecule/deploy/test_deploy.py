@@ -271,6 +271,25 @@ def test_a_host_that_joins_is_given_no_other_release_than_the_fleet_has(fleet: F
     assert cleaned(fleet)
 
 
+def test_a_host_that_installs_its_updates_for_long_is_left_out_and_does_not_hold_up_the_others(fleet: Fleet) -> None:
+    first, second = fleet.workers
+    old = current(fleet)
+    version = fleet.run(second, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    fleet.run(second, "apt-get", "-y", "-q", "purge", f"python{version}-venv")
+    hold = "import fcntl, time; file = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); time.sleep(600)"
+    fleet.run(second, "systemd-run", "--unit=updates", "--property=Type=exec", "python3", "-c", hold)
+    write("# while a host installs its updates\n")
+    run = fleet.play("site", expect=2)
+    assert "something else installs packages on this host" in run.out.replace("\n", " ")
+    assert "looked at 1 of 2 hosts" in run.out and f"(not {second})" in run.out
+    there = {host: fleet.run(host, "readlink", f"/opt/{fleet.app}/current").strip().rpartition("/")[2] for host in fleet.workers}
+    assert there[second] == old != there[first]
+    fleet.run(second, "systemctl", "stop", "updates")
+    fleet.play("site")
+    wait(lambda: settled(fleet), 60)
+    assert releases(fleet) == {current(fleet)} == {there[first]}
+
+
 def test_while_a_host_is_lost_a_new_release_asks_whether_its_commands_were_run(fleet: Fleet) -> None:
     first, second = fleet.workers
     old = current(fleet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from pathlib import Path
@@ -37,7 +36,7 @@ class ActionModule(actions.Action):
             self._pack(looked, request["shared"])  # nothing else tells whether a commit exists, and no host is changed before
         me = actions.who()
         request.update(source=looked and sources.described(looked), runners=runners(), run=me["run"], ended_run=me["ended_run"],
-                       words=dataclasses.asdict(words.of(request["name"])), own=words.are_source(host, values["source"]))
+                       words=words.of(request["name"]), own=words.are_source(host, values["source"]))
         result = self._call(request, None, task_vars)
         if result.get("lacking") and declared is not None and looked is not None:
             versions = {str(hold["use"]): hold.get("version") for hold in values["holds"]}

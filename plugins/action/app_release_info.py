@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
@@ -18,5 +17,5 @@ class ActionModule(actions.Action):
         app = spec.parse_app({"name": values["name"], "root": values["root"]}, problems)
         if problems:
             raise spec.SpecError(problems)
-        request = {"name": app.name, "root": app.root, "words": dataclasses.asdict(words.of(app.name))}
-        return actions.run_module(self, "app_release_info", request, task_vars)
+        request = {"name": app.name, "root": app.root, "words": words.of(app.name)}
+        return self.module(request)

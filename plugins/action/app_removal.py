@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import removal
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, dumps
 
 
@@ -18,12 +19,11 @@ class ActionModule(actions.Action):
         name = values["name"]
         if values["step"] == "confirm":
             return self.confirm(f"absent {name}", task_vars)
-        host = str(task_vars["inventory_hostname"])
-        request = {"host": host, "name": name, "user": values["user"] or name, "group": values["group"] or name,
-                   "root": values["root"] or f"/opt/{name}", "run_directory": values["run_directory"],
-                   "redis": values["redis"], "is_look": values["step"] == "look"}
-        result = actions.run_module(self, "app_removal", request, task_vars)
-        if request["is_look"] and not result.get("failed"):
+        request = removal.Request(
+            self.host, name, values["user"] or name, values["group"] or name, values["root"] or f"/opt/{name}", values["run_directory"],
+            redis=values["redis"], is_look=values["step"] == "look")
+        result = self.module(request)
+        if request.is_look and not result.get("failed"):
             # The steps are told when they are taken.
             things = [step["unit"] for step in result.pop("steps") if step["action"] == "remove"]
             things += [f"{server} with its data" for server in result["servers"]]
@@ -31,7 +31,7 @@ class ActionModule(actions.Action):
                 things.insert(0, f"{len(result['nodes'])} nodes, which drain first")
             result["found"] = bool(things)
             if things:
-                self._display.display(f"  {host}: what goes: {', '.join(things)}")
+                self._display.display(f"  {self.host}: what goes: {', '.join(things)}")
         return result
 
     def confirm(self, words: str, task_vars: dict[str, Any]) -> dict[str, Any]:

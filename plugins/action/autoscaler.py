@@ -20,4 +20,4 @@ class ActionModule(actions.Action):
             raise AnsibleActionFail(str(error)) from error
         for text in notices:
             self._display.warning(text)
-        return actions.run_module(self, "autoscaler", request, task_vars)
+        return self.module(request)

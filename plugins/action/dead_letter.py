@@ -31,7 +31,7 @@ class ActionModule(actions.Action):
         request = {"app": app, "declared": own.get(source["engine"], []),
                    "engine": source["engine"], "url": source["url"], "options": source["options"], "queue": queue,
                    "task_name": values["task_name"] or None, "id": identity, "replay": verb == "replay"}
-        result = actions.run_module(self, "dead_letter", request, task_vars)
+        result = self.module(request)
         if result.get("failed"):
             return result
         if verb == "drop" and result["letters"]:

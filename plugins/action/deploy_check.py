@@ -23,7 +23,7 @@ class ActionModule(actions.Action):
         request = {**actions.payload(declared), "only": actions.only(values), "release": values["release"] or None,
                    "asking": queues.asking(values, task_vars, self._templar)}
         before = time.time()
-        result = actions.run_module(self, "deploy_check", request, task_vars)
+        result = self.module(request)
         after = time.time()
         if "seen" in result:
             there = result["seen"].pop("time")

@@ -19,7 +19,7 @@ class ActionModule(actions.Action):
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result."""
-        return actions.run_module(self, "postgresql_server", request(bare(values), str(task_vars["inventory_hostname"])), task_vars)
+        return self.module(request(bare(values), str(task_vars["inventory_hostname"])))
 
 
 def request(given: dict[str, Any], host: str) -> dict[str, Any]:

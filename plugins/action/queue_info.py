@@ -18,7 +18,7 @@ class ActionModule(actions.Action):
         declared = queues.declarations(values, task_vars, self._templar)
         request = {"app": declared[0].app.name, "sources": queues.sources(declared, actions.only(values)), "own": queues.own(declared),
                    "ours": queues.ours(declared, task_vars), "sample_seconds": values["sample_seconds"]}
-        result = actions.run_module(self, "queue_info", request, task_vars)
+        result = self.module(request)
         if result.get("failed"):
             return result
         name = values["queue"]

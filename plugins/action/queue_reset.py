@@ -21,7 +21,6 @@ class ActionModule(actions.Action):
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what goes, or what has gone, and print it."""
-        self.task_vars = task_vars
         if actions.only(self.values) is not None:
             raise AnsibleActionFail("worker_only: a reset is of the whole app; leave it out, or empty a queue with purge.yml")
         looked = actions.nodes_of(self.values["hosts"], self.values["register"], self.task_vars, "nothing was touched")
@@ -45,7 +44,7 @@ class ActionModule(actions.Action):
         """Have the host do one step for one engine's queues; what it refuses fails the task."""
         order = {"step": name, "app": self.app, "source": source, "hosts": self.values["hosts"], "holder": dumps.holder(),
                  "include_results": self.values["include_results"], "force": self.values["force"]}
-        return told(actions.run_module(self, "queue_reset", order, self.task_vars))
+        return told(self.module(order))
 
     # -- looking
 

@@ -64,7 +64,7 @@ class ActionModule(actions.Action):
         """Have the host do it, or in check mode look."""
         request = {"app": app, "engine": source["engine"], "url": source["url"], "options": source["options"], "path": path, "dump": dump,
                    "queues": self.own, "header": header, "holder": dumps.holder(), "force": self.values["force"]}
-        return actions.run_module(self, "queue_restore", request, task_vars)
+        return self.module(request)
 
     def recover(self, app: str, sources: list[dict[str, Any]], task_vars: dict[str, Any]) -> dict[str, Any]:
         """End what interrupted purges left; where they left nothing, a dump was forgotten."""

@@ -30,7 +30,7 @@ class ActionModule(actions.Action):
                 self._display.warning(f"{task_vars['inventory_hostname']}: redis_password: the password before stays valid: {why}. "
                                       "The next run of site.yml that has replaced all nodes ends it")
                 return {"changed": False, "steps": [], "diff": [], "old_passwords": True}
-        return actions.run_module(self, "redis_server", request(bare(values), str(task_vars["inventory_hostname"])), task_vars)
+        return self.module(request(bare(values), str(task_vars["inventory_hostname"])))
 
 
 def still_needed(hosts: Sequence[str], register: str, hostvars: Mapping[str, Any]) -> str:

@@ -16,4 +16,4 @@ class ActionModule(actions.Action):
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the module's result."""
         resp.parse_url(values["url"])
-        return actions.run_module(self, "redis_server_info", values, task_vars)
+        return self.module(values)

@@ -47,7 +47,7 @@ class ActionModule(actions.Action):
             result.update(failed=True, msg=f"of {told['sent']} tasks {told['unanswered']} did not come back, and {told['failed']} failed")
         return result
 
-    def order(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+    def order(self, values: dict[str, Any], task_vars: dict[str, Any]) -> Order:
         """Return what the host is to send."""
         declared = queues.declarations(values, task_vars, self._templar)
         app = declared[0].app
@@ -65,10 +65,10 @@ class ActionModule(actions.Action):
                                     "(-e queue=NAME)")
         nodes = [f"{app.name}.{group.name}." for group in groups.values()
                  if group.engine == source["engine"] and (group.command or set(names) & set(engines.named(group.engine).queues(group)))]
-        return {"app": app.name, "engine": source["engine"], "broker_url": source["url"], "result_url": app.result_url,
-                "options": source["options"], "queues": names, "task": values["task_name"], "args": values["args"],
-                "kwargs": values["kwargs"], "count": values["count"], "rate": values["rate"], "patience": values["sample_seconds"],
-                "nodes": nodes}
+        return Order(
+            app=app.name, engine=source["engine"], broker_url=source["url"], result_url=app.result_url, options=source["options"],
+            queues=names, task=values["task_name"], args=values["args"], kwargs=values["kwargs"], count=values["count"],
+            rate=values["rate"], patience=values["sample_seconds"], nodes=nodes)
 
     def only_one(self, sources: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the one place where all queues are; a load goes to one engine at a time."""
@@ -78,15 +78,15 @@ class ActionModule(actions.Action):
                 if sources else "no worker group that is chosen has any"))
         return sources[0]
 
-    def what(self, order: dict[str, Any]) -> str:
+    def what(self, order: Order) -> str:
         """Say what is sent."""
         try:
-            traffic = taskqueues.named(order["engine"]).traffic(Order(**order))
+            traffic = taskqueues.named(order.engine).traffic(order)
         except WorkfleetError as error:
             raise AnsibleActionFail(str(error)) from error
-        words = ", ".join([*map(repr, traffic.args), *(f"{key}={value!r}" for key, value in order["kwargs"].items())])
-        speed = f"{order['rate']:g} a second" if order["rate"] else "as fast as it goes"
-        return f"{order['count']} × {traffic.task}({words}) to {', '.join(order['queues'])}, {speed}"
+        words = ", ".join([*map(repr, traffic.args), *(f"{key}={value!r}" for key, value in order.kwargs.items())])
+        speed = f"{order.rate:g} a second" if order.rate else "as fast as it goes"
+        return f"{order.count} × {traffic.task}({words}) to {', '.join(order.queues)}, {speed}"
 
     def tell(self, report: dict[str, Any]) -> None:
         """Show the report."""

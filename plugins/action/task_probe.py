@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs.probe import Request
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils import queues as fleet
 
 if TYPE_CHECKING:
     from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Group
 
-#: What each request to an engine holds; its queues and its name come to it.
-REQUEST = ("broker_url", "result_url", "timeout", "broker_options", "task", "args", "kwargs")
 COLOURS = {"ok": "green", "not proved": "yellow", "failed": "red"}
 
 
@@ -22,7 +21,6 @@ class ActionModule(actions.Action):
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the module returns, and say it a line a queue."""
-        self.host = str(task_vars["inventory_hostname"])
         ours = None
         if values["groups"] is not None:
             queues, ours = self.declared(values, task_vars)
@@ -30,13 +28,13 @@ class ActionModule(actions.Action):
             raise AnsibleActionFail("task_probe needs broker_url and queues, or app and groups")
         else:
             queues = {values["engine"]: values["queues"]}
-        asked = {name: values[name] for name in REQUEST}
-        requests = [{**asked, "engine": engine, "queues": list(names)} for engine, names in queues.items() if names]
+        requests = [Request(values["broker_url"], engine, values["result_url"], list(names), values["timeout"], values["broker_options"],
+                            values["task"], values["args"], values["kwargs"]) for engine, names in queues.items() if names]
         if not requests:
             return {"changed": False, "probes": []}
         sent = {"requests": requests, "must_return": values["must_return"], "must_begin": values["must_begin"],
                 "ours": ours}
-        result = actions.run_module(self, "task_probe", sent, task_vars)
+        result = self.module(sent)
         for probe in result.get("probes", []):
             took = "" if probe["seconds"] is None else f" in {probe['seconds']:g} s"
             self.say(probe["queue"], probe["state"], probe["reason"] or f"there and back{took}")

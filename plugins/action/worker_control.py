@@ -8,6 +8,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import engines
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.engines.verbs import controls
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.nodes import control as live
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -36,9 +37,7 @@ class ActionModule(actions.Action):
             checked = controls.check(groups[name].engine, takes, control, given)
         except WorkfleetError as error:
             raise AnsibleActionFail(f"{error} (nothing was sent)") from None
-        order = {"group": name, "control": control, "arguments": checked, "timeout": values["timeout"]}
-        request = {**actions.payload(declared), "order": order}
-        result = actions.run_module(self, "worker_control", request, task_vars)
+        result = self.module({**actions.payload(declared), "order": live.Order(name, control, checked, values["timeout"])})
         for note in result.get("notes", []):
             self._display.display(f"  {host}: {note}")
         return result

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.nodes import ledger
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.nodes import drain, ledger
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions
 
 #: One module call; short, since a killed control node leaves the call that runs to its end.
@@ -17,13 +18,12 @@ class ActionModule(actions.Action):
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of all calls as one."""
-        self.host = str(task_vars["inventory_hostname"])
         declared = actions.declaration(values, self.host)
+        order = drain.Order(resume=values["state"] == "resumed", wait=values["wait"],
+                            patience={group.name: group.drain_seconds for group in declared.groups})
         request = {
             **actions.payload(declared), **actions.who(), "only": actions.only(values), "release": None,
-            "deadline_seconds": CALL_SECONDS,
-            "order": {"resume": values["state"] == "resumed", "wait": values["wait"],
-                      "patience": {group.name: group.drain_seconds for group in declared.groups}},
+            "deadline_seconds": CALL_SECONDS, "order": order,
         }
         until = time.monotonic() + values["lock_seconds"]
         steps: list[dict[str, Any]] = []
@@ -36,7 +36,7 @@ class ActionModule(actions.Action):
             if not result["more"]:
                 return self.ended({**result, "steps": steps, "changed": bool(steps)})
             said = self.say(result["progress"], said)
-            request["order"].update(since=result["since"], known=result["known"])
+            request["order"] = order = replace(order, since=result["since"], known=result["known"])
 
     def say(self, lines: list[str], said: list[str]) -> list[str]:
         """Show lines that were not shown just before."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, queues, words
@@ -17,5 +16,5 @@ class ActionModule(actions.Action):
         request = actions.payload(declared)
         request.update(only=actions.only(values), release=None, timeout=values["timeout"],
                        asking=queues.asking(values, task_vars, self._templar),
-                       words=dataclasses.asdict(words.of(declared.app.name)))
-        return actions.run_module(self, "worker_info", request, task_vars)
+                       words=words.of(declared.app.name))
+        return self.module(request)

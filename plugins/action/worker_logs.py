@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -20,8 +21,6 @@ class ActionModule(actions.Action):
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the module returns; with ``follow`` it does not end by itself."""
-        self.task_vars = task_vars
-        self.host = str(self.task_vars["inventory_hostname"])
         declared = actions.declaration(values, self.host)
         self.request = {"manager": declared.manager, "app": declared.app.name, "root": declared.app.root,
                         "run_directory": declared.run_directory, "only": actions.only(values)}
@@ -31,8 +30,8 @@ class ActionModule(actions.Action):
         self.refuse_blind_follow()
         return self.follow(wish)
 
-    def wish(self) -> dict[str, Any]:
-        """Return the wanted entries, as :class:`logs.Wish` has them."""
+    def wish(self) -> logs.Wish:
+        """Return the wanted entries."""
         level = self.values["level"].lower()
         if level and level not in logs.LEVELS:
             raise AnsibleActionFail(f"level = {level!r}: must be one of {', '.join(logs.LEVELS)}")
@@ -40,11 +39,11 @@ class ActionModule(actions.Action):
         if lines < 0:
             raise AnsibleActionFail(f"lines = {lines}: must be a count of 0 or more")
         since = logs.parse_since(self.values["since"], time.time())
-        return {"lines": lines or None, "level": level, "since": since}
+        return logs.Wish(lines or None, level, since)
 
-    def look(self, wish: dict[str, Any]) -> dict[str, Any]:
+    def look(self, wish: logs.Wish) -> dict[str, Any]:
         """Read once."""
-        return actions.run_module(self, "worker_logs", {**self.request, "wish": wish}, self.task_vars)
+        return self.module({**self.request, "wish": wish})
 
     def refuse_blind_follow(self) -> None:
         """Refuse to follow where nobody sees it, and where hosts would wait for one that never ends."""
@@ -53,7 +52,7 @@ class ActionModule(actions.Action):
         if hosts > forks:
             raise AnsibleActionFail(f"follow keeps a fork for each host, and there are {forks} for {hosts} hosts: run with --forks {hosts}")
 
-    def follow(self, wish: dict[str, Any]) -> dict[str, Any]:
+    def follow(self, wish: logs.Wish) -> dict[str, Any]:
         """Show entries as they come; each is known by its node, its text and how many of the kind there were."""
         shown: Counter[tuple[str, str]] = Counter()
         begins: dict[str, float] | None = None  # what is older than the last entry of the first look was left out on purpose
@@ -74,5 +73,5 @@ class ActionModule(actions.Action):
             shown = seen
             if begins is None:
                 begins = {entry["unit"]: entry["at"] for entry in result["entries"]}
-            wish = {**wish, "lines": None, "since": begun - OVERLAP_SECONDS}
+            wish = replace(wish, lines=None, since=begun - OVERLAP_SECONDS)
             time.sleep(PAUSE_SECONDS)

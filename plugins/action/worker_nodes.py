@@ -25,7 +25,6 @@ class ActionModule(actions.Action):
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the result of all calls as one."""
-        self.host = str(task_vars["inventory_hostname"])
         request = self.request(values)
         result = self.work(request, values["lock_seconds"], task_vars, {})
         for note in result.get("notes", []):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.scaling import totals
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, ourselves
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
 if TYPE_CHECKING:
-    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Declaration, Group, Policy
+    from ansible_collections.workfleet.core.plugins.module_utils.workfleet.model import Declaration, Group
 
 
 class ActionModule(actions.Action):
@@ -39,14 +39,13 @@ class ActionModule(actions.Action):
                 self._display.display(f"  {host}: no worker group has autoscale: nothing to evaluate")
         if not groups:
             return {"changed": False, "groups": [], "counts": {}}
-        request = {
-            "app": declared.app.name, "root": declared.app.root, "host": host, "nodes": nodes, "control": control,
-            "broker_url": declared.app.broker_url, "broker_options": dict(declared.app.broker_options),
-            "groups": [described(group, group.autoscale, placement) for group in groups if group.autoscale],
+        result = self.module(totals.Request(
+            app=declared.app.name, root=declared.app.root, host=host, nodes=nodes, control=control,
+            broker_url=declared.app.broker_url, broker_options=dict(declared.app.broker_options),
+            groups=[totals.Group(group.name, group.engine, list(group.queues), group.autoscale, placement[group.name])
+                    for group in groups if group.autoscale],
             # The task's own name with it: a second evaluation in the same process is another one.
-            "run": f"{socket.gethostname()}.{os.getppid()}.{self._task._uuid}", "by": whom() if by_hand else "the autoscaler",
-        }
-        result = actions.run_module(self, "worker_scale", request, task_vars)
+            run=f"{socket.gethostname()}.{os.getppid()}.{self._task._uuid}", by=whom() if by_hand else "the autoscaler"))
         told = result.get("groups", [])
         result["counts"] = {
             entry["group"]: {"nodes": entry["here"], "by": entry["by"], "follows": not by_hand} for entry in told
@@ -83,12 +82,6 @@ def count(text: str) -> int | str:
     if not text.isascii() or not text.isdigit():
         raise AnsibleActionFail(f"nodes = {text!r}: must be a whole number, 0 or more, or inventory")
     return int(text)
-
-
-def described(group: Group, policy: Policy, placement: dict[str, Any]) -> dict[str, Any]:
-    """Return what the host has to know of a group."""
-    return {"name": group.name, "engine": group.engine, "queues": list(group.queues), "policy": dataclasses.asdict(policy),
-            "hosts": placement[group.name]}
 
 
 def whom() -> str:

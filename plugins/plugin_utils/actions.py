@@ -48,28 +48,33 @@ class Action(ActionBase):
         require_ansible(__version__)
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._display = Display(display.Display())
+        self.task_vars, self.host = task_vars or {}, str((task_vars or {}).get("inventory_hostname", ""))
         try:
             options = arguments(self._load_name)
             _, given = self.validate_argument_spec(options)
             # What is given as null is not given.
             self.values: dict[str, Any] = {name: options[name].get("default") if value is None else value for name, value in given.items()}
-            result.update(self.act(self.values, task_vars or {}))
+            result.update(self.act(self.values, self.task_vars))
         except AnsibleActionFail as error:
             raise AnsibleActionFail(shown.text(str(error.message))) from None
         except WorkfleetError as error:
             result.update(failed=True, msg=str(error), **error.details)
         checked: dict[str, Any] = shown.value(result)
-        self.keep(checked, task_vars or {})
+        self.keep(checked)
         return checked
 
-    def keep(self, result: dict[str, Any], task_vars: dict[str, Any]) -> None:
+    def keep(self, result: dict[str, Any]) -> None:
         """Write what this run was asked to write, as far as it has come."""
-        host = str(task_vars.get("inventory_hostname", ""))
-        results.keep(playbook(), load_extra_vars(self._loader), result, self._task._uuid, host, task_vars.get("ansible_play_batch", [host]))
+        batch = self.task_vars.get("ansible_play_batch", [self.host])
+        results.keep(playbook(), load_extra_vars(self._loader), result, self._task._uuid, self.host, batch)
 
     def act(self, values: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the task's result; ``values`` are its arguments, with defaults."""
         raise NotImplementedError
+
+    def module(self, values: Any) -> dict[str, Any]:
+        """Run the module of this action on the task's host; see :func:`run_module`."""
+        return run_module(self, self._load_name.rpartition(".")[2], values, self.task_vars)
 
 
 class Display:
@@ -115,10 +120,11 @@ def arguments(action: str) -> dict[str, dict[str, Any]]:
             for name, option in table(action).items() if name not in HANDED_OVER}
 
 
-def run_module(plugin: ActionBase, name: str, values: Mapping[str, Any], task_vars: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Run a module of ours on the task's host and return its result. The values travel as one text.
+def run_module(plugin: ActionBase, name: str, values: Any, task_vars: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Run a module of ours on the task's host and return its result.
 
-    An argument that the module requires is empty: the action of that name has checked the task's.
+    The values are what the module reads, best as the dataclass that it reads, and travel as one text. An argument that the module
+    requires is empty: the action of that name has checked the task's.
     """
     empty = {key: EMPTY[option["type"]] for key, option in table(name).items() if option.get("required")}
     result: dict[str, Any] = plugin._execute_module(

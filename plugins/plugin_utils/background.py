@@ -22,7 +22,7 @@ class Watched:
         self.action, self.module, self.task_vars = action, module, task_vars
         self.failure: dict[str, Any] | None = None
 
-    def items(self, order: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def items(self, order: Any) -> Iterator[dict[str, Any]]:
         """Start it, and yield what it tells until it is over."""
         given: dict[str, Any] = {"order": order}
         while True:

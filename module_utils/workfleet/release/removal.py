@@ -43,6 +43,7 @@ class Request:
     root: str
     run_directory: str = ""
     redis: bool = False
+    is_look: bool = False
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Request:

@@ -445,7 +445,7 @@ def parse_group(number: int, raw: Any, app: App, manager: str, problems: list[st
     label = f"worker_groups[{number}]"
     if not hasattr(raw, "items"):
         problems.append(f"{label}: must be a mapping with at least a name")
-        return Group(name="")
+        return Group(name="", engine=engines.DEFAULT)
     if raw.get("name"):
         label += f" ({shown_name(raw['name'])})"
     check = Checker(label, raw, problems)
