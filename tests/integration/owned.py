@@ -13,4 +13,4 @@ class _Any(list[str]):
         return True
 
 
-ANY: Mapping[str, Collection[str]] = dict.fromkeys(("celery", "arq", "chicory"), _Any())
+ANY: Mapping[str, Collection[str]] = dict.fromkeys(("celery", "arq", "chicory", "rq"), _Any())

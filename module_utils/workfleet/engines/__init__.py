@@ -8,10 +8,11 @@ from .base import Engine
 from .celery import beat, flower
 from .celery import engine as celery
 from .chicory import engine as chicory
+from .rq import engine as rq
 from .verbs.report import Held
 
 __all__ = ["ALL", "DASHBOARD", "DEFAULT", "ENGINES", "SCHEDULER", "SINGLES", "Engine", "Held", "named"]
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, arq.ENGINE, chicory.ENGINE, process.ENGINE)}
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (celery.ENGINE, arq.ENGINE, chicory.ENGINE, rq.ENGINE, process.ENGINE)}
 
 #: The engine of a group that names none.
 DEFAULT = celery.ENGINE.name

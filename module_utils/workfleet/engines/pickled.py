@@ -484,6 +484,12 @@ def read(data: bytes | None) -> Fields:
     return Fields({name: machine.value(value) for name, value in machine.fields(machine.run()).items()})
 
 
+def whole(data: bytes | None) -> Any:
+    """Return a pickled value of plain ones; raises on what is none."""
+    machine = _Machine(data)
+    return machine.value(machine.run())
+
+
 def with_number(data: bytes, key: str, value: int) -> bytes:
     """Return a pickled task with another number in one of its fields, and all else as it was, byte for byte.
 

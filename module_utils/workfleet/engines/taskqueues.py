@@ -6,9 +6,10 @@ from . import named as engine
 from .arq.taskqueue import ArqQueue
 from .celery.taskqueue import CeleryQueue
 from .chicory.taskqueue import ChicoryQueue
+from .rq.taskqueue import RqQueue
 from .taskqueue import TaskQueue
 
-QUEUES: dict[str, type[TaskQueue]] = {"arq": ArqQueue, "celery": CeleryQueue, "chicory": ChicoryQueue}
+QUEUES: dict[str, type[TaskQueue]] = {"arq": ArqQueue, "celery": CeleryQueue, "chicory": ChicoryQueue, "rq": RqQueue}
 
 
 def named(name: str) -> TaskQueue:

@@ -46,12 +46,16 @@ return found
 """
 # What a command answers of each key, of as many keys as is not too much at once. ARGV: how much that is, and of one key; the command.
 _EACH = """
+local function size_of(reply)
+  local size = type(reply) == 'table' and 0 or #tostring(reply or '')
+  for _, word in ipairs(type(reply) == 'table' and reply or {}) do size = size + size_of(word) end
+  return size
+end
 local found, size = {}, 0
 for i, key in ipairs(KEYS) do
   local reply = redis.pcall(ARGV[3], key, unpack(ARGV, 4))
   if type(reply) == 'table' and reply.err then reply = '' end
-  local here = 0
-  for _, word in ipairs(type(reply) == 'table' and reply or {reply or ''}) do here = here + #word end
+  local here = size_of(reply)
   if here > tonumber(ARGV[2]) then reply, here = '', 0 end
   size = size + here
   if size > tonumber(ARGV[1]) and i > 1 then break end

@@ -1,0 +1,1 @@
+"""A small app whose jobs are run by rq."""
