@@ -182,7 +182,7 @@ TIMES: list[tuple[str, str, str, str]] = [
     ),
     (
         "a drain",
-        f"{model.Group(name='a').drain_seconds} s",
+        f"{model.Group(name='a', engine='celery').drain_seconds} s",
         "`drain_seconds`, `worker_rollout.drain_timeout_action`",
         "longer than drain_seconds, and waited for",
     ),
