@@ -246,7 +246,8 @@ class Trial:
             if self.pair.engine == "chicory":
                 return int(client.call("XPENDING", f"chicory:stream:{self.pair.name}", "chicory-workers")[0])
             if self.pair.engine == "rq":
-                return int(client.call("ZCARD", f"rq:wip:{self.pair.name}") + client.call("LLEN", f"rq:queue:{self.pair.name}:intermediate"))
+                begun, popped = f"rq:wip:{self.pair.name}", f"rq:queue:{self.pair.name}:intermediate"
+                return int(client.call("ZCARD", begun) + client.call("LLEN", popped))
             messages = [json.loads(message) for message in client.call("HVALS", "unacked")]
             return sum(routing_key == self.pair.name for _, _, routing_key in messages)
 

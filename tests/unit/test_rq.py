@@ -96,7 +96,7 @@ def test_a_jobs_function_is_read_and_not_called(pack: Any) -> None:
         assert keys.name_of(pack(pickle.dumps(("app.tasks.fail", None, (Trap(),), {}), protocol))) == "app.tasks.fail"
 
 
-@pytest.mark.parametrize("data", [None, b"", b"[]", b"\x80\x04N.", zlib.compress(b"\0" * 10_000_000), pickle.dumps(("x" * 2000,)), b"." * 99])
+@pytest.mark.parametrize("data", [None, b"", b"[]", b"\x80\x04N.", zlib.compress(b"\0" * 10_000_000), pickle.dumps(("x" * 2000,))])
 def test_what_is_no_job_has_no_name(data: Any) -> None:
     assert keys.name_of(data) is None
 
