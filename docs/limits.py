@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from plugins.module_utils.workfleet import decode, forms, model
+from plugins.module_utils.workfleet import decode, engines, forms, model
 from plugins.module_utils.workfleet.engines.verbs import backlog
 from plugins.module_utils.workfleet.engines.verbs import figures as engine_queues
 from plugins.module_utils.workfleet.errors import WorkfleetError
@@ -182,7 +182,7 @@ TIMES: list[tuple[str, str, str, str]] = [
     ),
     (
         "a drain",
-        f"{model.Group(name='a', engine='celery').drain_seconds} s",
+        f"{model.Group('a', engines.DEFAULT).drain_seconds} s",
         "`drain_seconds`, `worker_rollout.drain_timeout_action`",
         "longer than drain_seconds, and waited for",
     ),

@@ -200,8 +200,8 @@ options:
     elements: dict
     default: []
   leave_busy:
-    description: Whether a host on which another program installs packages for too long fails in the next task, by RV(busy), and not in
-      this one, which ends all others.
+    description: Whether a host on which another program installs packages for too long returns RV(busy) in place of a failure, so that a
+      later task can fail for this host alone.
     type: bool
     default: false
   archive:
@@ -245,7 +245,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 busy:
-  description: Whether nothing was built, for something else installs packages on the host and did not end in time.
+  description: Whether the build was left out because another program installed packages on the host and did not end in time.
   returned: failure, or with O(leave_busy)
   type: bool
 release:

@@ -1,51 +1,49 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Documentation of the action ``rollout_verdict``, which runs on the control node alone."""
+"""Decide how a rollout goes on."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: rollout_verdict
-short_description: Judge how a rollout goes on
+short_description: Decide how a rollout goes on
 version_added: "0.1.0"
-author: Workfleet contributors
+author: Workfleet contributors (!UNKNOWN)
 description:
-  - Puts together what the turns of a rollout came to on all hosts, as the role worker keeps them. Says what this host does next,
-    whether its nodes go back, and how the rollout ends.
-  - Runs on the control node alone.
+  - Judges the results of all hosts of a rollout, which the role worker keeps, and returns the next turn of this host, whether its nodes are
+    rolled back, and the end of the rollout.
+  - The task runs on the control node only.
 options:
   playbook:
-    description: Whose rollout it is. Only V(site) and V(deploy) bring hosts back.
+    description: The playbook of the rollout. Only V(site) and V(deploy) roll hosts back.
     type: str
     choices: [site, deploy, rollback]
     required: true
   hosts:
-    description: The hosts that may have a part in it. Those without a turn have none.
+    description: The hosts that may take part in the rollout. A host without a turn takes no part.
     type: list
     elements: str
     required: true
   task:
-    description: The turn that this host would have now, a word of O(workfleet.core.worker_nodes#module:task), or V(verify) or V(current).
+    description: The next turn of this host, a word of O(workfleet.core.worker_nodes#module:task), or V(verify) or V(current).
     type: str
     default: ""
   release:
-    description: The release that is rolled out, for people.
+    description: The release of the rollout, for messages.
     type: str
     default: ""
   gone:
-    description: Hosts that cannot be reached at the end.
+    description: The hosts that cannot be reached at the end.
     type: list
     elements: str
     default: []
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
+extends_documentation_fragment:
+  - workfleet.core.attributes
 """
 
 EXAMPLES = r"""
-- name: See whether a host before this one failed
+- name: Stop the rollout after a host that failed
   workfleet.core.rollout_verdict:
     playbook: deploy
     hosts: "{{ groups.workers }}"
@@ -55,28 +53,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 task:
-  description: The turn of this host; empty where a host has failed, so that it has none. It is V(rest) in place of V(rollout) where
-    this host had the canary.
+  description: The turn of this host. It is empty where a host has failed, and V(rest) in place of V(rollout) where this host had the
+    canary.
   type: str
   returned: always
 goes_back:
-  description: Whether the nodes of this host go back.
+  description: Whether the nodes of this host are rolled back.
   type: bool
   returned: always
 goes_on:
-  description: Whether the release is made current at the end.
+  description: Whether the release is activated at the end.
   type: bool
   returned: always
 returns_to:
-  description: The release, or V(running), that is made current on this host again, where hosts go back; empty where there is none.
+  description: The release, or V(running), that is activated on this host again in a rollback, else an empty text.
   type: str
   returned: always
 hold:
-  description: How that is held, as O(workfleet.core.app_release#module:hold).
+  description: The kind of the release hold after a rollback, as O(workfleet.core.app_release#module:hold).
   type: str
   returned: always
 why:
-  description: What failed of the release; empty where it was something around it.
+  description: The failure of the release. It is empty where the release is not at fault.
   type: str
   returned: always
 end:
@@ -84,11 +82,11 @@ end:
   type: str
   returned: always
 lost:
-  description: What could not be brought back, or made current, on this host.
+  description: The nodes or the release of this host that could not be restored or activated.
   type: str
   returned: always
 outcome:
-  description: What failed, and what comes of it; empty where nothing failed.
+  description: The failure and its consequence. It is empty where nothing failed.
   type: str
   returned: always
 """

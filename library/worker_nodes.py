@@ -74,8 +74,8 @@ options:
     type: bool
     default: true
   converged:
-    description: Deprecated, use O(task=replace) or O(task=rest). Whether a task before has done, or foretold, all but the replacement of
-      running nodes.
+    description: Deprecated, use O(task=replace) or O(task=rest). Whether an earlier task has done, or predicted, all steps but the
+      replacement of running nodes.
     type: bool
     default: false
   canary:

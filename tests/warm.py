@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -140,8 +141,9 @@ def _kept() -> Path:
     place.mkdir(parents=True, exist_ok=True)
     os.utime(place)
     for old in KEPT.iterdir():
-        if old.stat().st_mtime < time.time() - 86400:
-            shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another parent removes it too
+            if old.stat().st_mtime < time.time() - 86400:
+                shutil.rmtree(old, ignore_errors=True)
     return place
 
 

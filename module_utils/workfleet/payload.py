@@ -14,6 +14,9 @@ from typing import Any
 
 from .errors import WorkfleetError
 
+#: The argument of a module that is handed its values so; see :mod:`arguments.pieces`.
+PAYLOAD: dict[str, dict[str, Any]] = {"payload": {"type": "str", "no_log": True}}
+
 
 def pack(values: Any) -> str:
     """Return JSON-ready values as one text: a mapping or a dataclass, with dataclasses in it where a module reads one."""

@@ -31,6 +31,7 @@ from plugins.module_utils.workfleet.host import accounts, effects
 from plugins.module_utils.workfleet.release import build, in_use, source
 from plugins.module_utils.workfleet.release import plan as release
 from plugins.module_utils.workfleet.release import spec as release_spec
+from tests import warm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -698,9 +699,6 @@ def test_through_ansible_check_predicts_the_run_and_the_second_run_does_nothing(
 
 
 def playbook(site: Site, *arguments: str, rc: int = 0) -> str:
-    program = Path(sys.executable).with_name("ansible-playbook")
-    argv = [str(program), "-i", str(site.folder / "hosts.yml"), str(site.folder / "play.yml"), *arguments]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    done = subprocess.run(argv, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    done = warm.play(["-i", str(site.folder / "hosts.yml"), str(site.folder / "play.yml"), *arguments], cwd=REPOSITORY)
     assert done.returncode == rc, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -82,22 +81,15 @@ def fleet(project: Project) -> Iterator[tuple[Project, str]]:
         root = project.home / ".shop"
         with contextlib.suppress(FileNotFoundError):
             project.run(root / "supervisor/venv/bin/supervisorctl", "-c", root / "supervisor/supervisord.conf", "shutdown")
-        for word in signal.SIGTERM, signal.SIGKILL:
-            with contextlib.suppress(AssertionError):
-                until(functools.partial(is_over, root, word), 20, pause=0.2)
+        until(lambda: not told_to_end(root), 60, pause=0.2)
 
 
-def is_over(root: Path, word: int) -> bool:
-    """Whether nothing is left to be told to end."""
-    return not ended(root, word)
-
-
-def ended(root: Path, word: int) -> list[int]:
+def told_to_end(root: Path) -> list[int]:
     """Tell the processes whose command line names this directory to end; return them."""
     found = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if f"{root}/".encode() in read(file)]
     for pid in found:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, word)
+            os.kill(pid, signal.SIGTERM)
     return found
 
 

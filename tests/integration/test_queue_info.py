@@ -15,7 +15,7 @@ from plugins.module_utils.workfleet.engines.verbs import figures as engine_queue
 from plugins.module_utils.workfleet.engines.verbs.figures import Question
 from plugins.module_utils.workfleet.queues import info as queues
 from tests.integration import arq_fleet, celery_fleet
-from tests.patience import until
+from tests.patience import is_within, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,16 +70,17 @@ def test_celery_tells_what_workers_hold_run_and_keep_for_later_by_queue(celery: 
 
 
 def test_ages_of_celery_tasks_say_how_far_they_hold(celery: celery_fleet.Fleet) -> None:
+    begun = time.monotonic()
     celery.python(SEND + "tasks.fetch.apply_async((0,), queue='reports')\n"
                          "import time\ntasks.fetch.apply_async((0,), queue='default', headers={'sent_at': time.time() - 100})")
     first = seen("celery", celery.url, "reports", "default")
     assert told(first["reports"], "oldest_age_seconds", "oldest_age_is") == (None, "unknown")
     assert first["default"]["oldest_age_is"] == "exact"
-    assert 100 <= first["default"]["oldest_age_seconds"] < 130
+    assert 100 <= first["default"]["oldest_age_seconds"] < 101 + time.monotonic() - begun
     time.sleep(1.1)
     second = seen("celery", celery.url, "reports")["reports"]
     assert second["oldest_age_is"] == "at_least"
-    assert 1 <= second["oldest_age_seconds"] < 10
+    assert 1 <= second["oldest_age_seconds"] < 1 + time.monotonic() - begun
     celery.client.call("RPOP", "reports")
     celery.python(SEND + "tasks.fetch.apply_async((0,), queue='reports')")
     assert seen("celery", celery.url, "reports")["reports"]["oldest_age_is"] == "unknown", "another task is next now"
@@ -122,7 +123,7 @@ def test_arq_tells_what_waits_runs_and_is_deferred(tmp_path: Path, redis_server:
                      "await q('run_flow', 'x', 1, 1, _queue_name='nobody')\nawait q('flaky', 9)")
         found = until(lambda: [look for look in [seen("arq", fleet.url, "arq:queue", "none")] if look["arq:queue"]["running"] == 2])[0]
         assert told(found["arq:queue"], "waiting", "running", "scheduled", "consumers", "oldest_age_is") == (4, 2, 1, 1, "exact")
-        assert 0 <= found["arq:queue"]["oldest_age_seconds"] < 30
+        assert found["arq:queue"]["oldest_age_seconds"] >= 0 and is_within(found["arq:queue"]["oldest_age_seconds"], 30)
         assert told(found["nobody"], "waiting", "declared", "consumers") == (1, False, 0)
         assert told(found["none"], "waiting", "exists", "dead") == (0, False, None)
         redis_server.call("RPUSH", "list", "x")

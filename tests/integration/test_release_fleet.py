@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
-from tests import printed
+from tests import printed, warm
 from tests.integration.test_app_release import PYTHON, REPOSITORY, Site, site
 
 if TYPE_CHECKING:
@@ -56,10 +55,7 @@ class Fleet:
             members[lost] = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
         (self.site.folder / "hosts.yml").write_text(yaml.safe_dump({"workers": {"hosts": members, "vars": variables}}))
         (self.site.folder / "play.yml").write_text(yaml.safe_dump(PLAY))
-        program = Path(sys.executable).with_name("ansible-playbook")
-        done = subprocess.run(
-            [str(program), "-i", str(self.site.folder / "hosts.yml"), str(self.site.folder / "play.yml"), *options], cwd=REPOSITORY,
-            env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}, capture_output=True, text=True, check=False)
+        done = warm.play(["-i", str(self.site.folder / "hosts.yml"), str(self.site.folder / "play.yml"), *options], cwd=REPOSITORY)
         said = " ".join((done.stdout + done.stderr).split())
         assert done.returncode == expect, said[-4000:]
         return said

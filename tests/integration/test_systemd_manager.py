@@ -12,7 +12,7 @@ import pytest
 from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, OWNER_LINE, Present
 from plugins.module_utils.workfleet.managers.systemd import Systemd
 from plugins.module_utils.workfleet.model import Name
-from tests.patience import until
+from tests.patience import is_within, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def test_a_running_node_is_told_with_its_record(node: Node) -> None:
     node.start("import time; time.sleep(600)")
     shown = node.until(lambda shown: shown.record is not None)
     assert (shown.activity, shown.enabled, shown.generation, shown.file_generation) == ("running", True, "g1", "g1")
-    assert shown.uptime_seconds is not None and shown.uptime_seconds < 15 and not shown.needs_reload
+    assert shown.uptime_seconds is not None and is_within(shown.uptime_seconds, 15) and not shown.needs_reload
     assert node.manager.lives([NAME]) == {NAME: (shown.pid, shown.record)}, "in whatever slice it is"
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from plugins.module_utils.workfleet import managers
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.host import effects, ownership
 from plugins.module_utils.workfleet.nodes import lease
+from plugins.module_utils.workfleet.nodes.reconcile import Reconciler
 from plugins.module_utils.workfleet.nodes.request import Request
 from plugins.module_utils.workfleet.release import plan as release
 
@@ -113,3 +115,22 @@ def test_a_file_of_another_account_tells_nothing(tmp_path: Path) -> None:
     os.chown(place, 65534, 65534)
     with pytest.raises(WorkfleetError, match="is no file of root's"):
         ownership.require(str(tmp_path), "shop")
+
+
+@pytest.mark.parametrize(("app", "directory", "owner"), [
+    ("a", "/run/workfleet/a", ""), ("a-b", "/run/workfleet/a-b", ""), ("a", "/run/workfleet/a-bc", ""), ("c", "/run/c", ""),
+    ("a", "/run/workfleet/a-b", "a-b"), ("a", "/run/workfleet/a-b/nodes", "a-b"), ("a-b", "/run/workfleet", "a"), ("a", "/run/c_d", "c_d")])
+def test_a_run_directory_that_another_apps_units_have_is_refused_whatever_its_name(
+        app: str, directory: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "UNITS", str(tmp_path))
+    for unit, theirs in (("workfleet.a.b-c.1.1.service", "workfleet/a"), ("workfleet.a-b.c.1.1.service", "workfleet/a-b"),
+                         ("workfleet.c_d.supervisord.service", "c_d"), ("other.service", "workfleet/a-bc"), ("workfleet.x.timer", "c")):
+        (tmp_path / unit).write_text(f"[Service]\nRuntimeDirectory={theirs}\n")
+    if not owner:
+        ownership.require_run(directory, app)
+        return
+    request = Request.parse({
+        "app": app, "user": "u", "group": "g", "root": str(tmp_path / "root"), "manager": "systemd", "run_directory": directory,
+        "groups": [], "rollout": {}, "has_release": False, "tokens": {}, "manager_texts": {}, "longest_drain": 0})
+    with pytest.raises(WorkfleetError, match=f"the app {owner} on this host has"):
+        Reconciler(request, managers.named("systemd", app, request.root, directory), check=True).call()

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from plugins.module_utils.workfleet.managers.records import Claim
 
-PACKAGE = Path(processes.__file__).resolve().parent
+PACKAGE = Path(processes.__file__).resolve().parents[1]
 NAME = Name("shop", "a", 1, 1)
 ME = Owner(os.geteuid())
 NOBODY = pwd.getpwnam("nobody").pw_uid
@@ -79,7 +79,7 @@ def test_no_signal_is_sent_by_number_outside_of_the_one_module() -> None:
                 of = called.value
                 if isinstance(of, ast.Name) and of.id in ("os", "signal"):
                     found.append(str(path.relative_to(PACKAGE)))
-    assert set(found) == {"processes.py", "foreign.py", "source.py"}
+    assert set(found) == {"host/processes.py", "host/foreign.py", "release/source.py"}
 
 
 @as_root

@@ -20,6 +20,8 @@ SHARED = ROOT / "module_utils" / "workfleet"
 #: Not ``process``, which is a word of its own.
 NAMES = sorted(set(engines.ALL) - {"process"})
 NAMED = re.compile(rf"(?<![a-z])({'|'.join(NAMES)})(?![a-z])", re.IGNORECASE)
+#: Where an engine may be named: its own folder, and the specs of arguments.
+ALLOWED = (SHARED / "engines", SHARED / "arguments")
 DOCUMENTATION = ("DOCUMENTATION", "EXAMPLES", "RETURN")
 FOLDERS = sorted(path.parent.name for path in (SHARED / "engines").glob("*/engine.py"))
 
@@ -28,7 +30,7 @@ def code() -> Iterator[Path]:
     """The Python that is no engine's."""
     for folder in (SHARED, ROOT / "library", ROOT / "plugins"):
         for path in folder.rglob("*.py"):
-            if SHARED / "engines" not in path.resolve().parents:
+            if not {*ALLOWED} & {*path.resolve().parents}:
                 yield path.resolve()
 
 

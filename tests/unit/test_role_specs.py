@@ -103,7 +103,7 @@ def test_the_keys_of_a_group_are_those_that_are_parsed() -> None:
 
 
 def test_defaults_inside_entries_are_those_of_the_parser() -> None:
-    parsed = {"worker_groups": model.Group(name="x"), "worker_rollout": model.Rollout(), "worker_log": model.Log()}
+    parsed = {"worker_groups": model.Group("x", engines.DEFAULT), "worker_rollout": model.Rollout(), "worker_log": model.Log()}
     for variable, value in parsed.items():
         for name, option in options("worker")[variable]["options"].items():
             if "default" in option:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .pieces import DECLARED_HOSTS, PAYLOAD, RUN_DIRECTORY
+from ..payload import PAYLOAD
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    **RUN_DIRECTORY,
-    **DECLARED_HOSTS,
     "name": {"type": "str", "required": True},
     "user": {"type": "str"},
     "group": {"type": "str"},
     "root": {"type": "path"},
+    "run_directory": {"type": "str", "default": ""},
     "step": {"type": "str", "choices": ["look", "confirm", "remove"], "default": "remove"},
+    "hosts": {"type": "list", "elements": "str", "default": []},
     "register": {"type": "str", "default": ""},
     "redis": {"type": "bool", "default": False},
     "confirm": {"type": "str", "default": ""},

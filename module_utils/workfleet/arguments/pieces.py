@@ -28,6 +28,3 @@ DECLARED_HOSTS: dict[str, dict[str, Any]] = {"hosts": {"type": "list", "elements
 
 DUMP: dict[str, dict[str, Any]] = {"force": {"type": "bool", "default": False}}
 DUMP_DIRECTORY: dict[str, dict[str, Any]] = {"dump_dir": {"type": "str", "default": "dumps"}}
-
-#: What an action plugin hands over to its module; see :mod:`payload`.
-PAYLOAD: dict[str, dict[str, Any]] = {"payload": {"type": "str", "no_log": True}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .pieces import PAYLOAD
+from ..payload import PAYLOAD
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "app": {"type": "str", "required": True},

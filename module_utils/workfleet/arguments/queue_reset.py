@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .pieces import APP, DUMP, DUMP_DIRECTORY, ONLY, PAYLOAD, RESULTS
+from ..payload import PAYLOAD
+from .pieces import APP, DUMP, DUMP_DIRECTORY, ONLY, RESULTS
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **APP,

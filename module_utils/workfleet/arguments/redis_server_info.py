@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .pieces import PAYLOAD
+from ..payload import PAYLOAD
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "url": {"type": "str", "default": "redis://127.0.0.1:6379/0"},

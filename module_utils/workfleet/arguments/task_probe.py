@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..engines import DEFAULT
-from .pieces import ONLY, PAYLOAD
+from ..payload import PAYLOAD
+from .pieces import ONLY
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **ONLY,

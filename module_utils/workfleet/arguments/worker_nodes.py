@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .pieces import APP, NODES, ONLY, PARTS, PAYLOAD, RUN_DIRECTORY
+from ..payload import PAYLOAD
+from .pieces import APP, NODES, ONLY, PARTS, RUN_DIRECTORY
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **APP,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .pieces import APP, DUMP, ONLY, PAYLOAD
+from ..payload import PAYLOAD
+from .pieces import APP, DUMP, ONLY
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **APP,

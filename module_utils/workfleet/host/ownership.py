@@ -1,6 +1,7 @@
 """Whose directory an ``app_root`` is: a file of root's in it names the app, and no run of another app changes anything there.
 
-Nor does a run whose root stands where others than root could put another one in its place.
+Nor does a run whose root stands where others than root could put another one in its place, or whose run directory another app's units
+have.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from . import effects
 
 #: More than any name has.
 LONGEST = 200
+#: Where units are, which only root writes.
+UNITS = "/etc/systemd/system"
 
 
 def path(root: str) -> str:
@@ -44,6 +47,24 @@ def require(root: str, app: str) -> None:
     if owner != app:
         raise WorkfleetError(f"app_root = {root}: belongs to the app {owner} on this host, and nothing of it was changed for {app}; choose "
                              f"another directory, or remove {path(root)} if {owner} has gone for good")
+
+
+def require_run(directory: str, app: str) -> None:
+    """Refuse a run directory that is another app's, lies in it or around it: its own user writes there, but its units are root's."""
+    known = {app}
+    for name in effects.names(UNITS):
+        kind, _, rest = name.partition(".")
+        owner = rest.partition(".")[0]
+        if kind != "workfleet" or owner in known or not name.endswith(".service"):
+            continue
+        lines = (effects.read(os.path.join(UNITS, name)) or "").splitlines()
+        theirs = next((f"/run/{line.partition('=')[2]}" for line in lines if line.startswith("RuntimeDirectory=")), None)
+        if theirs is None:
+            continue
+        known.add(owner)  # all of its units have the same
+        if f"{directory}/".startswith(f"{theirs}/") or f"{theirs}/".startswith(f"{directory}/"):
+            raise WorkfleetError(f"worker_run_directory = {directory}: the app {owner} on this host has {theirs} (unit {name}), and "
+                                 f"nothing was changed for {app}; leave it to the default, which is /run/workfleet/{app}")
 
 
 def _exchangeable(root: str, app: str, loose: str) -> WorkfleetError:

@@ -17,13 +17,16 @@ import signal
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..errors import WorkfleetError
+from .kernel import Stat, groups_of, stat, uid_of, uids_of
+from .kernel import members as members
+from .kernel import pids as pids
+from .kernel import unit_at as unit_at
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Iterator
 
 UNIT_PREFIX = "workfleet."
 #: No more is read of an environment.
@@ -105,25 +108,8 @@ def kill_group(leader: Process) -> None:
 
 def start_time(pid: int) -> int | None:
     """Return the start time of a process in clock ticks since boot (field 22 of ``/proc/<pid>/stat``), or ``None``."""
-    process = _stat(pid)
+    process = stat(pid)
     return None if process is None else process.started
-
-
-def unit_at(group: str) -> str:
-    """Return the unit of the system whose control group this is or lies in, in whatever slice: what stands first below slices.
-
-    None but systemd makes groups there; what another may make, as in a container or a session, is below a unit of systemd's.
-    """
-    if not group.startswith(f"{_root()}/"):
-        return ""
-    return next((part for part in group[len(_root()) + 1:].split("/") if not part.endswith(".slice")), "")
-
-
-def members(prefix: str) -> Iterator[int]:
-    """Yield the processes, of whatever user, in the control groups of the units whose names begin so."""
-    for pid in pids():
-        if any(unit_at(group).startswith(prefix) for group in _groups(pid)):
-            yield pid
 
 
 def unit_of(pid: int, run_directory: str | None = None) -> str:
@@ -133,7 +119,7 @@ def unit_of(pid: int, run_directory: str | None = None) -> str:
     its environment, by which an app can deceive us about its own nodes only. Where no service manager is, an environment counts
     that names a record in ``run_directory`` (by default that of the app), of a process of the directory's owner or of ours.
     """
-    for group in _groups(pid):
+    for group in groups_of(pid):
         unit = unit_at(group)
         if unit.startswith(UNIT_PREFIX) and unit.endswith(".service"):
             unit = unit[: -len(".service")]
@@ -145,19 +131,12 @@ def unit_of(pid: int, run_directory: str | None = None) -> str:
     directory, unit = _claimed_unit(pid)
     if not unit:
         return ""
-    uid = _uid(pid)
+    uid = uid_of(pid)
     if run_directory is None:
         is_there = uid == os.geteuid() or directory == f"/run/workfleet/{unit[len(UNIT_PREFIX):].partition('.')[0]}"
     else:
         is_there = directory == run_directory
     return unit if is_there and uid is not None and uid in (os.geteuid(), owner_of(directory)) else ""
-
-
-def pids(uids: Container[int] | None = None) -> Iterator[int]:
-    """Yield the processes of this host, those of these users alone where they are given."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (uids is None or _uid(int(entry)) in uids):
-            yield int(entry)
 
 
 def owner_of(path: str) -> int | None:
@@ -172,7 +151,7 @@ class Processes:
     """The host's processes as they are at the first question, for sums over a process and all below it."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Stat] | None = None
+        self._known: dict[int, Stat] | None = None
         self._children: dict[int, list[int]] = {}
 
     def usage(self, pid: int) -> tuple[int | None, float | None]:
@@ -193,7 +172,7 @@ class Processes:
         # Not /proc/uptime, which is the container's own in some containers, while start times are the kernel's.
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK"))
 
-    def _read(self) -> dict[int, _Stat]:
+    def _read(self) -> dict[int, Stat]:
         if self._known is None:
             self._known = _all()
             for pid, process in self._known.items():
@@ -201,64 +180,8 @@ class Processes:
         return self._known
 
 
-# What the kernel tells
-
-
-@dataclass(frozen=True)
-class _Stat:
-    is_dead: bool
-    parent: int
-    group: int
-    started: int
-    memory_bytes: int
-    cpu_seconds: float
-
-
-def _stat(pid: int) -> _Stat | None:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        ticks = sum(int(field) for field in fields[11:15])
-        return _Stat(fields[0] in "ZX", int(fields[1]), int(fields[2]), int(fields[19]), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
-                     ticks / os.sysconf("SC_CLK_TCK"))
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def _all() -> dict[int, _Stat]:
-    return {pid: process for pid in pids() for process in [_stat(pid)] if process is not None}
-
-
-def _uids(pid: int) -> set[int]:
-    """Return the real, effective, saved and file system's user of a process."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            return {int(uid) for line in file if line.startswith("Uid:") for uid in line.split()[1:]}
-    except (OSError, ValueError):
-        return set()
-
-
-def _uid(pid: int) -> int | None:
-    """Return the user of a process where all of its ids are the same one."""
-    uids = _uids(pid)
-    return next(iter(uids)) if len(uids) == 1 else None
-
-
-def _groups(pid: int | str) -> set[str]:
-    """Return the control groups of a process in the hierarchies that systemd keeps: that of version 2, and its own of version 1."""
-    try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
-            lines = [line.rstrip("\n").split(":", 2) for line in file]
-    except OSError:
-        return set()
-    return {line[2] for line in lines if len(line) == 3 and line[1] in ("", "name=systemd")}
-
-
-@lru_cache(maxsize=1)
-def _root() -> str:
-    """Return the control group below which this host's are: the root, but for a container that sees those around it."""
-    ours = sorted(group[: -len("/init.scope")] for group in _groups(1) if group.endswith("/init.scope"))
-    return ours[-1] if ours else ""
+def _all() -> dict[int, Stat]:
+    return {pid: process for pid in pids() for process in [stat(pid)] if process is not None}
 
 
 def _claimed_unit(pid: int) -> tuple[str, str]:
@@ -311,14 +234,14 @@ def _held(pid: int) -> Iterator[int | None]:
 
 
 def _looked(pid: int, handle: int, owner: Owner, started: object) -> Process | None:
-    stat, uids, groups = _stat(pid), _uids(pid), _groups(pid)
+    now, uids, groups = stat(pid), uids_of(pid), groups_of(pid)
     poll = select.poll()
     poll.register(handle, select.POLLIN)
     # What was read is this process's only if it has not ended until now: then its number cannot have been given away.
-    if poll.poll(0) or stat is None or stat.is_dead or (started is not None and started != stat.started):
+    if poll.poll(0) or now is None or now.is_dead or (started is not None and started != now.started):
         return None
     if owner.uid is not None and uids != {owner.uid}:
         raise Foreign(f"process {pid} is not the app's: it is of user {', '.join(map(str, sorted(uids)))}, not {owner.uid}")
     if owner.unit is not None and owner.unit not in map(unit_at, groups):
         raise Foreign(f"process {pid} is not the app's: it is in the control group {', '.join(sorted(groups))}, not that of {owner.unit}")
-    return Process(pid, stat.started, owner)
+    return Process(pid, now.started, owner)

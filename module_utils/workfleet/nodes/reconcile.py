@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import engines, managers
 from ..errors import WorkfleetError
-from ..host import effects, envfile
+from ..host import effects, envfile, ownership
 from ..host.steps import Step, secret_diff, text_diff
 from ..managers.base import Wanted, read_json
 from . import leave, plan, snapshot, trial
@@ -71,6 +71,7 @@ class Reconciler:
                 outcome.present = self.manager.present()
             return outcome
         self.refuse_other_manager()
+        ownership.require_run(self.request.run_directory, self.request.app)
         held = self.held_counts()
         if held:
             outcome.notes = [held]
@@ -84,7 +85,7 @@ class Reconciler:
         outcome.present = [node.present for node in seen]
         self.describe(made, seen, service, outcome)
         is_wanting = outcome.steps or outcome.waiting or self.nodes.is_undo
-        if not self.check and (is_wanting or self.is_draining(made) or self.unready(made, seen)):
+        if not self.check and (is_wanting or is_draining(made, self.request) or unready(made, seen, self.nodes)):
             outcome.steps = done = []
             if service:
                 self.manager.install(self.wanted)
@@ -211,16 +212,6 @@ class Reconciler:
                 shown_after.append(f"{key}={secret_diff(was, will) if secret else will}")
         yield text_diff(self.nodes.env_path(name), "".join(f"{line}\n" for line in shown_before) if before is not None else None,
                         "".join(f"{line}\n" for line in shown_after))
-
-    def is_draining(self, made: plan.Plan) -> bool:
-        """Whether nodes are on their way down that nothing is left to be done about but to wait."""
-        return any(phase.waits_for for phase in made.phases(rollout=self.request.with_rollout))
-
-    def unready(self, made: plan.Plan, seen: list[plan.Seen]) -> bool:
-        """Whether a node that should run is up without being ready yet."""
-        by_name = {node.name: node.present for node in seen}
-        return any(not self.nodes.is_ready(by_name[name]) for name in made.wanted
-                   if name in by_name and name.group in self.nodes.started)
 
     # -- apply: the only code here that changes the host ---------------------------------------------------------------
 
@@ -394,6 +385,17 @@ class Reconciler:
             begun += len(batch)
         outcome.waiting.update(dict.fromkeys(map(str, names[:begun]), 0))
         return begun
+
+
+def is_draining(made: plan.Plan, request: Request) -> bool:
+    """Whether nodes are on their way down that nothing is left to be done about but to wait."""
+    return any(phase.waits_for for phase in made.phases(rollout=request.with_rollout))
+
+
+def unready(made: plan.Plan, seen: Sequence[plan.Seen], nodes: HostNodes) -> bool:
+    """Whether a node that should run is up without being ready yet."""
+    present = {node.name: node.present for node in seen if node.name.group in nodes.started}
+    return any(not nodes.is_ready(present[name]) for name in made.wanted if name in present)
 
 
 def starting(phases: Sequence[plan.Phase]) -> set[str]:

@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..host import effects, processes
+from ..host import effects, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ def running(app: str, releases: str, user: str) -> set[str]:
     Its directory, program or command line tells. Others could keep a release here by a word alone.
     """
     uids = {uid for uid in (effects.uid(user), os.geteuid()) if uid is not None}
-    return named(releases, places({*processes.pids(uids), *processes.members(f"{processes.UNIT_PREFIX}{app}.")}))
+    return named(releases, places({*kernel.pids(uids), *kernel.members(f"workfleet.{app}.")}))
 
 
 def places(pids: Iterable[int]) -> Iterable[str]:
