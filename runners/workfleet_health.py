@@ -421,7 +421,7 @@ def ask_rq(broker: Broker, nodes: list[Node], _: dict[str, str]) -> None:
     for node in nodes:
         pid, queue, death = broker.call("HMGET", f"rq:worker:{node.name}", "pid", "queues", "death")
         alive = death is None and pid == str(node.pid).encode()
-        node.judge(alive, f"consumes {(queue or b'').decode(errors='replace')}" if alive else "no sign of life of its process in the broker")
+        node.judge(alive, f"consumes {(queue or b'').decode(errors='replace')}" if alive else "no heartbeat of its process in the broker")
 
 
 ENGINES = {"celery": ask_celery, "arq": ask_arq, "chicory": ask_chicory, "rq": ask_rq}
