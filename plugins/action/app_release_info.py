@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import checker
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, words
 
@@ -17,6 +18,6 @@ class ActionModule(actions.Action):
         problems: list[str] = []
         app = spec.parse_app({"name": values["name"], "root": values["root"]}, problems)
         if problems:
-            raise spec.SpecError(problems)
+            raise checker.SpecError(problems)
         request = {"name": app.name, "root": app.root, "words": dataclasses.asdict(words.of(app.name))}
         return actions.run_module(self, "app_release_info", request, task_vars)
