@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import builds, release_choice
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import fleet
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import plan as release
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release.commands import digest
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import checker
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, sources
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
@@ -61,7 +61,7 @@ class ActionModule(actions.Action):
             if silent:
                 self.warn([f"{fleet.names(silent)}, outside of --limit, cannot be asked what is known of releases there"])
             self.warn(fleet.differing(outside, found["release"]))
-            digests = [release.digest(argv) for argv in commands]
+            digests = [digest(argv) for argv in commands]
             found["commands_done"] = fleet.commands_run({**outside, **play}, found["release"], digests, silent, values["word"])
         return found
 
