@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.spec import checker
 from plugins.module_utils.workfleet.spec import workers as spec
 
 PROCESS = {"name": "a", "engine": "process", "command": ["sleep", "1"]}
@@ -22,7 +23,7 @@ def declaration(*groups: Any, app: Any = None, **top: Any) -> dict[str, Any]:
 
 
 def problems(raw: dict[str, Any]) -> list[str]:
-    with pytest.raises(spec.SpecError) as caught:
+    with pytest.raises(checker.SpecError) as caught:
         spec.parse(raw)
     assert str(caught.value).startswith(f"the declaration has {len(caught.value.problems)} mistake")
     assert all(f"- {text}" in str(caught.value) for text in caught.value.problems)
