@@ -15,6 +15,7 @@ from plugins.module_utils.workfleet.engines.rq import keys
 from plugins.module_utils.workfleet.engines.rq import options as rq_options
 from plugins.module_utils.workfleet.engines.rq.letters import letter
 from plugins.module_utils.workfleet.engines.verbs.report import Report
+from plugins.module_utils.workfleet.spec import checker
 from plugins.module_utils.workfleet.spec import workers as spec
 
 PLACE = Place(node="shop.mails.1.1@h", directory="/opt/shop/src", environment="/opt/shop/venv", runners="/opt/shop/workfleet")
@@ -55,7 +56,7 @@ def test_every_usable_option_is_taken_and_rendered() -> None:
     ({"options": {"logging_level": "loud"}}, "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
 ])
 def test_a_wrong_entry_is_refused_with_the_way_out(more: dict[str, Any], said: str) -> None:
-    with pytest.raises(spec.SpecError) as raised:
+    with pytest.raises(checker.SpecError) as raised:
         declared(**more)
     problem, = raised.value.problems
     assert problem.startswith("worker_groups[0] (mails): ")
