@@ -25,7 +25,7 @@ def test_every_playbook_is_in_the_table_and_no_other_is_said_to_be_there() -> No
 
 
 def test_links_inside_the_documentation_lead_somewhere() -> None:
-    pages = [generate.ROOT / "README.md", *(generate.ROOT / "docs").rglob("*.md")]
+    pages = [*generate.ROOT.glob("*.md"), *(generate.ROOT / "docs").rglob("*.md")]
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
