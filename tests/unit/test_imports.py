@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -106,6 +107,21 @@ def test_each_file_imports_only_what_stands_below_it() -> None:
     wrong = [f"{'.'.join(name)} imports {'.'.join(other)}" for name, others in graph().items() for other in others
              if place[other] > place[name]]
     assert not wrong
+
+
+def test_the_order_and_the_drawing_of_the_architecture_have_every_package() -> None:
+    drawing = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
+    drawn = {int(number): set(names.split(", ")) for number, names in re.findall(r"^ +(\d)  (\w+(?:, \w+)*)", drawing, re.MULTILINE)}
+    order = {number: set(names.split()) - {"workfleet"} for number, names in enumerate(ORDER, 1)}
+    assert drawn == order
+    assert set().union(*order.values()) == {name[0] for name in files() if name}
+
+
+def test_each_path_of_the_architecture_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:library|module_utils|molecule|playbooks|plugins|roles|runners|templates|tests)/[\w./]*)`", page)
+    assert len(paths) > 20
+    assert not [path for path in paths if not (ROOT / path).exists()]
 
 
 @pytest.mark.parametrize("module", [pytest.param(file, id=file.stem) for file in sorted((ROOT / "library").glob("*.py"))])
