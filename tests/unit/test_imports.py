@@ -23,7 +23,7 @@ SHARED = (*PLUGINS, "module_utils", "workfleet")
 
 #: From the ground up, packages and files that are in none: each imports those of its own line, or of lines before it.
 ORDER = (
-    "workfleet errors shown resp redis_url decode dump forms payload model",
+    "workfleet errors registry shown resp redis_url decode dump forms payload model",
     "host",
     "engines",
     "spec arguments",
