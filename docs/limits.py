@@ -17,6 +17,7 @@ from plugins.module_utils.workfleet.queues import load
 from plugins.module_utils.workfleet.redis import config as redis_config
 from plugins.module_utils.workfleet.release import archives, preflight
 from plugins.module_utils.workfleet.release import spec as release_spec
+from plugins.module_utils.workfleet.spec import checker
 from plugins.module_utils.workfleet.spec import workers as spec
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def declared(**top: Any) -> list[str]:
     """Judge a declaration of nodes."""
     try:
         spec.parse({"host": "h1", "app": {"name": "shop", **top.pop("app", {})}, "groups": [GROUP], **top})
-    except spec.SpecError as error:
+    except checker.SpecError as error:
         return error.problems
     return []
 
@@ -46,7 +47,7 @@ def release(key: str) -> Callable[[Any], list[str]]:
     def judge(value: Any) -> list[str]:
         try:
             release_spec.parse({"name": "shop", "source": SOURCE, key: value}, "h1")
-        except spec.SpecError as error:
+        except checker.SpecError as error:
             return error.problems
         return []
 
@@ -86,9 +87,9 @@ OFFLINE: list[tuple[str, str, str, Any, Any, Callable[[Any], list[str]]]] = [
     (
         "size of one variable of the environment",
         "`app_env`, `app_secrets`, `env`, `secrets`",
-        f"{spec.LONGEST_VALUE:,} characters",
-        "x" * spec.LONGEST_VALUE,
-        "x" * (spec.LONGEST_VALUE + 1),
+        f"{checker.LONGEST_VALUE:,} characters",
+        "x" * checker.LONGEST_VALUE,
+        "x" * (checker.LONGEST_VALUE + 1),
         lambda value: declared(app={"env": {"A": value}}),
     ),
     (
@@ -105,7 +106,7 @@ OFFLINE: list[tuple[str, str, str, Any, Any, Callable[[Any], list[str]]]] = [
         f"{files.LARGEST_ENVIRONMENT:,} bytes",
         5,
         6,
-        lambda value: list(limits.too_large([], {f"A{number}": "x" * spec.LONGEST_VALUE for number in range(value)})),
+        lambda value: list(limits.too_large([], {f"A{number}": "x" * checker.LONGEST_VALUE for number in range(value)})),
     ),
     (
         "all queues of a group, options, …",

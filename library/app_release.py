@@ -330,6 +330,7 @@ from ..module_utils.workfleet.arguments.app_release import ARGUMENTS
 from ..module_utils.workfleet.errors import WorkfleetError
 from ..module_utils.workfleet.host import steps
 from ..module_utils.workfleet.release import plan as release
+from ..module_utils.workfleet.release.declared import Declared
 
 
 def main() -> None:
@@ -337,7 +338,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     archive = module.params["archive"]
     try:
-        declared = release.Declared.of(payload.unpack(module.params["payload"], "app_release"))
+        declared = Declared.of(payload.unpack(module.params["payload"], "app_release"))
         plan = release.plan(declared, archive, check=module.check_mode)
         waiting = plan.archive_needed
         if plan.changes and not waiting and not module.check_mode:

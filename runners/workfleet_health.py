@@ -128,7 +128,7 @@ def tells(command: list[str]) -> bool:
 
 def worker(command: list[str], values: dict[str, str]) -> tuple[str, str]:
     """Return a command's engine and its node's name on the broker; ``single`` is the scheduler's or the dashboard's."""
-    for engine in ("arq", "chicory"):
+    for engine in ("arq", "chicory", "rq"):
         if any(word.endswith(f"/workfleet_{engine}.py") for word in command):
             return engine, option(command, "--node")
     if any("/workfleet_" in word for word in command):
@@ -416,7 +416,15 @@ def ask_chicory(broker: Broker, nodes: list[Node], _: dict[str, str]) -> None:
         node.judge(alive, f"consumes {told.get('queue')}" if alive else "no heartbeat of its process in the broker")
 
 
-ENGINES = {"celery": ask_celery, "arq": ask_arq, "chicory": ask_chicory}
+def ask_rq(broker: Broker, nodes: list[Node], _: dict[str, str]) -> None:
+    """A node keeps its worker's hash alive, which tells its process."""
+    for node in nodes:
+        pid, queue, death = broker.call("HMGET", f"rq:worker:{node.name}", "pid", "queues", "death")
+        alive = death is None and pid == str(node.pid).encode()
+        node.judge(alive, f"consumes {(queue or b'').decode(errors='replace')}" if alive else "no heartbeat of its process in the broker")
+
+
+ENGINES = {"celery": ask_celery, "arq": ask_arq, "chicory": ask_chicory, "rq": ask_rq}
 
 
 # The judgement

@@ -39,6 +39,7 @@ SOON: dict[str, dict[str, dict[str, Any]]] = {
     "celery": {"settings": {"broker_transport_options": TRANSPORT}, "options": {"prefetch_multiplier": 1}},
     "arq": {"options": {"job_timeout": 15}},
     "chicory": {},
+    "rq": {"options": {"job_monitoring_interval": 1, "maintenance_interval": 1}},
 }
 EXECUTIONS = "executions"
 
@@ -58,6 +59,8 @@ class Pair:
     app: str = "app.celery_app"
     nodes: int = 1
     lost: int = 0
+    #: Seconds until the broker has given up what a killed worker had.
+    settles: float = 5
 
     @property
     def killed(self) -> dict[str, Any]:
@@ -82,6 +85,8 @@ PAIRS = (
     Pair("solo", "reports", False, {"options": {"pool": "solo"}}, nodes=RUNNING),
     Pair("arq", "flow", True, {}, engine="arq", app="app.worker.WorkerSettings"),
     Pair("chicory", "events", True, {}, engine="chicory", app="app.tasks:app"),
+    # A killed job without retries is not run again, and fails a minute later.
+    Pair("rq", "rq", False, {}, engine="rq", app="app.tasks", nodes=RUNNING, lost=RUNNING, settles=120),
 )
 
 #: Programs that send ``[[queue, name, seconds, last], …]``, to be run in an example's environment with that as argument.
@@ -112,6 +117,15 @@ async def main():
         await send.send(tasks.record, call, queue)
     await tasks.app.disconnect()
 asyncio.run(main())
+""",
+    "rq": """
+import json, sys
+from redis import Redis
+from rq import Queue
+from app import tasks
+broker = Redis.from_url(tasks.BROKER)
+for queue, *call in json.loads(sys.argv[1]):
+    Queue(queue, connection=broker).enqueue(tasks.record, *call)
 """,
 }
 
@@ -211,7 +225,7 @@ class Trial:
         """Wait until each task has been done and all is acknowledged, or for so long that something must be lost."""
         with contextlib.suppress(TimeoutError):
             until(self.is_done, 120, "")
-            until(lambda: not self.unacknowledged(), 5, "")
+            until(lambda: not self.unacknowledged(), self.pair.settles, "")
             if self.case == "kill":
                 time.sleep(5)  # for one that is done again
 
@@ -231,6 +245,9 @@ class Trial:
                 return len(client.call("KEYS", "arq:in-progress:*"))
             if self.pair.engine == "chicory":
                 return int(client.call("XPENDING", f"chicory:stream:{self.pair.name}", "chicory-workers")[0])
+            if self.pair.engine == "rq":
+                begun, popped = f"rq:wip:{self.pair.name}", f"rq:queue:{self.pair.name}:intermediate"
+                return int(client.call("ZCARD", begun) + client.call("LLEN", popped))
             messages = [json.loads(message) for message in client.call("HVALS", "unacked")]
             return sum(routing_key == self.pair.name for _, _, routing_key in messages)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.host import builds, release_choice
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import fleet
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import plan as release
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release.commands import digest
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import checker
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, sources
 from ansible_collections.workfleet.core.plugins.plugin_utils.inventory import bare
 
@@ -28,11 +28,11 @@ class ActionModule(actions.Action):
         outside = known(asked)
         silent = [host for host in asked if host not in outside]
         problems: list[str] = []
-        check = spec.Checker("app_", bare({key: values[key] for key in ("requirements", "shared_paths", "release_commands")}), problems)
+        check = checker.Checker("app_", bare({key: values[key] for key in ("requirements", "shared_paths", "release_commands")}), problems)
         made_of, commands = (release_spec.requirements(check), release_spec.shared_paths(check)), release_spec.release_commands(check)
         declared = release_spec.parse_source(bare(values["source"]), problems)
         if problems:
-            raise spec.SpecError(problems)
+            raise checker.SpecError(problems)
 
         found: dict[str, Any] = {
             "changed": False, "release": values["release"] or None, "chooser": values["hosts"][0], "source": bare(values["source"]),
@@ -61,7 +61,7 @@ class ActionModule(actions.Action):
             if silent:
                 self.warn([f"{fleet.names(silent)}, outside of --limit, cannot be asked what is known of releases there"])
             self.warn(fleet.differing(outside, found["release"]))
-            digests = [release.digest(argv) for argv in commands]
+            digests = [digest(argv) for argv in commands]
             found["commands_done"] = fleet.commands_run({**outside, **play}, found["release"], digests, silent, values["word"])
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import checker
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import actions, words
 
@@ -16,6 +17,6 @@ class ActionModule(actions.Action):
         problems: list[str] = []
         app = spec.parse_app({"name": values["name"], "root": values["root"]}, problems)
         if problems:
-            raise spec.SpecError(problems)
+            raise checker.SpecError(problems)
         request = {"name": app.name, "root": app.root, "words": words.of(app.name)}
         return self.module(request)

@@ -12,7 +12,7 @@ from ansible.inventory.manager import IGNORED
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet import forms, shown
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.errors import WorkfleetError
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
-from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import sandbox
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import checker, sandbox
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils.render import TEMPLATES, sandbox_lines, unit_path, unit_word, unit_words
 
@@ -36,13 +36,13 @@ MOST_SECONDS = 86_400
 def check(values: Mapping[str, Any]) -> list[str]:
     """Return the mistakes in the variables of the role; ``values`` has them with their prefix."""
     problems: list[str] = []
-    given = spec.Checker("autoscaler_", {name.removeprefix("autoscaler_"): value for name, value in values.items()}, problems)
+    given = checker.Checker("autoscaler_", {name.removeprefix("autoscaler_"): value for name, value in values.items()}, problems)
     given.text("name", "x", pattern=spec.NAME, allowed="a name for units: a letter, then up to 30 of a-z 0-9 _ -")
     given.account("user", "x")
     given.directory("root", "/x")
     given.choice("state", "started", STATES)
     given.whole("interval_seconds", 30, 1, MOST_SECONDS)
-    given.value("dry_run", False, spec.boolean, "true or false")
+    given.value("dry_run", False, checker.boolean, "true or false")
     given.value("inventory", [], names, "a list of paths on this control node, such as -i takes")
     for key in ("secret_key", "known_hosts", "vault_password"):
         given.value(key, "", multiline, "a text without NUL or other control characters", secret=True)
@@ -61,7 +61,7 @@ def names(value: Any) -> list[str]:
 
 def multiline(value: Any) -> str:
     """Return a text that may have several lines."""
-    if not isinstance(value, str) or shown.text(value) != value.replace("\r\n", "\n") or len(value) > spec.LONGEST_VALUE:
+    if not isinstance(value, str) or shown.text(value) != value.replace("\r\n", "\n") or len(value) > checker.LONGEST_VALUE:
         raise ValueError
     return value
 
@@ -70,7 +70,7 @@ def request(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return what the host is asked for, and what people are to know of it."""
     problems = check({f"autoscaler_{key}": value for key, value in given.items()})
     if problems:
-        raise spec.SpecError(problems)
+        raise checker.SpecError(problems)
     root, state = str(given["root"]), str(given.get("state") or "started")
     copy = inventory([] if state == "absent" else names(given["inventory"]))
     secrets = {"key": given.get("secret_key"), "known_hosts": given.get("known_hosts"), "vault": given.get("vault_password")}

@@ -21,6 +21,7 @@ from ansible_collections.workfleet.core.plugins.module_utils.workfleet.managers 
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.postgresql import config as postgresql_config
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.redis import config as redis_config
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.release import spec as release_spec
+from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import checker
 from ansible_collections.workfleet.core.plugins.module_utils.workfleet.spec import workers as spec
 from ansible_collections.workfleet.core.plugins.plugin_utils import autoscaler, ourselves, render
 
@@ -171,16 +172,16 @@ class Host:
         }
 
     @functools.cached_property
-    def _outcome(self) -> model.Declaration | spec.SpecError:
+    def _outcome(self) -> model.Declaration | checker.SpecError:
         """The declaration, or its mistakes: it is parsed once."""
         try:
             return spec.parse(self.declaration())
-        except spec.SpecError as error:
+        except checker.SpecError as error:
             return error
 
     def readable_declaration(self) -> model.Declaration:
         """Return the declaration without what cannot be read; raise its mistakes."""
-        if isinstance(self._outcome, spec.SpecError):
+        if isinstance(self._outcome, checker.SpecError):
             raise self._outcome
         return self._outcome
 
@@ -189,7 +190,7 @@ class Host:
         """Return the sound declaration, or raise."""
         declared = self.readable_declaration()
         if self.unread:
-            raise spec.SpecError(list(self.unread.values()))
+            raise checker.SpecError(list(self.unread.values()))
         return declared
 
 
@@ -218,11 +219,11 @@ def mistakes(host: Host) -> Iterator[str]:
         if variables["redis_state"] != "absent":
             yield from redis_config.without_password(variables)
         found: list[str] = []
-        beside = spec.Checker("redis_", {key: host.value(f"redis_{key}") for key in ("state", "pip_environment")}, found)
+        beside = checker.Checker("redis_", {key: host.value(f"redis_{key}") for key in ("state", "pip_environment")}, found)
         beside.choice("state", "started", REDIS_STATES)
         beside.environment("pip_environment")
         if not host.parts:  # else said with the rest of the app
-            app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("root", "pip_environment")}, found)
+            app = checker.Checker("app_", {key: host.value(f"app_{key}") for key in ("root", "pip_environment")}, found)
             app.directory("root", "/x")
             app.environment("pip_environment")
         yield from found
@@ -262,11 +263,11 @@ def worker_problems(host: Host) -> Iterator[str]:
     try:
         release = {key: host.value(f"app_{key}") for key in release_spec.KEYS if f"app_{key}" in host.raw}
         release_spec.parse(release, host.name)
-    except spec.SpecError as error:
+    except checker.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     try:
         found.update(dict.fromkeys(oversize(host.readable_declaration())))
-    except spec.SpecError as error:
+    except checker.SpecError as error:
         found.update(dict.fromkeys(error.problems))
     found.update(dict.fromkeys(other_problems(host)))
     yield from found
@@ -291,19 +292,19 @@ def oversize(declared: model.Declaration) -> Iterator[str]:
 def other_problems(host: Host) -> list[str]:
     """Return the mistakes in what no declaration holds, and in what this control node alone can tell."""
     found: list[str] = []
-    app = spec.Checker("app_", {key: host.value(f"app_{key}") for key in ("state", "database_connections", "user", "group")}, found)
+    app = checker.Checker("app_", {key: host.value(f"app_{key}") for key in ("state", "database_connections", "user", "group")}, found)
     app.choice("state", "present", ("present", "absent"))
     app.whole("database_connections", None, 0, MOST_CONNECTIONS)
     for key in ("user", "group"):
         if app.raw[key] == "root" and not host.is_ours:
             app.wrong(key, "root has every right on the host, and so would the app; take one of the app's own", given="root")
-    worker = spec.Checker("worker_", {key: host.value(f"worker_{key}") for key in ("only", "templates", "lock_seconds")}, found)
+    worker = checker.Checker("worker_", {key: host.value(f"worker_{key}") for key in ("only", "templates", "lock_seconds")}, found)
     worker.text("only", "", allowed="names of worker groups with commas between them, one text")
     worker.whole("lock_seconds", 30, 0, forms.MOST_SECONDS)
     templates = worker.text("templates", "", allowed="the path of a directory on this control node")
     if templates and not os.path.isdir(templates):
         worker.wrong("templates", "is no directory on this control node", given=templates)
-    verify = spec.Checker("verify_", {key: host.value(f"verify_{key}") for key in ("task", "seconds")}, found)
+    verify = checker.Checker("verify_", {key: host.value(f"verify_{key}") for key in ("task", "seconds")}, found)
     verify.text("task", "", allowed="the name of a task")
     verify.seconds("seconds", 30.0, zero=False)
     return found
@@ -314,7 +315,7 @@ def across(hosts: Sequence[Host]) -> Iterator[tuple[str, list[str]]]:
     apps: dict[str, list[tuple[Host, model.Declaration]]] = {}
     beats: dict[str, list[str]] = {}
     for host in hosts:
-        with contextlib.suppress(spec.SpecError, AnsibleError):  # said of the host itself
+        with contextlib.suppress(checker.SpecError, AnsibleError):  # said of the host itself
             if host.has_scheduler:  # told apart from the rest, of which something may be wrong
                 beats.setdefault(str(host.value("app_name")), []).append(host.name)
             if host.parts:
@@ -356,7 +357,7 @@ def placement(hosts: Sequence[Host]) -> dict[str, dict[str, dict[str, int]]]:
     """Return where the worker groups are: app → group → host, in the inventory's order → its declared nodes."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for host in hosts:
-        with contextlib.suppress(spec.SpecError, AnsibleError):
+        with contextlib.suppress(checker.SpecError, AnsibleError):
             for group in host.declared.groups if "workers" in host.parts else ():
                 if group.name not in (model.SCHEDULER, model.DASHBOARD) and group.state != "absent":
                     found.setdefault(host.declared.app.name, {}).setdefault(group.name, {})[host.name] = group.nodes
@@ -367,7 +368,7 @@ def declared_nodes(hosts: Sequence[Host]) -> dict[str, dict[str, int]]:
     """Return how many nodes each host is to have of each group: host → group → nodes."""
     found: dict[str, dict[str, int]] = {}
     for host in hosts:
-        with contextlib.suppress(spec.SpecError, AnsibleError):
+        with contextlib.suppress(checker.SpecError, AnsibleError):
             found[host.name] = {group.name: group.nodes for group in host.declared.groups if group.state != "absent"} if host.parts else {}
     return found
 
@@ -418,5 +419,5 @@ def warnings(host: Host, names: set[str]) -> Iterator[str]:
         yield from nameless(host)
         try:
             yield from host.readable_declaration().warnings
-        except spec.SpecError:
+        except checker.SpecError:
             return

@@ -22,6 +22,8 @@ from plugins.module_utils.workfleet.engines.arq.queues import JOB
 from plugins.module_utils.workfleet.engines.celery import wire as celery_wire
 from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
 from plugins.module_utils.workfleet.engines.chicory.load import message
+from plugins.module_utils.workfleet.engines.rq import keys as rq_keys
+from plugins.module_utils.workfleet.engines.rq.load import job as rq_job
 from tests import patience
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ PAIRS = (
     # A job of a node that died is begun again when its time is over.
     Pair("arq", "flow", "arq", "late", {"options": {"job_timeout": 60}}),
     Pair("chicory", "events", "chicory", "late"),
+    # One job at a time in a node; one that dies with it fails.
+    Pair("rq", "rq", "rq", "early", {"concurrency": 1}),
 )
 
 
@@ -78,7 +82,14 @@ def send_chicory(client: resp.Client, queue: str, name: str, seconds: float) -> 
     client.call("XADD", chicory_wire.STREAM + queue, "*", "data", data, "task_id", task_id)
 
 
-SEND = {"celery": send_celery, "arq": send_arq, "chicory": send_chicory}
+def send_rq(client: resp.Client, queue: str, name: str, seconds: float) -> None:
+    """Put a job into a queue of rq's."""
+    job_id = uuid.uuid4().hex
+    client.call("HSET", rq_keys.JOB + job_id, *rq_job(queue, "app.tasks.record", (name, seconds), {}, 3600))
+    client.call("RPUSH", rq_keys.QUEUE + queue, job_id)
+
+
+SEND = {"celery": send_celery, "arq": send_arq, "chicory": send_chicory, "rq": send_rq}
 
 
 class Producer:

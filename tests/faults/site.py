@@ -1,4 +1,4 @@
-"""Two worker hosts and a Redis host, with the three example apps on them; all that the faults do to them."""
+"""Two worker hosts and a Redis host, with the example apps on them; all that the faults do to them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ANSIBLE = str(Path(sys.executable).parent / "ansible-playbook")
 REDIS, WORKERS = "faults-redis", ("faults-1", "faults-2")
 PASSWORD = "geheim"
 LEDGER_PORT = 6390
-DATABASES = {"reports": 0, "flow": 1, "events": 2}
-APPS = {"reports": "app.celery_app", "flow": "app.worker.WorkerSettings", "events": "app.tasks:app"}
+DATABASES = {"reports": 0, "flow": 1, "events": 2, "rq": 4}
+APPS = {"reports": "app.celery_app", "flow": "app.worker.WorkerSettings", "events": "app.tasks:app", "rq": "app.tasks"}
 APT_REDIS = ["redis-server", "--port", str(LEDGER_PORT), "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--daemonize", "no"]
 
 
@@ -88,8 +88,9 @@ class Site:
         return {
             "app_name": app, "app_source": {"type": "directory", "location": str(self.apps / app)},
             "app_requirements": ["requirements.txt"], "app_broker_url": broker,
-            "app_result_url": {"reports": broker, "flow": "", "events": f"{broker[:-1]}3"}[app],
-            "app_broker_env": {"flow": ["REDIS_URL"], "reports": ["CELERY_BROKER_URL"], "events": ["CHICORY_BROKER_REDIS_URL"]}[app],
+            "app_result_url": {"reports": broker, "flow": "", "rq": "", "events": f"{broker[:-1]}3"}[app],
+            "app_broker_env": {"flow": ["REDIS_URL"], "reports": ["CELERY_BROKER_URL"], "events": ["CHICORY_BROKER_REDIS_URL"],
+                               "rq": ["RQ_REDIS_URL"]}[app],
             "app_env": {"EXECUTIONS_URL": self.ledger_url}, "redis_bind": ["0.0.0.0"], "redis_password": PASSWORD,
             "worker_groups": groups, "worker_lock_seconds": 60,
             "worker_rollout": {"monitor_seconds": 2, "ready_timeout_seconds": 40, **changes.pop("rollout", {})}, **changes,

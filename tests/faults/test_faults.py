@@ -1,6 +1,6 @@
 """Faults of a fleet that is at work. After each the ledger: what was sent, what was done once, more than once, never.
 
-A fleet of two hosts runs three apps (Celery in three ways, arq, Chicory) under a steady load. An orderly fault may lose nothing;
+A fleet of two hosts runs four apps (Celery in three ways, arq, Chicory, rq) under a steady load. An orderly fault may lose nothing;
 of the others the ledger is what there is to know. ``bin/test faults`` prints it, docs/faults.md keeps it.
 """
 

@@ -31,6 +31,8 @@ from plugins.module_utils.workfleet.host import accounts, effects
 from plugins.module_utils.workfleet.release import build, in_use, source
 from plugins.module_utils.workfleet.release import plan as release
 from plugins.module_utils.workfleet.release import spec as release_spec
+from plugins.module_utils.workfleet.release.commands import digest
+from plugins.module_utils.workfleet.release.declared import Declared
 from tests import warm
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class Site:
             "source": {"type": "directory", "location": str(self.code)},
         }
 
-    def declared(self, **raw: Any) -> tuple[release.Declared, str | None]:
+    def declared(self, **raw: Any) -> tuple[Declared, str | None]:
         """Do what the action plugin does; return the packed source beside the declaration."""
         given = {key: raw.pop(key) for key in ("words", "own") if key in raw}
         values, found = release_spec.parse({**self.raw, **raw}, "web1")
@@ -96,7 +98,7 @@ class Site:
             if looked.pack:
                 archive = source.made(str(self.folder / f"source-{looked.fingerprint}"), looked.pack)
         runners = {file.name: file.read_text() for file in (REPOSITORY / "runners").glob("*.py")}
-        return replace(release.Declared.of({**values, "source": described, "runners": runners}), **given), archive
+        return replace(Declared.of({**values, "source": described, "runners": runners}), **given), archive
 
     def converge(self, **raw: Any) -> release.Plan:
         """Make it so; what was predicted is what was done, and then there is nothing left to do."""
@@ -496,7 +498,7 @@ def test_release_commands_run_once_before_the_release_is_current_and_go_on_where
 
 def test_release_commands_that_another_host_ran_are_never_run_again(site: Site) -> None:
     commands = [["false"]]
-    heard = [release.digest(commands[0])]
+    heard = [digest(commands[0])]
     site.converge(release_commands=commands, run_commands=False, commands_done=heard)
     plan = release.plan(site.declared(release_commands=commands)[0])
     assert (plan.changes, plan.commands_done) == ([], heard)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugins.module_utils.workfleet.nodes import control as live
-from plugins.module_utils.workfleet.release.plan import Declared, health_script
+from plugins.module_utils.workfleet.release.declared import Declared
+from plugins.module_utils.workfleet.release.foundation import health_script
 from runners import workfleet_health
 from tests import printed, warm
 from tests.integration import conftest

@@ -14,6 +14,7 @@ from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.host import effects, release_choice
 from plugins.module_utils.workfleet.host.release_choice import Hold, Words
 from plugins.module_utils.workfleet.release import plan as release
+from plugins.module_utils.workfleet.release.commands import digest
 from tests.integration.test_app_release import Site, site, units, wait_until_moved
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def test_a_release_that_is_only_built_is_not_current_and_its_commands_were_not_r
     version(site, 2)
     commands = [["sh", "-c", "echo ran >> $HOME/../ran-here || touch ran"]]
     plan = site.converge(until="built", release_commands=commands)
-    assert (current(site), plan.previous, plan.commands_done) == (first, first, [release.digest(c) for c in commands])
+    assert (current(site), plan.previous, plan.commands_done) == (first, first, [digest(c) for c in commands])
     assert site.releases() == {first, str(plan.release)}
     assert not (site.root / "state" / "release-commands.json").exists()
 
@@ -81,7 +82,7 @@ def test_no_host_makes_a_release_current_before_it_hears_that_its_commands_were_
     plan = site.converge(release_commands=commands, run_commands=False)
     assert current(site) == first
     assert str(plan.release) in site.releases()
-    site.converge(release_commands=commands, run_commands=False, commands_done=[release.digest(commands[0])])
+    site.converge(release_commands=commands, run_commands=False, commands_done=[digest(commands[0])])
     assert current(site) == plan.release
 
 

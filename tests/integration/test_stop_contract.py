@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import stop_contract
-from tests.integration import arq_fleet, chicory_fleet
+from tests.integration import arq_fleet, chicory_fleet, rq_fleet
 from tests.integration.conftest import running
 from tests.integration.supervised import Site, made
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 ROOT = stop_contract.ROOT
 WHERE = "this machine"
 CASES = ("stop", "restart", "kill")
-ENVIRONMENTS = {"reports": lambda: Path(sys.prefix), "flow": arq_fleet.environment, "events": chicory_fleet.environment}
+ENVIRONMENTS = {"reports": lambda: Path(sys.prefix), "flow": arq_fleet.environment, "events": chicory_fleet.environment,
+                "rq": rq_fleet.environment}
 
 
 class Managed:
@@ -45,6 +46,7 @@ class Managed:
         self.example = ROOT / "examples" / pair.example
         self.python = ENVIRONMENTS[pair.example]() / "bin" / "python"
         names = {"celery": ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"), "arq": ("REDIS_URL", "UNUSED"),
+                 "rq": ("RQ_REDIS_URL", "UNUSED"),
                  "chicory": ("CHICORY_BROKER_REDIS_URL", "CHICORY_BACKEND_REDIS_URL")}[pair.engine]
         self.client = {**os.environ, names[0]: self.url, names[1]: results}
         for path in (ROOT / "runners").glob("workfleet_*.py"):

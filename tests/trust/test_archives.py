@@ -254,7 +254,7 @@ def test_many_links_through_links_take_no_time(tmp_path: Path) -> None:
 
 SAY = """
 import json, sys, tempfile
-from plugins.module_utils.workfleet import archives
+from plugins.module_utils.workfleet.release import archives
 said = []
 for path in sys.argv[1:]:
     with tempfile.TemporaryDirectory() as folder:

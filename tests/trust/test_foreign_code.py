@@ -413,7 +413,7 @@ def test_an_answer_names_no_queues_of_its_own() -> None:
 
 
 def test_programs_are_started_in_these_places_alone() -> None:
-    """``host`` and ``redis_oracle`` start the system's, ``foreign`` all others', ``background`` our own code, ``source`` git."""
+    """``effects`` and ``oracle`` start the system's, ``foreign`` all others', ``background`` our own code, ``source`` git."""
     starts = re.compile(r"os\.(fork|forkpty|system|popen|posix_spawn\w*|spawn\w+|exec\w+)|subprocess|pty|multiprocessing")
     found = set()
     for path in (REPOSITORY / "module_utils").rglob("*.py"):
@@ -425,4 +425,4 @@ def test_programs_are_started_in_these_places_alone() -> None:
                 names = [ast.unparse(node)]
             if any(starts.fullmatch(name) for name in names):
                 found.add(path.stem)
-    assert found == {"host", "redis_oracle", "foreign", "background", "source"}
+    assert found == {"effects", "oracle", "foreign", "background", "source"}

@@ -17,15 +17,16 @@ from plugins.module_utils.workfleet.host import effects, ownership
 from plugins.module_utils.workfleet.nodes import lease
 from plugins.module_utils.workfleet.nodes.reconcile import Reconciler
 from plugins.module_utils.workfleet.nodes.request import Request
-from plugins.module_utils.workfleet.release import plan as release
+from plugins.module_utils.workfleet.release.declared import Declared
+from plugins.module_utils.workfleet.release.foundation import foundation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def declared(app: str, root: Path) -> release.Declared:
+def declared(app: str, root: Path) -> Declared:
     """Return an app without a release, of whoever runs the tests."""
-    return release.Declared("web1", app, getpass.getuser(), grp.getgrgid(os.getegid()).gr_name, str(root), "python3")
+    return Declared("web1", app, getpass.getuser(), grp.getgrgid(os.getegid()).gr_name, str(root), "python3")
 
 
 def content(root: Path) -> dict[str, str]:
@@ -35,13 +36,13 @@ def content(root: Path) -> dict[str, str]:
 
 def test_the_first_run_names_the_app_and_one_of_another_app_changes_nothing(tmp_path: Path) -> None:
     root = tmp_path / "opt" / "shop"
-    for change in release.foundation(declared("shop", root)):
+    for change in foundation(declared("shop", root)):
         change.carry_out()
     before = content(root)
     assert before[ownership.path(str(root))] == "shop\n"
-    assert list(release.foundation(declared("shop", root))) == []
+    assert list(foundation(declared("shop", root))) == []
     request = cast("Request", type("Request", (), {"root": str(root), "app": "books"}))
-    attempts: list[Callable[[], object]] = [lambda: list(release.foundation(declared("books", root))), lease.Lock(request).__enter__]
+    attempts: list[Callable[[], object]] = [lambda: list(foundation(declared("books", root))), lease.Lock(request).__enter__]
     for attempt in attempts:
         with pytest.raises(WorkfleetError, match=r"belongs to the app shop on this host, and nothing of it was changed for books"):
             attempt()
@@ -76,7 +77,7 @@ def test_a_root_where_others_could_put_another_one_is_refused_before_anything_is
     theirs.chmod(mode)
     root = tmp_path / below if below.startswith("link") else theirs / below
     with pytest.raises(WorkfleetError, match=f"{root}: {theirs} .*{todo.format(theirs, theirs)} choose .* Nothing was changed"):
-        list(release.foundation(dataclasses.replace(declared("shop", root), user="nosuchuser", group="nosuchgroup")))
+        list(foundation(dataclasses.replace(declared("shop", root), user="nosuchuser", group="nosuchgroup")))
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["link", "theirs", "theirs/inner"]
 
 
@@ -96,7 +97,7 @@ def test_a_root_that_was_anothers_becomes_roots(tmp_path: Path) -> None:
     root = tmp_path / "shop"
     root.mkdir(mode=0o775)
     os.chown(root, 65534, -1)
-    for change in release.foundation(declared("shop", root)):
+    for change in foundation(declared("shop", root)):
         change.carry_out()
     assert root.stat().st_uid == 0
     effects.lock_file(str(root / "state" / "nodes.lock")).close()

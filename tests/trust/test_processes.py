@@ -26,7 +26,7 @@ import pytest
 
 from plugins.module_utils.workfleet.engines import local
 from plugins.module_utils.workfleet.errors import WorkfleetError
-from plugins.module_utils.workfleet.host import processes
+from plugins.module_utils.workfleet.host import kernel, processes
 from plugins.module_utils.workfleet.host.processes import Foreign, Owner
 from plugins.module_utils.workfleet.managers import supervisor, supervisor_rpc
 from plugins.module_utils.workfleet.managers.base import GENERATION_LINE, Present
@@ -164,7 +164,7 @@ def test_a_group_is_killed_but_for_what_is_anothers_in_it(spawn: Callable[..., s
 ])
 def test_the_unit_of_a_control_group_is_systemds_in_whatever_slice(monkeypatch: pytest.MonkeyPatch, group: str, unit: str) -> None:
     for root in ("", "/machine.slice/host.scope"):
-        monkeypatch.setattr(processes, "_root", lambda root=root: root)
+        monkeypatch.setattr(kernel, "_root", lambda root=root: root)
         assert processes.unit_at(root + group) == unit
     assert processes.unit_at("/machine.slice/host.scope-2" + group) == ""
 

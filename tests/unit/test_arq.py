@@ -14,6 +14,7 @@ from plugins.module_utils.workfleet.engines.arq import options as arq_options
 from plugins.module_utils.workfleet.engines.arq import queues as arq_queues
 from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.verbs.report import Report
+from plugins.module_utils.workfleet.spec import checker
 from plugins.module_utils.workfleet.spec import workers as spec
 
 PLACE = Place(node="flow.flows.1.1@h", directory="/opt/flow/src", environment="/opt/flow/venv", runners="/opt/flow/workfleet")
@@ -26,7 +27,7 @@ def declared(**keys: Any) -> model.Declaration:
 
 
 def problems(**keys: Any) -> list[str]:
-    with pytest.raises(spec.SpecError) as raised:
+    with pytest.raises(checker.SpecError) as raised:
         declared(**keys)
     return raised.value.problems
 

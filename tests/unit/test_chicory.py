@@ -19,6 +19,7 @@ from plugins.module_utils.workfleet.engines.chicory import wire as chicory_wire
 from plugins.module_utils.workfleet.engines.options import Option
 from plugins.module_utils.workfleet.engines.verbs.report import Report
 from plugins.module_utils.workfleet.host import processes
+from plugins.module_utils.workfleet.spec import checker
 from plugins.module_utils.workfleet.spec import workers as spec
 
 PLACE = Place(node="events.slow.1.1@h", directory="/opt/events/src", environment="/opt/events/venv", runners="/opt/events/workfleet")
@@ -33,7 +34,7 @@ def declared(**keys: Any) -> model.Declaration:
 
 
 def problems(**keys: Any) -> list[str]:
-    with pytest.raises(spec.SpecError) as raised:
+    with pytest.raises(checker.SpecError) as raised:
         declared(**keys)
     return raised.value.problems
 

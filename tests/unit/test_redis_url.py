@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from plugins.module_utils.workfleet import redis_url, resp
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.redis_url import Address, Tls
+from plugins.module_utils.workfleet.spec import checker
 from plugins.module_utils.workfleet.spec import workers as spec
 from runners import workfleet_health
 
@@ -92,7 +93,7 @@ def test_a_wrong_url_is_explained_without_its_password(url: str, says: str) -> N
 @pytest.mark.parametrize("url", [url for url, _ in WRONG if "://" in url and " " not in url and not url.startswith("amqp")])
 def test_a_url_that_is_wrong_by_its_letters_is_refused_where_it_is_declared(url: str, key: str) -> None:
     """It was found in the middle of a rollout, behind a change of the live server's password."""
-    with pytest.raises(spec.SpecError) as caught:
+    with pytest.raises(checker.SpecError) as caught:
         spec.parse({"host": "h", "app": {"name": "shop", key: url}, "groups": [{"name": "a", "app": "a.b"}]})
     assert [text.partition(":")[0] for text in caught.value.problems] == [f"app_{key}"]
     assert "hunter2" not in str(caught.value)
@@ -116,7 +117,7 @@ def test_a_url_that_the_engine_does_not_read_is_refused(engine: str, app: dict[s
     if not refused:
         spec.parse(raw)
         return
-    with pytest.raises(spec.SpecError) as caught:
+    with pytest.raises(checker.SpecError) as caught:
         spec.parse(raw)
     (problem,) = caught.value.problems
     assert problem.startswith(refused)

@@ -12,6 +12,7 @@ import yaml
 from plugins.module_utils.workfleet import engines, model
 from plugins.module_utils.workfleet.engines.base import Place
 from plugins.module_utils.workfleet.engines.celery import beat, flower
+from plugins.module_utils.workfleet.spec import checker
 from plugins.module_utils.workfleet.spec import workers as spec
 from tests import warm
 
@@ -25,7 +26,7 @@ def parsed(**top: Any) -> model.Declaration:
 
 
 def problems(**top: Any) -> str:
-    with pytest.raises(spec.SpecError) as caught:
+    with pytest.raises(checker.SpecError) as caught:
         parsed(**top)
     return "\n".join(caught.value.problems)
 

@@ -11,7 +11,7 @@ import pytest
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.release import shared
 from plugins.module_utils.workfleet.release import spec as release_spec
-from plugins.module_utils.workfleet.spec.workers import SpecError
+from plugins.module_utils.workfleet.spec.checker import SpecError
 
 if TYPE_CHECKING:
     from pathlib import Path

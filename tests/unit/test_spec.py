@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.module_utils.workfleet.model import Policy
+from plugins.module_utils.workfleet.spec import checker
 from plugins.module_utils.workfleet.spec import workers as spec
 
 PROCESS = {"name": "a", "engine": "process", "command": ["sleep", "1"]}
@@ -22,7 +23,7 @@ def declaration(*groups: Any, app: Any = None, **top: Any) -> dict[str, Any]:
 
 
 def problems(raw: dict[str, Any]) -> list[str]:
-    with pytest.raises(spec.SpecError) as caught:
+    with pytest.raises(checker.SpecError) as caught:
         spec.parse(raw)
     assert str(caught.value).startswith(f"the declaration has {len(caught.value.problems)} mistake")
     assert all(f"- {text}" in str(caught.value) for text in caught.value.problems)
@@ -40,7 +41,7 @@ GROUPS: dict[str, tuple[dict[str, Any], list[str]]] = {
                          ["(a): concurrency = 0", "a whole number, 1 or more"]),
     "a name that is no unit name": ({"name": "A b"}, ["(A b): name = 'A b'", "a letter, then up to 30 of a-z 0-9 _ -"]),
     "a name that is too long": ({"name": "a" * 32}, ["name = ", "up to 30"]),
-    "an unknown engine": ({"engine": "rq"}, ["(a): engine = 'rq'", "one of celery, arq, chicory, process"]),
+    "an unknown engine": ({"engine": "huey"}, ["(a): engine = 'huey'", "one of celery, arq, chicory, rq, process"]),
     "an unknown state": ({"state": "up"}, ["(a): state = 'up'", "one of started, stopped, absent"]),
     "an unknown sandbox": ({"sandbox": "total"}, ["(a): sandbox = 'total'", "one of basic, strict, none"]),
     "no time to drain": ({"drain_seconds": 0}, ["(a): drain_seconds = 0", "1 or more"]),
@@ -146,9 +147,9 @@ def test_a_mistake_outside_of_the_groups_is_named(raw: dict[str, Any], words: li
 def test_all_mistakes_are_told_at_once() -> None:
     found = problems(declaration(
         {**CELERY, "nodes": -1, "options": {"time_limit": 5, "soft_time_limit": 9}}, {**PROCESS, "nodez": 1, "name": "b"},
-        PROCESS, {"engine": "rq"}, app={"name": "Shop", "root": "x"}, manager="runit", rollout={"order": "random"}))
+        PROCESS, {"engine": "huey"}, app={"name": "Shop", "root": "x"}, manager="runit", rollout={"order": "random"}))
     for words in ("app_name", "app_root", "worker_manager", "nodes = -1", "soft_time_limit", "nodez", "name: is used by",
-                  "worker_groups[3]: name: is required", "engine = 'rq'", "worker_rollout: order"):
+                  "worker_groups[3]: name: is required", "engine = 'huey'", "worker_rollout: order"):
         assert sum(words in text for text in found) == 1, words
     assert len(found) == 10
 

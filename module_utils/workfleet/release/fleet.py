@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import WorkfleetError
 from ..host import builds, ownership, release_choice
 from ..host.layout import Layout
-from . import plan
+from .commands import commands_done
+from .present import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,18 +46,18 @@ def look(app: str, root: str, words: release_choice.Words) -> Known:
     if not os.path.isdir(layout.state):
         return Known()
     ownership.require(root, app)
-    present = plan.current(layout)
-    current = present and builds.release_of(present)
+    used = current(layout)
+    release = used and builds.release_of(used)
     hold = release_choice.read_hold(layout)
-    history = release_choice.read_history(layout, current, hold)
+    history = release_choice.read_history(layout, release, hold)
     try:
-        previous = release_choice.before(history, current, builds.here(layout))
+        previous = release_choice.before(history, release, builds.here(layout))
     except WorkfleetError:  # there is none
         previous = None
     told = ((name, builds.description(layout, name)) for name in builds.present(layout))
     releases = {builds.release_of(name): {key: found.get(key) for key in ("source", "version")} for name, found in told if found}
     obeyed = hold if hold and hold.applies(history.gives(words), words) else None
-    return Known(current, previous, obeyed.told if obeyed else None, plan.commands_done(layout), releases)
+    return Known(release, previous, obeyed.told if obeyed else None, commands_done(layout), releases)
 
 
 # The judgement

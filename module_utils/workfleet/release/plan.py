@@ -6,10 +6,7 @@ when its ``release.json``, written last, stands in it. Only a complete one ever 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shlex
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,13 +14,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import WorkfleetError
-from ..host import accounts, builds, changes, effects, envfile, foreign, limits, ownership, packages, release_choice, system
+from ..host import builds, changes, effects, envfile, packages, release_choice
 from ..host.changes import Change, Rights
 from ..host.layout import Layout
-from ..host.release_choice import BACK, BUILT, DROP, FAILED, FREE, GIVE_UP, LINKED, OBEY, READY, STAGES, STAY, History, Hold, Words
+from ..host.release_choice import BACK, BUILT, DROP, FAILED, FREE, GIVE_UP, LINKED, OBEY, READY, STAGES, STAY, History, Hold
 from ..host.steps import Step, secret_diff
 from ..nodes import lease
 from . import build, in_use, shared
+from .commands import all_commands, command_changes, commands_after, digest
+from .declared import Declared
+from .foundation import foundation
+from .present import current, discard, earlier, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,87 +32,6 @@ if TYPE_CHECKING:
 MARGIN_BYTES = 100_000_000
 #: Who finds less than this after a build that failed has found why.
 FULL_BYTES = 5_000_000
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What the control node asks for, as it comes out of the payload.
-
-    ``environment`` is the app's whole environment, ``secret_names`` those of its names whose values are never shown.
-    ``broker_env`` are the names that the broker's URL has in it, ``broker_options`` how the app's transport lays things out,
-    ``stores`` the broker's and the result store's URL.
-    ``source`` is None (no release) or has ``kind``, ``fingerprint``, ``label``, ``size`` and ``install`` of
-    :class:`source.Source`. ``runners`` are the texts of the toolkit's programs. ``commands_done`` are digests of
-    release commands that another host has run for this release.
-
-    ``release`` asks for one that is there, by its id or a word of :mod:`release_choice`; then no source is needed.
-    ``until`` is how far to go and ``hold`` what to do about a hold, both in the words of :mod:`release_choice`. A task
-    before has gone as far as ``foretold``; in check mode it has only said so. ``others`` says that other hosts are at work
-    too; a second call then knows ``holds``, those that other hosts obey. ``words`` are the inventory's, and ``own`` says that
-    ``source`` is what they give, and no extra variable of this run. Where ``source`` is that of the release that is held, and not
-    of the declared one, the latter's id is ``declares``. ``why`` stands in a new hold. ``run`` and ``ended_run`` are those of
-    :class:`request.Request`.
-    """
-
-    host: str
-    name: str
-    user: str
-    group: str
-    root: str
-    python: str
-    source: Mapping[str, Any] | None = None
-    requirements: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
-    broker_env: tuple[str, ...] = ()
-    broker_options: Mapping[str, Any] = field(default_factory=dict)
-    stores: tuple[str, str] = field(default=("", ""), repr=False)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    secret_names: tuple[str, ...] = ()
-    commands: tuple[tuple[str, ...], ...] = ()
-    commands_done: tuple[str, ...] = ()
-    run_commands: bool = True
-    kept: int = 5
-    pip_environment: Mapping[str, str] = field(default_factory=dict)
-    step_seconds: float = limits.STEP_SECONDS
-    runners: Mapping[str, str] = field(default_factory=dict)
-    release: str = ""
-    until: str = LINKED
-    hold: str = OBEY
-    foretold: str = ""
-    others: bool = False
-    holds: tuple[Hold, ...] = ()
-    words: Words = field(default_factory=Words)
-    own: bool = True
-    why: str = ""
-    declares: str = ""
-    run: str = ""
-    ended_run: str = ""
-
-    @classmethod
-    def of(cls, payload: Mapping[str, Any]) -> Declared:
-        """Return the declaration in a decoded payload."""
-        lists = {key: tuple(payload[key])
-                 for key in ("requirements", "shared", "secret_names", "commands_done", "broker_env", "stores")}
-        words = Words(**payload.get("words", {}))
-        holds = tuple(Hold.heard(each, words) for each in payload.get("holds", ()))
-        commands = tuple(tuple(argv) for argv in payload["commands"])
-        return cls(**{**payload, **lists, "commands": commands, "holds": holds, "words": words})
-
-    @property
-    def made_of(self) -> tuple[tuple[str, ...], ...]:
-        """What a release is made of beside its source."""
-        return self.requirements, self.shared
-
-    @property
-    def layout(self) -> Layout:
-        """Where everything of the app is."""
-        return Layout(self.root)
-
-    @property
-    def secrets(self) -> list[str]:
-        """Every value that must not be shown."""
-        for_pip = [value for value in self.pip_environment.values() if not value.startswith("/")]
-        return [*(self.environment[name] for name in self.secret_names), *for_pip]
 
 
 @dataclass(frozen=True)
@@ -179,81 +99,6 @@ def apply(declared: Declared, archive: str | None) -> Plan:
 def merged(first: list[Change], rest: Plan) -> Plan:
     """Return one plan of both parts."""
     return replace(rest, changes=[*first, *rest.changes])
-
-
-# What a release stands on: account, directories, the toolkit's own files
-
-
-def foundation(declared: Declared) -> Iterator[Change]:
-    """Yield the changes that do not depend on any release."""
-    if os.geteuid() == 0:
-        system.here()
-    layout = declared.layout
-    ownership.require(layout.root, declared.name)
-    yield from accounts.changes(declared.user, declared.group, layout.root)
-    owner, group = ("root", "root") if os.geteuid() == 0 else (declared.user, declared.group)
-    app = (declared.user, declared.group)
-    for path, rights in (
-        (layout.root, Rights(0o755, owner, group)),
-        (layout.releases, Rights(0o750, owner, declared.group)),
-        (layout.bin, Rights(0o755, owner, group)),
-        (layout.env, Rights(0o750, owner, declared.group)),
-        (layout.workfleet, Rights(0o755, owner, group)),
-        (layout.state, Rights(0o700, owner, group)),
-        (layout.log, Rights(0o750, *app)),
-        (layout.cache, Rights(0o700, *app)),
-    ):
-        yield from changes.directory(path, rights)
-    yield from shared.changes([layout.shared] if declared.shared else [], *app)
-    yield from changes.file(ownership.path(layout.root), ownership.text(declared.name), Rights(0o644, owner, group))
-    for name, text in declared.runners.items():
-        mode = 0o755 if text.startswith("#!") else 0o644
-        yield from changes.file(
-            os.path.join(layout.workfleet, name), text, Rights(mode, owner, group), shown=summary(name)
-        )
-    yield from changes.file(layout.run, run_script(declared), Rights(0o755, owner, group))
-    yield from changes.file(layout.health, health_script(declared), Rights(0o755, owner, group))
-
-
-def summary(name: str) -> Any:
-    """Return the diff of a program of the toolkit: which one, not its text."""
-    return lambda present: {
-        "before_header": name,
-        "after_header": name,
-        "before": "" if present is None else "another version\n",
-        "after": "the version of this toolkit\n",
-    }
-
-
-def run_script(declared: Declared) -> str:
-    """Return the text of ``bin/run``, which runs a command as a node of the app would run it."""
-    root, user = shlex.quote(declared.root), shlex.quote(declared.user)
-    return f"""#!/bin/sh
-# Runs a command with the environment, virtualenv, working directory and user of the app {declared.name}.
-root={root}
-if [ "$#" -eq 0 ]; then
-    echo "usage: $0 COMMAND [ARGUMENT ...]" >&2
-    exit 64
-fi
-if [ -d "$root/current/src" ]; then
-    set -- --chdir "$root/current/src" --path "$root/current/venv/bin" -- "$@"
-else
-    set -- --chdir "$root" -- "$@"
-fi
-exec python3 -IS "$root/workfleet/launch.py" --user {user} --env-file "$root/env/app.env" "$@"
-"""
-
-
-def health_script(declared: Declared) -> str:
-    """Return the text of ``bin/workfleet-health``, which judges this host's nodes; what it cannot read from their files stands in it."""
-    root, names = shlex.quote(declared.root), shlex.quote(",".join(declared.broker_env))
-    options = shlex.quote(json.dumps(dict(declared.broker_options), sort_keys=True))
-    return f"""#!/bin/sh
-# Judges whether the nodes of the app {declared.name} on this host consume: exit code 0 all, 1 some, 2 none, 3 cannot tell.
-root={root}
-exec python3 -IS "$root/workfleet/workfleet_health.py" --app {declared.name} --root "$root" \\
-    --broker-env {names} --broker-options {options} "$@"
-"""
 
 
 # The release
@@ -434,16 +279,6 @@ def hold_changes(layout: Layout, present: Hold | None, wanted: Hold | None) -> I
         yield Change(Step("write", f"file {layout.hold}", text), partial(effects.write, layout.hold, wanted.text, mode=0o600))
 
 
-def current(layout: Layout) -> str | None:
-    """Return the build that ``current`` names, if any."""
-    try:
-        return os.path.basename(os.readlink(layout.current))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise WorkfleetError(f"{layout.current} is in the way: it is no link. Move it away") from error
-
-
 def existing(path: str) -> str:
     """Return the directory itself, or the nearest one above it that is there: both are on one disk."""
     while not os.path.isdir(path):
@@ -532,25 +367,6 @@ def make(
         ) from error
 
 
-def discard(layout: Layout, name: str) -> None:
-    """Remove a build; one of which only a part is gone must not count as complete."""
-    effects.remove(layout.marker(name))
-    effects.remove(layout.release(name))
-
-
-def switch(layout: Layout, name: str, remembered: History) -> None:
-    """Let ``current`` name a build, in one step, and remember its release.
-
-    Killed between the two, it is found in ``current`` all the same.
-    """
-    effects.link(os.path.join("releases", name), layout.current)
-    # The time of the marker is when the build was last chosen; what is kept goes by it.
-    text = effects.read(layout.marker(name))
-    if text is not None:
-        effects.write(layout.marker(name), text)
-    effects.write(layout.history, remembered.text, mode=0o600)
-
-
 # The app's environment
 
 
@@ -585,97 +401,7 @@ def same_or_old(line: str, new: list[str]) -> str:
     return unchanged if unchanged in new else line
 
 
-# Release commands
-
-
-def command_changes(
-    declared: Declared, name: str, previous: str | None, python: build.Interpreter
-) -> Iterator[Change]:
-    """Yield the release commands that were not run yet for this release, and what other hosts tell of them."""
-    release = builds.release_of(name)
-    done = commands_done(declared.layout).get(release, [])
-    heard = [item for item in declared.commands_done if item not in done]
-    if heard:
-        yield Change(
-            Step("write", f"file {declared.layout.commands}", "another host ran the release commands"),
-            partial(remember, declared.layout, release, heard),
-        )
-    if not declared.run_commands:
-        return
-    for number, argv in enumerate(declared.commands, 1):
-        if digest(argv) not in done and digest(argv) not in heard:
-            what = f"release command {number} of {len(declared.commands)}"
-            yield Change(
-                Step("live", what, f"not run yet for release {release}"),
-                partial(run_command, declared, name, previous, python, argv, what),
-            )
-
-
-def all_commands(declared: Declared, release: str) -> bool:
-    """Whether all release commands will have been run once the planned changes are carried out.
-
-    Where another host is to run them and has not told yet, nothing of the release may come into use here.
-    """
-    return {digest(argv) for argv in declared.commands} <= set(commands_after(declared, release))
-
-
-def commands_after(declared: Declared, release: str) -> list[str]:
-    """Return the digests of all commands that will have been run for a release once its changes are carried out."""
-    ours = [digest(argv) for argv in declared.commands] if declared.run_commands else []
-    done = commands_done(declared.layout).get(release, [])
-    return list(dict.fromkeys([*done, *declared.commands_done, *ours]))
-
-
-def digest(argv: Iterable[str]) -> str:
-    """Return a name for a command that does not tell it."""
-    return hashlib.sha256(json.dumps(list(argv)).encode()).hexdigest()[:16]
-
-
-def commands_done(layout: Layout) -> dict[str, list[str]]:
-    """Return the digests of the commands that were run, by release."""
-    try:
-        return dict(json.loads(effects.read(layout.commands) or "{}"))
-    except (ValueError, OSError) as error:
-        raise WorkfleetError(
-            f"{layout.commands}, which tells what release commands were run, cannot be read: {error}. Remove it only "
-            "if they may run again"
-        ) from error
-
-
-def remember(layout: Layout, release: str, digests: Iterable[str]) -> None:
-    """Note that commands were run for a release."""
-    done = commands_done(layout)
-    done[release] = [*done.get(release, []), *digests]
-    effects.write(layout.commands, json.dumps(done, indent=1) + "\n", mode=0o600)
-
-
-def run_command(
-    declared: Declared, name: str, previous: str | None, python: build.Interpreter, argv: tuple[str, ...], what: str
-) -> None:
-    """Run one release command as a node of the new release would be run."""
-    layout = declared.layout
-    # By app_python, which the app's user can read: our own interpreter may be in root's home.
-    launcher = [python.path, "-I", os.path.join(layout.workfleet, "launch.py"), "--user", declared.user]
-    place = ["--env-file", layout.app_env, "--chdir", layout.src(name), "--path", layout.venv_bin(name)]
-    done = foreign.run(declared.user, [*launcher, *place, "--", *argv], check=False, locks=build.held,
-                       timeout=limits.of_step(declared.step_seconds))
-    if done.rc != 0:
-        said = build.masked(build.tail(done.out + done.err), declared.secrets)
-        untouched = f"The current release {previous} is untouched" if previous else "No release is current"
-        raise WorkfleetError(
-            f"{what} ({argv[0]}) of {declared.name} failed with status {done.rc}:\n{said}\n{untouched}; the next run "
-            "begins with this command.",
-            rc=done.rc,
-        )
-    remember(layout, builds.release_of(name), [digest(argv)])
-
-
 # Old releases
-
-
-def earlier(layout: Layout, history: History, release: str) -> list[str]:
-    """Return the release that ``rollback.yml`` would go back to from this one, if there is one."""
-    return [name for name in history.releases if name != release and builds.of(layout, name)][-1:]
 
 
 def prune_changes(declared: Declared, used: str, wanted: set[str]) -> Iterator[Change]:

@@ -10,7 +10,8 @@ from .. import engines, forms
 from ..errors import WorkfleetError
 from ..host import limits, release_choice
 from ..model import App
-from ..spec.workers import Checker, SpecError, parse_app, plain
+from ..spec.checker import Checker, SpecError, plain
+from ..spec.workers import parse_app
 from . import shared, source
 
 if TYPE_CHECKING:

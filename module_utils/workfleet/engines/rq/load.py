@@ -6,7 +6,7 @@ import pickle
 import time
 import uuid
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import decode, redis_url, resp
 from ...decode import BadEntry
@@ -16,8 +16,18 @@ from ..verbs.letters import moment
 from ..verbs.traffic import NOT_TAKEN, Outcome, Traffic, chunks, delete
 from .keys import FAILED, JOB, QUEUE, QUEUES, RESULTS, iso, refuse, unpacked
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 _LIVES = 60  # seconds that a result is kept, and that a job outlives our patience if we are killed
 _UNKNOWN = ("ValueError: Invalid attribute name", "ModuleNotFoundError", "AttributeError: module")
+
+
+def job(queue: str, task: str, args: Sequence[Any], kwargs: Mapping[str, Any], lives: int) -> list[resp.Argument]:
+    """Return the names and values of a job's hash; what it leaves is kept for so many seconds."""
+    now, data = iso(time.time()), zlib.compress(pickle.dumps((task, None, tuple(args), dict(kwargs)), protocol=4))
+    return ["created_at", now, "enqueued_at", now, "data", data, "status", "queued", "origin", queue, "description", task, "timeout", 180,
+            "result_ttl", lives, "failure_ttl", lives]
 
 
 class RqTraffic(Traffic):
@@ -39,14 +49,10 @@ class RqTraffic(Traffic):
     def send(self, queue: str, count: int) -> list[str]:
         """As rq's own client does."""
         args = (tuple(self.args),) if self.task == self.canary else tuple(self.args)
-        data = zlib.compress(pickle.dumps((self.task, None, args, dict(self.order.kwargs)), protocol=4))
-        now = iso(time.time())
-        job: dict[str, resp.Argument] = {"created_at": now, "enqueued_at": now, "data": data, "status": "queued", "origin": queue,
-                                         "description": self.task, "timeout": 180, "result_ttl": _LIVES, "failure_ttl": _LIVES}
         ids = [f"workfleet-{uuid.uuid4().hex}" for _ in range(count)]
         lives = int((self.order.expires + _LIVES) * 1000)
         self.under_way.update(dict.fromkeys(ids, queue))
-        words = [word for pair in job.items() for word in pair]
+        words = job(queue, self.task, args, self.order.kwargs, _LIVES)
         self.broker.pipeline([("HSET", JOB + identity, *words) for identity in ids])
         self.broker.pipeline([("PEXPIRE", JOB + identity, lives) for identity in ids])
         self.broker.pipeline([("SADD", QUEUES, QUEUE + queue), ("RPUSH", QUEUE + queue, *ids)])
