@@ -11,7 +11,6 @@ import contextlib
 import re
 import select
 import socket
-import ssl
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, Union
 
@@ -20,13 +19,13 @@ from .errors import WorkfleetError
 from .redis_url import Address, Tls
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable, Sequence
 
 Argument = Union[str, bytes, int, float]  # a real union, for it is evaluated on Python 3.9
 Reply = Any  # bytes | int | None | RespError | list of Reply: recursive, and callers know what their command answers
 
 DEFAULT_TIMEOUT = 5.0
-_CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _LONGEST_LINE = 64 * 1024
 _DEEPEST = 32
 #: What the replies to one call may come to, in bytes and in values.
@@ -109,9 +108,11 @@ def _open(address: Address, timeout: float) -> socket.socket:
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
+    import ssl  # most brokers are spoken to without it
+
     context = ssl.create_default_context(cafile=tls.ca_certs)
     context.check_hostname = tls.check_hostname
-    context.verify_mode = _CERT_REQS[tls.cert_reqs]
+    context.verify_mode = ssl.VerifyMode[f"CERT_{tls.cert_reqs.upper()}"]
     if tls.certfile:
         context.load_cert_chain(tls.certfile, tls.keyfile)
     return context
@@ -120,6 +121,8 @@ def _context(tls: Tls) -> ssl.SSLContext:
 def _why(error: Exception, timeout: float) -> str:
     if isinstance(error, socket.timeout):
         return f"no answer within {timeout:g} s"
+    import ssl
+
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted ({error.verify_message}); see ssl_ca_certs and ssl_cert_reqs"
     if isinstance(error, ssl.SSLError):
@@ -240,7 +243,7 @@ class Client:
         if self._socket is None:
             self._fail("it is closed")
         # TLS may hold what it has decrypted already, which the kernel does not know of.
-        if self._buffer or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+        if self._buffer or (hasattr(self._socket, "pending") and self._socket.pending()):
             return True
         return bool(select.select([self._socket], [], [], seconds)[0])
 

@@ -13,7 +13,6 @@ import pytest
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.host import effects as host
 from tests.integration.supervised import Site, site, sleeper
-from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
