@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -93,7 +93,8 @@ class Machine:
         """Return the seconds of a playbook of ours by task, as Ansible's log has them."""
         log = self.inventory.with_suffix(".log")
         log.unlink(missing_ok=True)
-        at, part, found = time.time(), "start of ansible-playbook", Counter[str]()
+        at, part = time.time(), "start of ansible-playbook"
+        found: dict[str, float] = defaultdict(float)
         timed(["ansible-playbook", "-i", str(self.inventory), str(ROOT / "playbooks" / f"{name}.yml")],
               ANSIBLE_LOG_PATH=str(log), ANSIBLE_DISPLAY_SKIPPED_HOSTS="true")  # else a task is named when its first host is done
         ended = time.time()
