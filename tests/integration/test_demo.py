@@ -24,7 +24,7 @@ def demo(place: Path | str, *words: str, **environment: str) -> subprocess.Compl
     """Run ``bin/demo`` with its directory at ``place``."""
     return subprocess.run(
         [shutil.which("bash") or "bash", str(ROOT / "bin" / "demo"), *words], cwd=ROOT, timeout=900, check=False,
-        env={**os.environ, "WORKFLEET_DEMO": str(place), **environment}, capture_output=True, text=True)
+        env={**os.environ, "WORKFLEET_DEMO": str(place), "COLUMNS": "100", **environment}, capture_output=True, text=True)
 
 
 def processes(place: Path) -> list[str]:

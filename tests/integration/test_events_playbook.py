@@ -57,7 +57,8 @@ def command(workers: Fleet, folder: Path, *words: str, groups: list[dict[str, An
 
 def environment(folder: Path) -> dict[str, str]:
     # Ansible leaves its output to Python's buffer where it is no terminal.
-    return {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    words = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **words}
 
 
 def play(workers: Fleet, folder: Path, *words: str, expect: int = 0, send: str = "", **extra: Any) -> str:
