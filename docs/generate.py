@@ -170,7 +170,7 @@ def engine_page(engine: str, told: Reference) -> str:
 
 
 #: Of those that no worker group can have.
-SINGLES = {engines.SCHEDULER.name: "`worker_scheduler` may hold", engines.DASHBOARD.name: "`worker_dashboard` may hold"}
+SINGLES = {engines.SCHEDULER: "`worker_scheduler` may hold", engines.DASHBOARD: "`worker_dashboard` may hold"}
 
 VALUES = {"text": "a text", "flag": "`true`, `false`", "int": "a whole number", "float": "seconds", "list": "a list of names",
           "pair": "`[MAX, MIN]`"}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plugins.module_utils.workfleet import engines, resp
+from tests import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -160,7 +161,7 @@ class Row:
             found.append(f"{self.once} of {RUNNING + WAITING} tasks were done once, {self.twice} more often, {self.lost} were lost")
         if self.unacknowledged:
             found.append(f"{self.unacknowledged} messages were left unacknowledged")
-        if self.seconds > STOP_SECONDS:
+        if not patience.is_within(self.seconds, STOP_SECONDS):
             found.append(f"a node ended {self.seconds:.1f} s after its last task")
         return found
 
@@ -223,7 +224,7 @@ class Trial:
 
     def await_done(self) -> None:
         """Wait until each task has been done and all is acknowledged, or for so long that something must be lost."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(AssertionError):
             until(self.is_done, 120, "")
             until(lambda: not self.unacknowledged(), self.pair.settles, "")
             if self.case == "kill":
@@ -283,19 +284,18 @@ class Trial:
 
 def until(holds: Callable[[], Any], seconds: float, what: str) -> None:
     """Wait until something holds; a broker that is down for a while is waited for too."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def answers() -> Any:
         try:
-            if holds():
-                return
+            return holds()
         except resp.RespConnectionError:
-            pass
+            return None
         except resp.RespError as error:
             if error.code != "LOADING":  # it has just come back
                 raise
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.1)
+            return None
+
+    patience.until(answers, seconds, pause=0.1, why=lambda: what)
 
 
 def write(where: str, rows: Iterable[Row]) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import re
 import select
 import socket
-import ssl
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, Union
 
@@ -20,13 +19,13 @@ from .errors import WorkfleetError
 from .redis_url import Address, Tls
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable, Sequence
 
 Argument = Union[str, bytes, int, float]  # a real union, for it is evaluated on Python 3.9
 Reply = Any  # bytes | int | None | RespError | list of Reply: recursive, and callers know what their command answers
 
 DEFAULT_TIMEOUT = 5.0
-_CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 #: OpenSSL's numbers of what is wrong with a certificate, for which there is something to do.
 _NOT_YET, _EXPIRED, _SELF_SIGNED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 18, 62, 64
 _UNKNOWN_CA = (_SELF_SIGNED, 19, 20, 21)
@@ -110,7 +109,7 @@ def _open(address: Address, timeout: float) -> socket.socket:
         why = _why(error, timeout)
         if raw is not None:
             # A plain Redis waits for the end of the line that it takes the beginning of TLS for.
-            if context is not None and not isinstance(error, ssl.SSLError):
+            if context is not None and isinstance(error, (socket.timeout, ConnectionError)):
                 why += ", though the port is open: does the server speak TLS on it?"
             raw.close()
         raise RespConnectionError(f"cannot connect to {address}: {why}") from error
@@ -118,11 +117,13 @@ def _open(address: Address, timeout: float) -> socket.socket:
 
 def _context(address: Address, tls: Tls) -> ssl.SSLContext:
     """What is looked at in the server's certificate, and what is shown to the server; nothing is connected for it."""
+    import ssl  # most brokers are spoken to without it
+
     names = f"ssl_ca_certs={tls.ca_certs}"
     try:
         context = ssl.create_default_context(cafile=tls.ca_certs)
         context.check_hostname = tls.check_hostname
-        context.verify_mode = _CERT_REQS[tls.cert_reqs]
+        context.verify_mode = ssl.VerifyMode[f"CERT_{tls.cert_reqs.upper()}"]
         if tls.certfile:
             names = f"ssl_certfile={tls.certfile}, ssl_keyfile={tls.keyfile}"
             context.load_cert_chain(tls.certfile, tls.keyfile, password="")  # or OpenSSL asks for one on the terminal
@@ -138,6 +139,8 @@ def _context(address: Address, tls: Tls) -> ssl.SSLContext:
 def _why(error: Exception, timeout: float) -> str:
     if isinstance(error, socket.timeout):
         return f"no answer within {timeout:g} s"
+    import ssl
+
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted ({error.verify_message}); {_remedy(error.verify_code)}"
     if isinstance(error, ssl.SSLError) and "CERTIFICATE" in str(error.reason):  # an alert: it is the server that refuses
@@ -277,7 +280,7 @@ class Client:
         if self._socket is None:
             self._fail("it is closed")
         # TLS may hold what it has decrypted already, which the kernel does not know of.
-        if self._buffer or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+        if self._buffer or (hasattr(self._socket, "pending") and self._socket.pending()):
             return True
         return bool(select.select([self._socket], [], [], seconds)[0])
 

@@ -14,6 +14,8 @@ from typing import Any
 #: Control characters but tab and line end, DEL, C1, marks of direction, separators of lines and paragraphs, halves of characters.
 UNSHOWN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
 
 def text(foreign: str) -> str:
     """Return a text that may have lines and tabs of its own."""
@@ -61,3 +63,8 @@ def json_file(foreign: Any) -> str:
 def _number(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def without_credentials(text: str) -> str:
+    """Return ``text`` with the user and password of every URL in it left out."""
+    return _CREDENTIALS.sub("***@", text)

@@ -27,6 +27,10 @@ VARIABLES = ("group_vars", "host_vars")
 #: Lookups whose answer is another one on another machine.
 LOOKUP = re.compile(r"\b(?:lookup|query|q)\(\s*['\"](?:ansible\.builtin\.)?"
                     r"(csvfile|env|file|fileglob|first_found|ini|password|pipe|template|unvault)\b")
+#: Variables whose values the host has as files: an evaluation does not ask the inventory for them, which may look them up on this machine.
+SECRETS = {"secret_key": "key", "known_hosts": "known_hosts", "vault_password": "vault"}
+#: The place of such a variable in a file of variables or in an INI inventory, with the deeper lines that belong to it.
+DECLARED = re.compile(rf"^([ \t]*)autoscaler_(?:{'|'.join(SECRETS)})[ \t]*[:=].*(?:\n\1[ \t]+.*)*", re.MULTILINE)
 #: What ``flock`` answers when somebody runs an evaluation just now.
 LOCKED_STATUS = 75
 #: A pause of more than a day is no autoscaling.
@@ -73,7 +77,7 @@ def request(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         raise checker.SpecError(problems)
     root, state = str(given["root"]), str(given.get("state") or "started")
     copy = inventory([] if state == "absent" else names(given["inventory"]))
-    secrets = {"key": given.get("secret_key"), "known_hosts": given.get("known_hosts"), "vault": given.get("vault_password")}
+    secrets = {name: given.get(key) for key, name in SECRETS.items()}
     private = {f"private/{name}": f"{str(text).rstrip()}\n" for name, text in secrets.items() if text}
     timer = {
         "app": given["app"], "name": given["name"], "user": given["user"], "group": given["user"], "root": root, "home": f"{root}/home",
@@ -97,11 +101,14 @@ def request(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def command(root: str, sources: Sequence[str], dry_run: bool, *, has_key: bool) -> list[str]:
     """Return the argv of one evaluation. The key is given again where the inventory names another, which means nothing there."""
+    answers = [f"autoscaler_{key}=" for key in SECRETS]
+    if has_key:
+        answers.append(f"ansible_ssh_private_key_file={root}/private/key")
     return [
         "/usr/bin/flock", "--nonblock", "--conflict-exit-code", str(LOCKED_STATUS), f"{root}/home/lock",
         f"{root}/current/venv/bin/ansible-playbook", *(word for place in sources for word in ("-i", f"{root}/{place}")),
         f"{root}/current/src/playbooks/autoscale.yml",
-        *(["-e", f"ansible_ssh_private_key_file={root}/private/key"] if has_key else []), *(["--check"] if dry_run else []),
+        *(word for answer in answers for word in ("-e", answer)), *(["--check"] if dry_run else []),
     ]
 
 
@@ -129,7 +136,7 @@ class Copy:
         if sum(map(len, self.files.values())) > MOST_BYTES:
             raise WorkfleetError(f"autoscaler_inventory: with {path} it is more than {MOST_BYTES // 10**6} MB: name the files of the "
                                  "inventory, or a directory with nothing else in it")
-        if place not in self.programs and (kinds := set(LOOKUP.findall(text))):
+        if place not in self.programs and (kinds := set(LOOKUP.findall(DECLARED.sub("", text)))):
             self.lookups.setdefault(path, set()).update(kinds)
 
 

@@ -79,6 +79,7 @@ def measure(small: Machine, large: Machine, options: argparse.Namespace) -> dict
     say("memory on the host, and a change with the default rollout")
     inside = {f"{module}, {LARGE} nodes": large.inside(module, playbook, options.rounds)
               for module, playbook in (("app_release", "site"), ("worker_nodes", "site"), ("worker_info", "status"))}
+    parts = [large.parts("site") for _ in range(options.rounds)]
     samples[f"ours, {LARGE}: one group changed, default rollout"] = [fleets[LARGE].change(rollout={})]
     for fleet in fleets.values():
         fleet.absent()
@@ -95,7 +96,7 @@ def measure(small: Machine, large: Machine, options: argparse.Namespace) -> dict
         inside[f"worker_info, {CELERY_NODES} Celery nodes"] = celery
     for told in inside.values():
         del told["result"]
-    return {"samples": samples, "inside": inside, "targets": targets(samples, inside)}
+    return {"samples": samples, "inside": inside, "parts": parts, "targets": targets(samples, inside)}
 
 
 def take_turns(fleets: dict[int, cases.Fleet], samples: Samples, rounds: int) -> None:
@@ -164,6 +165,8 @@ def table(found: dict[str, Any]) -> list[str]:
     for name, told in found["inside"].items():
         lines.append(f"| {name} | {median(told['inside']):.2f} s | {median(told['process']):.2f} s "
                      f"| {told['memory_bytes'] / 1e6:.0f} MB | {told['size_bytes'] / 1e3:.0f} kB |")
+    lines += ["", f"| no-op of site.yml, {LARGE} nodes | median |", "|---|--:|"]
+    lines += [f"| {part} | {median([one.get(part, 0.0) for one in found['parts']]):.2f} s |" for part in found["parts"][0]]
     lines += ["", "| number to reach | wanted | measured | |", "|---|--:|--:|---|"]
     lines += [f"| {one['name']} | {one['limit']} | {one['value']:.2f} | {'reached' if one['reached'] else 'missed'} |"
               for one in found["targets"]]

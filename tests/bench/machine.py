@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
+from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ HERE = Path(__file__).resolve().parent
 IDIOM = HERE / "idiom" / "site.yml"
 APP = "bench"
 UNITS = "/etc/systemd/system"
+#: A line of Ansible's log that begins a task, or ends the last one.
+BEGINS = re.compile(r"(\S+ \S+) p=.*\| (?:TASK \[(.*)\]|PLAY (RECAP)) \*+")
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,22 @@ class Machine:
             assert self.steps() == [], self.steps()
         return seconds
 
+    def parts(self, name: str) -> dict[str, float]:
+        """Return the seconds of a playbook of ours by task, as Ansible's log has them."""
+        log = self.inventory.with_suffix(".log")
+        log.unlink(missing_ok=True)
+        at, part = time.time(), "start of ansible-playbook"
+        found: dict[str, float] = defaultdict(float)
+        timed(["ansible-playbook", "-i", str(self.inventory), str(ROOT / "playbooks" / f"{name}.yml")],
+              ANSIBLE_LOG_PATH=str(log), ANSIBLE_DISPLAY_SKIPPED_HOSTS="true")  # else a task is named when its first host is done
+        ended = time.time()
+        for begins in filter(None, map(BEGINS.match, log.read_text(encoding="utf-8").splitlines())):
+            now = datetime.strptime(begins[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
+            found[part] += now - at
+            at, part = now, begins[2] or "end of ansible-playbook"
+        found[part] += ended - at
+        return found
+
     def idiom(self) -> float:
         """Return the seconds of the usual idiom."""
         return timed(["ansible-playbook", "-i", str(self.inventory), str(IDIOM)])
@@ -102,10 +123,11 @@ class Machine:
         return told
 
 
-def timed(argv: list[str]) -> float:
+def timed(argv: list[str], **environment: str) -> float:
     """Return the seconds that a command took; one that fails ends the benchmark with what it said."""
     begun = time.perf_counter()
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                          env={**os.environ, **environment})
     seconds = time.perf_counter() - begun
     if done.returncode:
         raise SystemExit(f"{' '.join(argv)} failed:\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}")

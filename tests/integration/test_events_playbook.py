@@ -56,7 +56,8 @@ def command(workers: Fleet, folder: Path, *words: str, groups: list[dict[str, An
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "TMPDIR": str(folder)}
+    # Ansible leaves its output to Python's buffer where it is no terminal.
+    return {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
 
 
 def play(workers: Fleet, folder: Path, *words: str, expect: int = 0, send: str = "", **extra: Any) -> str:

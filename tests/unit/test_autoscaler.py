@@ -93,6 +93,21 @@ def test_secrets_are_in_files_of_the_account_and_nowhere_else(given: dict[str, A
     assert "vault_password_file = /opt/x/private/vault" in made["public"]["ansible.cfg"]
 
 
+@pytest.mark.parametrize("text", [
+    "autoscaler_secret_key: \"{{ lookup('file', '~/key') }}\"\nb: 1\n",
+    "control:\n  autoscaler_vault_password: >-\n    {{ lookup('pipe',\n       'pass vault') }}\n  b: 1\n",
+    "[all:vars]\nautoscaler_known_hosts={{ lookup('file', '~/.ssh/known_hosts') }}\n",
+])
+def test_secrets_may_be_looked_up_here_for_an_evaluation_does_not_ask_for_them(given: dict[str, Any], tmp_path: Path, text: str) -> None:
+    file = tmp_path / "inventory" / "group_vars" / "all" / "control.yml"
+    file.write_text(text)
+    service = made_of({**given, **SECRETS})["service"]
+    assert all(f'"-e" "autoscaler_{name}="' in service for name in ("secret_key", "known_hosts", "vault_password"))
+    file.write_text(text + "c: \"{{ lookup('env', 'HOME') }}\"\n")
+    (said,) = autoscaler.request(given)[1]
+    assert "reads it (env), and" in said
+
+
 def test_a_dry_run_is_a_check(given: dict[str, Any]) -> None:
     assert '"--check"' not in made_of(given)["service"]
     assert '"--check"' in made_of({**given, "dry_run": True})["service"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
+import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -23,7 +26,7 @@ SHARED = (*PLUGINS, "module_utils", "workfleet")
 
 #: From the ground up, packages and files that are in none: each imports those of its own line, or of lines before it.
 ORDER = (
-    "workfleet errors shown resp redis_url decode dump forms payload model",
+    "workfleet errors registry shown resp redis_url decode dump forms payload model",
     "host",
     "engines",
     "spec arguments",
@@ -42,6 +45,8 @@ MOST_KIB = {
     "worker_info": 780, "worker_logs": 180, "worker_nodes": 600, "worker_reap": 510, "worker_scale": 700,
 }
 CONTROL_NODE_KIB = 5
+#: How many KiB of it Python compiles, at each call, for the modules of a site.yml that has nothing to do. It is most of such a call's time.
+MOST_READ_KIB = {"app_release": 170, "redis_server": 170, "worker_nodes": 280}
 
 
 @cache
@@ -108,8 +113,38 @@ def test_each_file_imports_only_what_stands_below_it() -> None:
     assert not wrong
 
 
+def test_the_order_and_the_drawing_of_the_architecture_have_every_package() -> None:
+    drawing = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
+    drawn = {int(number): set(names.split(", ")) for number, names in re.findall(r"^ +(\d)  (\w+(?:, \w+)*)", drawing, re.MULTILINE)}
+    order = {number: set(names.split()) - {"workfleet"} for number, names in enumerate(ORDER, 1)}
+    assert drawn == order
+    assert set().union(*order.values()) == {name[0] for name in files() if name}
+
+
+def test_each_path_of_the_architecture_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:library|module_utils|molecule|playbooks|plugins|roles|runners|templates|tests)/[\w./]*)`", page)
+    assert len(paths) > 20
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
 @pytest.mark.parametrize("module", [pytest.param(file, id=file.stem) for file in sorted((ROOT / "library").glob("*.py"))])
 def test_a_module_ships_no_more_than_it_uses(module: Path) -> None:
     sizes = {".".join(name): files()[name].stat().st_size / 1024 for name in shipped(module)}
     largest = sorted(sizes, key=lambda name: -sizes[name])[:10]
     assert sum(sizes.values()) <= MOST_KIB.get(module.stem, CONTROL_NODE_KIB), f"{len(sizes)} files; the largest: {', '.join(largest)}"
+
+
+@pytest.mark.parametrize("module", MOST_READ_KIB)
+def test_a_call_with_nothing_to_do_reads_no_more_than_it_needs(module: str) -> None:
+    lines = ["import sys", f"import plugins.modules.{module}"]
+    if module == "worker_nodes":  # of engines and managers only those that it is about
+        lines += ["from plugins.module_utils.workfleet import engines, managers", "engines.named('process'); managers.MANAGERS['systemd']"]
+    lines += ["print(*(name for name in ('asyncio', 'ssl', 'tarfile', 'xml') if name in sys.modules))",
+              "print(*(file.__file__ for name, file in sys.modules.items() if name.startswith('plugins.module_utils.')))"]
+    said = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    costly, names = said.splitlines()
+    sizes = {name.partition("/module_utils/")[2]: Path(name).stat().st_size / 1024 for name in names.split() if name != "None"}
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:10]
+    assert not costly
+    assert sum(sizes.values()) <= MOST_READ_KIB[module], f"{sum(sizes.values()):.0f} KiB; the largest: {', '.join(largest)}"

@@ -138,7 +138,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise WorkfleetError("no connection to h:6379")
 
-    monkeypatch.setattr(engines.celery.Celery, "inspect", refuse)
+    monkeypatch.setattr(type(engines.named("celery")), "inspect", refuse)
     monkeypatch.setattr(CeleryQueue, "figures", refuse)
 
 

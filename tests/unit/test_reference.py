@@ -24,8 +24,16 @@ def test_every_playbook_is_in_the_table_and_no_other_is_said_to_be_there() -> No
         line.split("`")[1] for line in there.splitlines() if line.startswith("| `")}
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page, as GitHub makes them from its headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_inside_the_documentation_lead_somewhere() -> None:
-    pages = [generate.ROOT / "README.md", *(generate.ROOT / "docs").rglob("*.md")]
+    pages = [*generate.ROOT.glob("*.md"), *(generate.DOCS).rglob("*.md")]
     for page in pages:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+            aim = page.parent / target if target else page
+            assert aim.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(aim), f"{page.name}: {target}#{anchor}"

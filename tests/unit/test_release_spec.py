@@ -39,6 +39,7 @@ def test_the_environment_is_broker_then_env_then_secrets() -> None:
     assert payload["environment"] == {
         "CELERY_BROKER_URL": "own",
         "CHICORY_BROKER_REDIS_URL": "redis://b",
+        "RQ_REDIS_URL": "redis://b",
         "CELERY_RESULT_BACKEND": "redis://r",
         "CHICORY_BACKEND_REDIS_URL": "redis://r",
         "A": "y",

@@ -71,7 +71,7 @@ def test_the_dashboard_is_on_loopback_keeps_its_state_and_has_its_passwords_in_n
     ({"dashboard": {"app": "a", "address": "10.0.0.5", "options": {"auth": ".*"}}}, ["neither works without", "without authentication"]),
     ({"dashboard": {"app": "a", "options": {"max_task": 1}}}, ["options.max_task", "did you mean max_tasks?"]),
     ({"groups": [{**CELERY, "name": "scheduler"}]}, ["name = 'scheduler'", "belongs to worker_scheduler"]),
-    ({"groups": [{**CELERY, "engine": "flower"}]}, ["engine = 'flower'", "one of celery, arq, chicory, process"]),
+    ({"groups": [{**CELERY, "engine": "flower"}]}, ["engine = 'flower'", "one of celery, arq, chicory, rq, process"]),
 ])
 def test_what_is_wrong_is_named(entry: dict[str, Any], words: list[str]) -> None:
     said = problems(**entry)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import configparser
+import fnmatch
 import json
 import shlex
 from pathlib import Path
 
 import pytest
 
+from plugins.module_utils.workfleet import managers
 from plugins.module_utils.workfleet.errors import WorkfleetError
 from plugins.module_utils.workfleet.managers import logfiles, supervisor
+from plugins.module_utils.workfleet.managers.base import NODE_FILES
+from plugins.module_utils.workfleet.model import Name
 
 HARD = ["", " ", "a b", "'", '"', "''", "%", "%%", "%(here)s", "%(ENV_HOME)s", "$HOME", "\\", "\\n", ";", " ; x",
         "#", " # x", "x;y", "é ü 漢", "-", "--", "=", "[x]",
@@ -87,3 +91,15 @@ def test_a_service_below_run_gets_its_directory_from_systemd() -> None:
 def test_a_line_added_behind_the_switch_is_seen(line: str, enabled: bool) -> None:
     text = supervisor.switched("[program:x]\ncommand=y\n", True) + f"{line}\n"
     assert supervisor.unswitched(text) == (text, enabled)
+
+
+@pytest.mark.parametrize("name", managers.MANAGERS)
+def test_the_file_of_a_node_is_a_trace_of_its_manager(name: str, tmp_path: Path) -> None:
+    path = managers.named(name, "shop", str(tmp_path), str(tmp_path / "run")).path(Name("shop", "a", 1, 1))
+    assert fnmatch.fnmatch(path, NODE_FILES[name].format(root=tmp_path, node="workfleet.shop.*"))
+    if path.startswith(str(tmp_path)):
+        assert not managers.has_traces(name, "shop", str(tmp_path))
+        Path(path).parent.mkdir(parents=True)
+        Path(path).touch()
+        assert managers.has_traces(name, "shop", str(tmp_path))
+        assert not managers.has_traces(name, "sho", str(tmp_path))

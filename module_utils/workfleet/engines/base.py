@@ -62,6 +62,8 @@ class Engine:
     #: Environment names that receive the broker's and the result store's URL.
     broker_env: tuple[str, ...] = ()
     result_env: tuple[str, ...] = ()
+    #: The environment name that receives who may log in, of a dashboard.
+    auth_env = ""
     #: Schemes of the Redis URLs that the library itself understands; empty where nothing of the toolkit's speaks to the broker.
     schemes: tuple[str, ...] = ()
     #: The name under which the engine's runner is handed the broker's URL, whatever ``app_broker_env`` names for the app.

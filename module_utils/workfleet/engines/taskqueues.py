@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..registry import Registry
 from . import named as engine
-from .arq.taskqueue import ArqQueue
-from .celery.taskqueue import CeleryQueue
-from .chicory.taskqueue import ChicoryQueue
-from .rq.taskqueue import RqQueue
 from .taskqueue import TaskQueue
 
-QUEUES: dict[str, type[TaskQueue]] = {"arq": ArqQueue, "celery": CeleryQueue, "chicory": ChicoryQueue, "rq": RqQueue}
+if TYPE_CHECKING:  # sent to hosts, and imported there only by its name
+    from .arq import taskqueue as arq  # noqa: F401 - see above; so are the others
+    from .celery import taskqueue as celery  # noqa: F401
+    from .chicory import taskqueue as chicory  # noqa: F401
+    from .rq import taskqueue as rq  # noqa: F401
+
+QUEUES = Registry[type[TaskQueue]](__package__, {
+    "arq": "arq.taskqueue:ArqQueue",
+    "celery": "celery.taskqueue:CeleryQueue",
+    "chicory": "chicory.taskqueue:ChicoryQueue",
+    "rq": "rq.taskqueue:RqQueue",
+})
 
 
 def named(name: str) -> TaskQueue:

@@ -1,14 +1,24 @@
-"""The process managers, by name (what is shipped to hosts follows the imports)."""
+"""The process managers, by name: each is sent to hosts, and imported there when it is first asked for."""
 
 from __future__ import annotations
 
-from .base import Manager
-from .supervisor import Supervisor
-from .systemd import Systemd
+import glob
+from typing import TYPE_CHECKING
 
-MANAGERS: dict[str, type[Manager]] = {"systemd": Systemd, "supervisor": Supervisor}
+from ..registry import Registry
+from .base import NODE_FILES, Manager
+
+if TYPE_CHECKING:  # sent to hosts, and imported there only by its name
+    from . import supervisor, systemd  # noqa: F401 - see above
+
+MANAGERS = Registry[type[Manager]](__name__, {"systemd": "systemd:Systemd", "supervisor": "supervisor:Supervisor"})
 
 
 def named(name: str, app: str, root: str, run_directory: str) -> Manager:
     """Return the process manager of that name for one app on this host."""
     return MANAGERS[name](app, root, run_directory)
+
+
+def has_traces(name: str, app: str, root: str) -> bool:
+    """Whether anything may be a node's file of this manager: what is really one, the manager itself tells."""
+    return bool(glob.glob(NODE_FILES[name].format(root=glob.escape(root), node=f"workfleet.{glob.escape(app)}.*")))

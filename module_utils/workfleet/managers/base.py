@@ -18,15 +18,18 @@ from ..errors import WorkfleetError
 from ..host import effects, envfile, processes
 from ..host.processes import Owner
 from ..model import Name
-from . import logs
 from .records import TEXT_CHARACTERS, Broken, Claim, Record, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from . import logs
+
 OWNER_LINE = "X-Workfleet-App="
 GENERATION_LINE = "X-Workfleet-Generation="
 LOG_LINE = "X-Workfleet-Log="
+#: Where each manager has the file of a node, by the manager's name.
+NODE_FILES = {"systemd": "/etc/systemd/system/{node}.service", "supervisor": "{root}/supervisor/programs/{node}.conf"}
 
 
 @dataclass(frozen=True)

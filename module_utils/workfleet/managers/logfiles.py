@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..host import effects
 from ..model import Name
-from . import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from . import logs
 
 #: No more is read of a file than its end, and no more lines are looked at: what stands there is written by the app's user.
 MOST_BYTES, MOST_LINES = 1 << 20, 20_000
@@ -37,6 +38,8 @@ def tail(path: str, lines: int, most_bytes: int = MOST_BYTES) -> list[str]:
 
 def stream(path: str, wish: logs.Wish, zone: str | None = None) -> logs.Stream:
     """Return the end of what stands in a file and its backups, written in a zone; a filter looks at more of it."""
+    from . import logs  # most calls read none
+
     left, parts = MOST_BYTES * (_FILTERED_TIMES if wish.is_filter else 1), []
     until, said = time.time(), []
     for number in range(_MOST_BACKUPS):

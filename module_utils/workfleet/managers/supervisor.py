@@ -57,14 +57,15 @@ from ..errors import WorkfleetError
 from ..host import effects, foreign, processes, seal, virtualenv
 from ..host.processes import Foreign, Owner, Process, Processes
 from ..model import Name
-from . import logfiles, logs
-from .base import OWNER_LINE, Manager, Present, line_value, read_json
+from . import logfiles
+from .base import NODE_FILES, OWNER_LINE, Manager, Present, line_value, read_json
 from .records import Broken
 from .supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, SAID_CHARACTERS, STILL_RUNNING, Down, Refusal, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from . import logs
     from .base import Wanted
     from .supervisor_rpc import Call
 
@@ -187,7 +188,7 @@ class Supervisor(Manager):
     def __init__(self, app: str, root: str, run_directory: str) -> None:
         super().__init__(app, root, run_directory)
         self.home = os.path.join(root, "supervisor")
-        self.programs = os.path.join(self.home, "programs")
+        self.programs = os.path.dirname(NODE_FILES["supervisor"].format(root=root, node=""))
         self.venv = os.path.join(self.home, "venv")
         paths = service_paths(app, root)
         self.conf = paths["supervisord.conf.j2"]

@@ -13,17 +13,18 @@ from ..errors import WorkfleetError
 from ..host import effects, foreign
 from ..host.processes import Owner
 from ..model import Name
-from . import logfiles, logs
-from .base import LOG_LINE, OWNER_LINE, Manager, Present, line_value, process_usage
+from . import logfiles
+from .base import LOG_LINE, NODE_FILES, OWNER_LINE, Manager, Present, line_value, process_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from . import logs
     from .base import Wanted
 
 #: No more lines of a unit's journal are read than these, where a filter chooses among them.
 FILTERED_LINES = 20_000
-UNITS = "/etc/systemd/system"
+UNITS = os.path.dirname(NODE_FILES["systemd"])
 WANTS = f"{UNITS}/multi-user.target.wants"
 PROPERTIES = (
     "Id", "ActiveState", "SubState", "MainPID", "NRestarts", "Result", "NeedDaemonReload", "ExecMainStatus", "ExecMainCode",
@@ -180,6 +181,8 @@ class Systemd(Manager):
 
     def streams(self, name: Name, wish: logs.Wish) -> list[logs.Stream]:
         """Return what the journal has of a unit and its processes, and what stands in its log files where it has some."""
+        from . import logs  # most calls read none
+
         lines = FILTERED_LINES if wish.is_filter else max(1000, 20 * (wish.lines or 0))
         since = [] if wish.since is None else [f"--since=@{wish.since:.0f}"]
         said = effects.run(["journalctl", "--no-pager", "--output=json", "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER",
@@ -234,6 +237,8 @@ class Systemd(Manager):
 
 def journal_line(entry: dict[str, Any]) -> logs.Line:
     """Return a line of the journal; what systemd itself says of a unit has the level of its priority."""
+    from . import logs
+
     said = entry.get("MESSAGE") or ""
     text = said if isinstance(said, str) else bytes(said).decode(errors="replace")  # not UTF-8: a list of bytes
     at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6

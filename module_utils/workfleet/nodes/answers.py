@@ -36,7 +36,7 @@ def ask(host_nodes: HostNodes, nodes: Iterable[Present], timeout: float, problem
     told = Answers()
     present = {node.name: node for node in nodes if node.is_up and node.name.group in host_nodes.groups}
     up = list(present)
-    for engine in engines.ENGINES.values():
+    for engine in map(engines.named, dict.fromkeys(host_nodes.groups[name.group].engine for name in up)):
         names = {host_nodes.broker_name(name): name for name in up if host_nodes.groups[name.group].engine == engine.name}
         if not (engine.speaks and request.broker_url and names):
             continue

@@ -19,7 +19,7 @@ from ..errors import WorkfleetError
 from ..host import effects, envfile, ownership
 from ..host.steps import Step, secret_diff, text_diff
 from ..managers.base import Wanted, read_json
-from . import leave, plan, snapshot, trial
+from . import leave, plan, snapshot
 from .host_nodes import ASK_SECONDS, HostNodes, key_path
 from .lease import Lock
 from .outcome import Outcome
@@ -170,8 +170,9 @@ class Reconciler:
         """Refuse to work beside nodes of the other process manager: they would have the same names on the broker."""
         request = self.request
         for name in managers.MANAGERS:
-            other = managers.named(name, request.app, request.root, request.run_directory)
-            left = [] if name == request.manager else other.declared_here()
+            if name == request.manager or not managers.has_traces(name, request.app, request.root):
+                continue
+            left = managers.named(name, request.app, request.root, request.run_directory).declared_here()
             if left:
                 raise WorkfleetError(f"this host has nodes of {request.app} under {name} ({some(left)}), and worker_manager is "
                                      f"{request.manager}: with worker_manager: {name} set state: absent for all groups first")
@@ -235,6 +236,8 @@ class Reconciler:
                     if not phases:
                         return True
                     if not (outcome.checked or self.nodes.is_undo):
+                        from . import trial  # most calls start nothing
+
                         outcome.warned = trial.preflight(self.nodes, starting(phases))
                         outcome.checked = True
                     if made.rollout and self.rolls_out:  # before anything is written, though what is to be undone comes in a later task

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import WorkfleetError
 from ..managers.base import line_value
-from . import answers, leave
+from . import leave
 from .host_nodes import ASK_SECONDS, uptime
 
 if TYPE_CHECKING:
@@ -155,6 +155,8 @@ class Watch:
 
         No runner tells of them, so they are asked. Raises where one does not answer in time, or is wrapped.
         """
+        from . import answers  # most calls ask nobody
+
         groups = self.nodes.groups
         own = [node for node in nodes if node.name.group in groups and not groups[node.name.group].notifies]
         told = answers.ask(self.nodes, own, ASK_SECONDS, [])

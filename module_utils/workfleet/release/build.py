@@ -18,8 +18,8 @@ from ..errors import WorkfleetError
 from ..host import effects, foreign, limits, packages, seal, virtualenv
 from ..host.builds import release_of
 from ..host.changes import Change
-from . import archives, requirements, shared
-from .source import without_credentials
+from ..shown import without_credentials
+from . import shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,6 +99,8 @@ def venv_package(python: Interpreter, user: str) -> list[Change]:
 
 def build(order: Order) -> None:
     """Make the directory of a release; its marker comes last."""
+    from . import requirements  # most calls build nothing
+
     layout, release = order.layout, order.release
     rights = {"owner": order.user, "group": order.group}
     # Nobody else comes in before all is in its place.
@@ -150,6 +152,8 @@ def unpack(archive: str | None, target: str, user: str, group: str) -> None:
     """Unpack a tree that the control node packed, for the app's user, who cannot come there yet."""
     if archive is None:
         raise WorkfleetError("the source was not sent to this host; run the play again")
+    from . import archives  # as above
+
     uid, gid = effects.uid(user), effects.gid(group)
     owner = (uid, gid) if os.geteuid() == 0 and uid is not None and gid is not None else None
     archives.require_inside(archives.unpack(archives.members(archive), target, owner))

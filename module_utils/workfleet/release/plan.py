@@ -19,7 +19,7 @@ from ..host.changes import Change, Rights
 from ..host.layout import Layout
 from ..host.release_choice import BACK, BUILT, DROP, FAILED, FREE, GIVE_UP, LINKED, OBEY, READY, STAGES, STAY, History, Hold
 from ..host.steps import Step, secret_diff
-from ..nodes import lease, stores
+from ..nodes import lease
 from . import build, in_use, shared
 from .commands import all_commands, command_changes, commands_after, digest
 from .declared import Declared
@@ -80,6 +80,8 @@ def apply(declared: Declared, archive: str | None) -> Plan:
     before anything is changed where the broker or the result store is not reached; what goes back goes back whoever is gone.
     """
     if declared.hold != BACK:
+        from ..nodes import stores  # a release that is there already is not made
+
         stores.require_reached(*declared.stores)
     first = list(foundation(declared))
     for change in first:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,9 @@ from ..errors import WorkfleetError
 from ..host import effects
 from ..host.changes import Change
 from ..host.steps import Step
-from . import archives
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 MOST = 100
@@ -56,6 +55,10 @@ def wrong(path: str, paths: Sequence[str]) -> str:
 
 def require_shareable(packed: str, paths: Sequence[str]) -> None:
     """Refuse paths at which a packed source holds what cannot be shared."""
+    import tarfile  # the control node's alone
+
+    from . import archives
+
     with tarfile.open(packed) as tar:
         for member in tar if paths else ():
             for path in paths:

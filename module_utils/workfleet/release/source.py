@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from .. import shown
 from ..errors import WorkfleetError
 from ..host.limits import STEP_SECONDS, of_step
+from ..shown import without_credentials
 from . import archives
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 TYPES = ("directory", "archive", "git", "pypi")
 DEFAULT_EXCLUDE = (".git", ".env", "*.pyc")
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 GIT_BYTES = 64 * 1024 * 1024
 #: Never ``ext``, which runs a command.
 GIT_PROTOCOLS = "file:git:http:https:ssh"
@@ -96,11 +96,6 @@ def look(kind: str, location: str, version: str | None, exclude: Iterable[str] |
 def digest(*parts: object) -> str:
     """Return the SHA-256 of JSON-ready values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def without_credentials(text: str) -> str:
-    """Return ``text`` with the user and password of every URL in it left out."""
-    return CREDENTIALS.sub("***@", text)
 
 
 # A tree: list, fingerprint, pack

@@ -353,7 +353,7 @@ def parse_scheduler(raw: Mapping[str, Any], app: App, manager: str, problems: li
     check = Checker("worker_scheduler", raw, problems)
     check.unknown(SCHEDULER_KEYS)
     directory = check.directory("schedule_directory", f"{app.root}/schedule")
-    group = single(check, SCHEDULER, engines.SCHEDULER.name, manager, directory, settings=check.data("settings"),
+    group = single(check, SCHEDULER, engines.SCHEDULER, manager, directory, settings=check.data("settings"),
                    more={"schedule_directory": directory, "lock": f"workfleet:{app.name}:scheduler"})
     judge(group, app, check, warnings)
     return group
@@ -373,10 +373,10 @@ def parse_dashboard(raw: Mapping[str, Any], app: App, manager: str, problems: li
         "url_prefix": check.text("url_prefix", "", pattern=URL_PREFIX, allowed="a path such as dashboard, of letters, digits and . _ - /"),
         "directory": directory,
     }
-    group = single(check, DASHBOARD, engines.DASHBOARD.name, manager, directory, more=more)
+    group = single(check, DASHBOARD, engines.DASHBOARD, manager, directory, more=more)
     users = basic_auth(check)
     if users:
-        group = replace(group, secrets={**group.secrets, engines.DASHBOARD.auth_env: ",".join(users)})
+        group = replace(group, secrets={**group.secrets, engines.named(engines.DASHBOARD).auth_env: ",".join(users)})
     judge(group, app, check, warnings)
     return group
 
