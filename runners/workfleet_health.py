@@ -300,9 +300,9 @@ def secured(plain: socket.socket, host: str, query: dict[str, str]) -> socket.so
     if query.get("ssl_certfile"):
         context.load_cert_chain(query["ssl_certfile"], query.get("ssl_keyfile"))
     required = query.get("ssl_cert_reqs", "required").lower().replace("cert_", "")
-    if required != "required":
+    if required != "required" or query.get("ssl_check_hostname", "true").lower() in ("false", "0", "no"):
         context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    context.verify_mode = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL}.get(required, ssl.CERT_REQUIRED)
     return context.wrap_socket(plain, server_hostname=host)
 
 

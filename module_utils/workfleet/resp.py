@@ -26,6 +26,9 @@ Argument = Union[str, bytes, int, float]  # a real union, for it is evaluated on
 Reply = Any  # bytes | int | None | RespError | list of Reply: recursive, and callers know what their command answers
 
 DEFAULT_TIMEOUT = 5.0
+#: OpenSSL's numbers of what is wrong with a certificate, for which there is something to do.
+_NOT_YET, _EXPIRED, _SELF_SIGNED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 18, 62, 64
+_UNKNOWN_CA = (_SELF_SIGNED, 19, 20, 21)
 _LONGEST_LINE = 64 * 1024
 _DEEPEST = 32
 #: What the replies to one call may come to, in bytes and in values.
@@ -92,6 +95,7 @@ def connect(url: str | Address, timeout: float = DEFAULT_TIMEOUT) -> Client:
 
 def _open(address: Address, timeout: float) -> socket.socket:
     raw: socket.socket | None = None
+    context = None if address.tls is None else _context(address, address.tls)
     try:
         if address.path is not None:
             raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -100,21 +104,35 @@ def _open(address: Address, timeout: float) -> socket.socket:
             return raw
         raw = socket.create_connection((address.host, address.port), timeout)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return raw if address.tls is None else _context(address.tls).wrap_socket(raw, server_hostname=address.host)
-    except (OSError, UnicodeError) as error:
+        return raw if context is None else context.wrap_socket(raw, server_hostname=address.host)
+    except (OSError, UnicodeError, ValueError) as error:
+        why = _why(error, timeout)
         if raw is not None:
+            # A plain Redis waits for the end of the line that it takes the beginning of TLS for.
+            if context is not None and isinstance(error, (socket.timeout, ConnectionError)):
+                why += ", though the port is open: does the server speak TLS on it?"
             raw.close()
-        raise RespConnectionError(f"cannot connect to {address}: {_why(error, timeout)}") from error
+        raise RespConnectionError(f"cannot connect to {address}: {why}") from error
 
 
-def _context(tls: Tls) -> ssl.SSLContext:
+def _context(address: Address, tls: Tls) -> ssl.SSLContext:
+    """What is looked at in the server's certificate, and what is shown to the server; nothing is connected for it."""
     import ssl  # most brokers are spoken to without it
 
-    context = ssl.create_default_context(cafile=tls.ca_certs)
-    context.check_hostname = tls.check_hostname
-    context.verify_mode = ssl.VerifyMode[f"CERT_{tls.cert_reqs.upper()}"]
-    if tls.certfile:
-        context.load_cert_chain(tls.certfile, tls.keyfile)
+    names = f"ssl_ca_certs={tls.ca_certs}"
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_certs)
+        context.check_hostname = tls.check_hostname
+        context.verify_mode = ssl.VerifyMode[f"CERT_{tls.cert_reqs.upper()}"]
+        if tls.certfile:
+            names = f"ssl_certfile={tls.certfile}, ssl_keyfile={tls.keyfile}"
+            context.load_cert_chain(tls.certfile, tls.keyfile, password="")  # or OpenSSL asks for one on the terminal
+    except (OSError, ValueError) as error:
+        why = str(getattr(error, "strerror", None) or error)
+        if isinstance(error, ssl.SSLError):
+            why = ("the key is not the certificate's" if error.reason == "KEY_VALUES_MISMATCH" else
+                   "not what must be there in PEM form (certificates; a key, and without a passphrase)")
+        raise RespConnectionError(f"cannot connect to {address}: {names}: {why}; these are paths on the host that connects") from error
     return context
 
 
@@ -124,10 +142,26 @@ def _why(error: Exception, timeout: float) -> str:
     import ssl
 
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message}); see ssl_ca_certs and ssl_cert_reqs"
+        return f"its certificate is not accepted ({error.verify_message}); {_remedy(error.verify_code)}"
+    if isinstance(error, ssl.SSLError) and "CERTIFICATE" in str(error.reason):  # an alert: it is the server that refuses
+        return (f"the server does not accept us by our certificate ({error.reason}): it wants one of its clients that its CA signed and "
+                "that has not expired; see ssl_certfile and ssl_keyfile")
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({error.reason or error}): does the server speak TLS on this port?"
     return str(getattr(error, "strerror", None) or error)
+
+
+def _remedy(code: int) -> str:
+    """What to do about a certificate that is not accepted."""
+    if code == _EXPIRED:
+        return "it has expired, or this host's clock is wrong: renew it on the server"
+    if code == _NOT_YET:
+        return "it is not valid yet, or this host's clock is wrong"
+    if code in (_WRONG_NAME, _WRONG_ADDRESS):
+        return "the URL must name the server as its certificate does (subjectAltName)"
+    if code in _UNKNOWN_CA:
+        return "the CA that signed it is not known here: give its file by ssl_ca_certs in the URL, or add it to the system's store"
+    return "see ssl_ca_certs and ssl_cert_reqs"
 
 
 class Client:
@@ -141,6 +175,7 @@ class Client:
         self._deadline = 0.0
         self._allowed = timeout
         self._bytes = self._values = 0
+        self._heard = False
 
     def __enter__(self) -> Client:
         return self
@@ -188,6 +223,8 @@ class Client:
                 batch = todo[start:start + _BATCH]
                 self._send(b"".join(encode(*command) for command in batch))
                 replies += [self._reply(text(_word(command[0])).upper()) for command in batch]
+        except ConnectionError as error:
+            self._fail(_why(error, self._allowed) + self._unheard())
         except OSError as error:
             self._fail(_why(error, self._allowed))
         except BaseException:
@@ -251,6 +288,14 @@ class Client:
         self.close()
         raise RespConnectionError(f"connection to {self.address} failed: {why}")
 
+    def _unheard(self) -> str:
+        """What it may mean that a server hangs up before it has said anything."""
+        if self._heard or self.address.path is not None:
+            return ""
+        if self.address.tls is None:
+            return " before its first answer; where it speaks TLS on this port, the URL must begin with rediss://"
+        return " before its first answer; it may want a certificate of its clients (ssl_certfile, ssl_keyfile)"
+
     def _wait(self) -> socket.socket:
         """The socket, set to wait no longer than the call's deadline allows."""
         if self._socket is None:
@@ -267,7 +312,8 @@ class Client:
     def _fill(self) -> None:
         data = self._wait().recv(_CHUNK)
         if not data:
-            self._fail("the server closed it")
+            self._fail(f"the server closed it{self._unheard()}")
+        self._heard = True
         self._buffer += data
 
     def _line(self) -> bytes:

@@ -105,6 +105,9 @@ def test_a_url_that_is_wrong_by_its_letters_is_refused_where_it_is_declared(url:
         ("celery", {"broker_url": "unix:///run/r.sock"}, "app_broker_url: is a unix:// URL, which engine celery does not read"),
         ("arq", {"broker_url": "redis+socket:///run/r.sock"}, "app_broker_url: is a redis+socket:// URL, which engine arq does not read"),
         ("celery", {"broker_url": "amqp://u:hunter2@h/shop"}, "app_broker_url: is amqp:// and no Redis"),
+        ("celery", {"broker_url": "rediss://:hunter2@h"}, "app_broker_url: by a rediss:// URL that does not say"),
+        ("celery", {"broker_url": "rediss://:hunter2@h?ssl_cert_reqs=required"}, ""),
+        ("arq", {"broker_url": "rediss://:hunter2@h"}, ""),
         ("celery", {"result_url": "rediss://:hunter2@h"}, "app_result_url: celery's result store starts with"),
         ("celery", {"broker_url": "redis+socket:///run/r.sock", "result_url": "db+postgresql://u:hunter2@h/shop"}, ""),
         ("arq", {"broker_url": "unix:///run/r.sock"}, ""),
@@ -122,6 +125,19 @@ def test_a_url_that_the_engine_does_not_read_is_refused(engine: str, app: dict[s
     (problem,) = caught.value.problems
     assert problem.startswith(refused)
     assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize("option", ["ssl_cert_reqs=none", "ssl_cert_reqs=optional", "ssl_cert_reqs=required&ssl_check_hostname=false"])
+def test_a_server_that_need_not_prove_itself_is_warned_of(option: str) -> None:
+    def warned(url: str) -> list[str]:
+        app = {"name": "shop", "broker_url": url}
+        found = spec.parse({"host": "h", "app": app, "groups": [{"name": "a", "app": "a.b"}]}).warnings
+        return [text for text in found if text.startswith("app_broker_url: ")]
+
+    (warning,) = warned(f"rediss://:hunter2@h?{option}")
+    assert warning.startswith(f"app_broker_url: has {option.rpartition('&')[2]}, by which whoever stands between")
+    assert "hunter2" not in warning
+    assert not warned("rediss://:hunter2@h?ssl_cert_reqs=required")
 
 
 def test_neither_text_nor_repr_of_an_address_shows_the_password() -> None:

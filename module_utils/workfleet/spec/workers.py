@@ -32,7 +32,7 @@ from .checker import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s]+\Z")
@@ -99,6 +99,7 @@ def parse(raw: Mapping[str, Any]) -> Declaration:
             here = [*here, group] if name in parts else here
     used = dict.fromkeys(group.engine for group in groups if group.state != "absent" and group.engine in engines.ALL)
     problems += dict.fromkeys(text for name in used for text in engines.named(name).url_problems(app))
+    warnings += unproved(app)
     rollout = parse_rollout(part(raw, "rollout", "worker_rollout", problems), problems)
     log = parse_log(part(raw, "log", "worker_log", problems), problems)
     if not problems:
@@ -172,6 +173,16 @@ def url(check: Checker, key: str) -> str:
             check.wrong(key, str(error), secret=True)
             return ""
     return str(value)
+
+
+def unproved(app: App) -> Iterator[str]:
+    """Yield a sentence for each Redis whose certificate, or the name in it, its clients would not look at."""
+    for variable, given in (("app_broker_url", app.broker_url), ("app_result_url", app.result_url)):
+        tls = redis_url.parse(given).tls if redis_url.is_redis(given) else None
+        if tls is not None and not tls.check_hostname:
+            option = "ssl_check_hostname=false" if tls.cert_reqs == "required" else f"ssl_cert_reqs={tls.cert_reqs}"
+            yield (f"{variable}: has {option}, by which whoever stands between may pass for the server and learn its password; "
+                   "have all of it checked: ssl_cert_reqs=required, and ssl_ca_certs where the system does not know its CA")
 
 
 def broker_options(check: Checker) -> Mapping[str, Any]:

@@ -137,8 +137,11 @@ class Celery(Engine):
         return []
 
     def url_problems(self, app: App) -> Iterator[str]:
-        """Refuse also what celery's result store does not start with."""
+        """Refuse also what celery's result store does not start with, and by what its broker would be another's."""
         yield from super().url_problems(app)
+        if redis_url.scheme(app.broker_url) == "rediss" and "ssl_cert_reqs=" not in app.broker_url:
+            yield ("app_broker_url: by a rediss:// URL that does not say how certificates are checked, celery accepts any server; add "
+                   "?ssl_cert_reqs=required")
         if redis_url.scheme(app.result_url) == "rediss" and "ssl_cert_reqs=" not in app.result_url:
             yield ("app_result_url: celery's result store starts with a rediss:// URL only if it says how certificates are checked; add "
                    "?ssl_cert_reqs=required")
