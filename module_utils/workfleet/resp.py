@@ -147,7 +147,9 @@ def _why(error: Exception, timeout: float) -> str:
         return (f"the server does not accept us by our certificate ({error.reason}): it wants one of its clients that its CA signed and "
                 "that has not expired; see ssl_certfile and ssl_keyfile")
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or error}): does the server speak TLS on this port?"
+        # A server that misses a certificate may close the connection before its alert is read.
+        return (f"TLS failed ({error.reason or error}): does the server speak TLS on this port, and does it want a certificate of its clients "
+                "(ssl_certfile)?")
     return str(getattr(error, "strerror", None) or error)
 
 

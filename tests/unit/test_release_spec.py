@@ -47,6 +47,7 @@ def test_the_environment_is_broker_then_env_then_secrets() -> None:
     }
     assert set(payload["secret_names"]) == {
         "CHICORY_BROKER_REDIS_URL",
+        "RQ_REDIS_URL",
         "CELERY_RESULT_BACKEND",
         "CHICORY_BACKEND_REDIS_URL",
         "A",
