@@ -148,8 +148,8 @@ def _why(error: Exception, timeout: float) -> str:
                 "that has not expired; see ssl_certfile and ssl_keyfile")
     if isinstance(error, ssl.SSLError):
         # A server that misses a certificate may close the connection before its alert is read.
-        return (f"TLS failed ({error.reason or error}): does the server speak TLS on this port, and does it want a certificate of its clients "
-                "(ssl_certfile)?")
+        return (f"TLS failed ({error.reason or error}): does the server speak TLS on this port, and does it want a certificate of its "
+                "clients (ssl_certfile)?")
     return str(getattr(error, "strerror", None) or error)
 
 
